@@ -1,0 +1,272 @@
+"""The command line: `zoomzero ask | demo | world | sft | doctor`. Imports nothing heavy until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zoomzero.errors import ConfigError, ZoomZeroError
+
+app = typer.Typer(
+    name="zoomzero",
+    help="Answer questions about long videos and show when the evidence is on screen.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+MODES_HELP = "direct | coarse | zoom | context | divide | search (docs/method.md)"
+SMALL_MODEL_PARAMETERS = 100_000_000
+# typer's usage errors are click's or those of a copy of click inside typer, by its version: take what it raises.
+UsageErrors: Any = typer.BadParameter.__mro__[2]
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr, the exit code says whose they are."""
+    try:
+        code = app(standalone_mode=False)
+    except ZoomZeroError as error:
+        code = _fail(_one_line(str(error)), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", 130)
+    except BrokenPipeError:
+        code = 0
+    except UsageErrors as error:
+        code = _usage(error)
+    sys.exit(code or 0)
+
+
+def _usage(error: Any) -> int:
+    """Print a usage error as one line; a command without arguments prints its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message())
+        return 2
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "zoomzero"
+    return _fail(f"{_one_line(error.format_message()).rstrip('.')}; see `{command} --help`", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"zoomzero: {message}\n")
+    return code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import zoomzero
+
+        typer.echo(f"zoomzero {zoomzero.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Answer questions about long videos and show when the evidence is on screen.
+
+    Try it: zoomzero demo
+    """
+
+
+@app.command()
+def ask(
+    video: Annotated[str, typer.Argument(help="Video file, or a directory of images (with --fps).")],
+    question: Annotated[str, typer.Argument(help="The question, in quotes.")],
+    option: Annotated[
+        list[str] | None, typer.Option(help="An answer to choose from; give it two or more times, or never.")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(help="`tiny` (embedded), a checkpoint directory, or a hub id such as Qwen/Qwen3-VL-2B-Instruct."),
+    ] = "tiny",
+    mode: Annotated[str, typer.Option(help=MODES_HELP)] = "zoom",
+    subtitles: Annotated[str | None, typer.Option(help="SRT or VTT file with what is said.")] = None,
+    budget: Annotated[int | None, typer.Option(help="Visual tokens each pass may spend.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frame rate of a directory of images.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    html: Annotated[str | None, typer.Option(help="Write the evidence page to this file.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a model setting, for example coarse.fps=2 (docs/formats.md)."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1 ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto | float32 | bfloat16 | float16")] = "auto",
+    timeout: Annotated[
+        float, typer.Option(help="Seconds one decoding job may take before the video is given up.")
+    ] = 120.0,
+) -> None:
+    """Answer a question about a video and show when the evidence is on screen.
+
+    Examples:
+
+      zoomzero ask walk.mp4 "What does the man pick up?" --option "a cap" --option "a bottle" --option "a phone"
+
+      zoomzero ask lecture.mp4 "When is the proof finished?" --mode divide --subtitles lecture.srt --html evidence.html
+
+      zoomzero ask walk.mp4 "Who enters first?" --model Qwen/Qwen3-VL-2B-Instruct --json
+    """
+    from zoomzero.zoom import check_question
+
+    options = tuple(option or ())
+    check_question(question, options, mode)
+    if html is not None and not Path(html).expanduser().resolve().parent.is_dir():
+        raise ConfigError("--html", f"there is no directory {Path(html).parent}", "make it first")
+    _check_budget(budget)
+    from zoomzero.video.decode import warm_up
+    from zoomzero.video.probe import probe
+
+    warm_up()
+    info = probe(video, fps=fps)
+    with _status() as say:
+        say("loading the model")
+        policy, settings = _load(model, device, dtype, set_ or ())
+        from zoomzero.zoom import answer
+
+        trace, looks = answer(
+            policy,
+            settings,
+            info,
+            question,
+            options,
+            mode=mode,  # type: ignore[arg-type]
+            subtitles=subtitles,
+            budget_tokens=budget,
+            timeout_s=timeout,
+            progress=say,
+        )
+    if html is not None:
+        from zoomzero.app.page import write_evidence_page
+        from zoomzero.demo import close_looks
+
+        write_evidence_page(html, trace, video=Path(info.path), frames=close_looks(looks))
+    if json_:
+        import json
+
+        typer.echo(json.dumps(trace.to_dict(), ensure_ascii=False))
+    else:
+        from zoomzero.app.text import trace_text
+
+        typer.echo(trace_text(trace))
+        if html is not None:
+            typer.echo(f"Page      {html}")
+
+
+@app.command()
+def world(
+    out: Annotated[str, typer.Option(help="Directory for videos/ and examples.jsonl.")],
+    count: Annotated[int, typer.Option(help="Number of videos, one question each.")] = 24,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same videos.")] = 0,
+    kind: Annotated[str, typer.Option(help="short (48-96 s) or long (20 minutes).")] = "short",
+    workers: Annotated[int, typer.Option(help="Processes that draw and encode.")] = 2,
+) -> None:
+    """Write procedural videos with questions, answers and evidence: real mp4 files for tests and training.
+
+    Example: zoomzero world --out outputs/world --count 64 --seed 7 --kind short
+    """
+    from zoomzero.world.write import write_world
+
+    with _bar("writing", "s of video") as step:
+        examples = write_world(out, count, seed, kind, workers=workers, progress=step)  # type: ignore[arg-type]
+    typer.echo(f"{len(examples)} videos and {Path(out) / 'examples.jsonl'}")
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Directory for videos, summary.json and report.html.")] = "outputs/demo",
+    model: Annotated[str, typer.Option(help="Checkpoint to show; the embedded one by default.")] = "tiny",
+) -> None:
+    """Write 24 short and 2 long videos, ask about each in every mode, and show what zooming brings.
+
+    Example: zoomzero demo --out outputs/demo
+    """
+    from zoomzero.demo import run_demo
+
+    policy, settings = _load(model, "auto", "auto", ())
+    table = run_demo(policy, settings, Path(out))
+    typer.echo(table)
+
+
+@app.command()
+def sft(
+    config: Annotated[str, typer.Argument(help="TOML file with the run's settings (configs/tiny-1.toml).")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: steps=100, stage.zooms=0.5, ...")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the run's directory.")] = False,
+) -> None:
+    """Fine-tune a checkpoint on examples, or on endless lessons from the procedural world.
+
+    Examples:
+
+      zoomzero sft configs/tiny-1.toml
+
+      zoomzero sft configs/tiny-1.toml --resume
+
+      zoomzero sft my.toml --set examples=data/train.jsonl --set model=Qwen/Qwen3-VL-2B-Instruct
+    """
+    from zoomzero.config import load_settings
+    from zoomzero.train.settings import SftSettings
+
+    settings = load_settings(SftSettings, config, set_ or ())
+    from zoomzero.train.progress import RichProgress
+    from zoomzero.train.sft import train
+
+    record = train(settings, resume=resume, callbacks=[RichProgress()])
+    typer.echo(
+        f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, mean loss {record.final_loss:.3f}"
+    )
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what it runs on, and what will be slow."""
+    from zoomzero.doctor import report
+
+    text, healthy = report()
+    typer.echo(text)
+    if not healthy:
+        raise typer.Exit(4)
+
+
+def _check_budget(budget: int | None) -> None:
+    if budget is not None and budget < 1:
+        raise ConfigError(
+            "--budget", f"{budget} visual tokens hold no frame", "give a positive number of visual tokens"
+        )
+
+
+def _load(model: str, device: str, dtype: str, overrides: Any) -> tuple[Any, Any]:
+    """Load a policy and its settings."""
+    from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_settings
+    from zoomzero.policy.load import find, load_policy
+
+    where = find(model)
+    path = where / MODEL_SETTINGS_FILE
+    settings = load_settings(ModelSettings, path if path.is_file() else None, overrides)
+    policy = load_policy(model, device=device, dtype=dtype)
+    if policy.device.type == "cpu" and sum(p.numel() for p in policy.model.parameters()) < SMALL_MODEL_PARAMETERS:
+        import torch
+
+        torch.set_num_threads(1)  # a small model loses more to waiting threads than it gains (docs/policy.md)
+    return policy, settings
+
+
+def _status() -> Any:
+    from zoomzero.app.progress import status
+
+    return status()
+
+
+def _bar(what: str, unit: str) -> Any:
+    from zoomzero.app.progress import bar
+
+    return bar(what, unit)

@@ -1,0 +1,178 @@
+"""Settings: one tree of pydantic models, read from TOML or JSON, unknown keys rejected, hashed into every output.
+
+A checkpoint may carry `zoomzero.json` (a `ModelSettings`): the prompts, frame rates and budgets it was trained with,
+so that nobody has to guess them. Without that file the defaults below, the method's published numbers, hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from zoomzero.errors import ConfigError
+from zoomzero.video.types import FrameBudget
+
+MODEL_SETTINGS_FILE = "zoomzero.json"
+SettingsT = TypeVar("SettingsT", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of every settings model: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PassSettings(Settings):
+    """What one pass over frames may spend."""
+
+    fps: float = Field(1.0, gt=0, le=60, description="Frames a second while the budget allows.")
+    max_tokens: int = Field(4096, ge=1, description="Visual tokens over all frames of the pass.")
+    max_frames: int = Field(768, ge=2, description="Frames over all spans of the pass.")
+    min_frame_tokens: int = Field(16, ge=1, description="Smallest frame, in visual-token squares.")
+    max_frame_tokens: int = Field(768, ge=1, description="Largest frame, in visual-token squares.")
+
+    def budget(self, max_tokens: int | None = None) -> FrameBudget:
+        """Return the planner's budget, optionally with another token limit."""
+        values = self.model_dump()
+        if max_tokens is not None:
+            values["max_tokens"] = max_tokens
+        return FrameBudget(**values)
+
+
+class ModelSettings(Settings):
+    """How a checkpoint wants to be asked. The defaults are the method's (docs/method.md)."""
+
+    style: Literal["full", "brief"] = Field(
+        "full",
+        description="Prompt templates: full for instruction-tuned models, brief for models trained on them.",
+    )
+    coarse: PassSettings = Field(
+        PassSettings(fps=1.0, max_tokens=4096),
+        description="The pass over the whole video: 8192*28*28 pixels in all.",
+    )
+    zoom: PassSettings = Field(
+        PassSettings(fps=2.0, max_tokens=2048, max_frames=256),
+        description="The pass over the found spans: few frames, many pixels each.",
+    )
+    window: PassSettings = Field(
+        PassSettings(fps=2.0, max_tokens=4096, max_frames=256),
+        description="One window of divide-and-conquer; max_frames / fps is its length in seconds.",
+    )
+    widen_s: float = Field(10.0, ge=0, description="Seconds added at both ends of found spans before zooming.")
+    long_after_s: float = Field(600.0, gt=0, description="Videos longer than this get the long-video template.")
+    score_options_as: Literal["letter", "text"] = Field(
+        "letter", description="Score options in the zoom pass by their letter or by their text."
+    )
+    think: bool = Field(True, description="Let the coarse pass think before it answers.")
+    max_new_tokens: int = Field(512, ge=1, description="Tokens a pass may write.")
+    divide_top: int = Field(5, ge=1, description="Windows whose spans divide-and-conquer zooms into.")
+    certain: float = Field(0.95, ge=0, le=1, description="Confidence at which a window's answer needs no zoom.")
+    candidates: int = Field(4, ge=1, description="Span candidates the search mode draws from one prefill.")
+    weak: float = Field(0.5, ge=0, le=1, description="Verified confidence below which the search looks elsewhere.")
+    outside_looks: int = Field(
+        4, ge=0, description="Windows outside all candidates the search looks at when all are weak."
+    )
+
+
+def settings_hash(settings: BaseModel | Mapping[str, Any]) -> str:
+    """Return 12 hex digits that change when any value changes."""
+    values = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else dict(settings)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load_settings(kind: type[SettingsT], path: str | Path | None = None, overrides: Sequence[str] = ()) -> SettingsT:
+    """Read settings from a TOML or JSON file and apply `key.sub=value` overrides.
+
+    Args:
+        kind: the settings model.
+        path: file to read; None for the defaults.
+        overrides: assignments such as `coarse.fps=2` or `model="tiny"`; values are TOML, bare words are strings.
+
+    Raises:
+        ConfigError: no such file, not TOML/JSON, an unknown key, or a value out of range.
+    """
+    values = _read(Path(path)) if path is not None else {}
+    for assignment in overrides:
+        _assign(values, assignment)
+    return parse_settings(kind, values, str(path or "settings"))
+
+
+def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], source: str) -> SettingsT:
+    """Validate a plain mapping, naming `source` and the first wrong key in the error."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        fix = f"set it to a valid value ({_hint(kind, first['loc'])})"
+        if first["type"] == "extra_forbidden":
+            fix = f"known keys here are {', '.join(_known_keys(kind, first['loc'][:-1]))}"
+        raise ConfigError(f"{source}: {key}", first["msg"][0].lower() + first["msg"][1:], fix) from error
+
+
+def load_model_settings(directory: str | Path) -> ModelSettings:
+    """Read `zoomzero.json` of a checkpoint directory; the defaults when it has none."""
+    path = Path(directory) / MODEL_SETTINGS_FILE
+    return load_settings(ModelSettings, path) if path.is_file() else ModelSettings()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(str(path), "no such settings file", "give a .toml or .json file that exists")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else _toml(text)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"not valid {path.suffix[1:] or 'TOML'} ({error})", "correct the file") from error
+    if not isinstance(values, dict):
+        raise ConfigError(str(path), "holds no table of settings", "write `key = value` lines")
+    return values
+
+
+def _toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, equals, raw = assignment.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {assignment}", "is not an assignment", "write key=value, for example coarse.fps=2")
+    try:
+        value = _toml(f"value = {raw}")["value"]
+    except ValueError:
+        value = raw
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {assignment}", f"{table} is a value, not a table", "name an existing setting")
+    values[last] = value
+
+
+def _known_keys(kind: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    for part in location:
+        field = kind.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            break
+        kind = field.annotation
+    return sorted(kind.model_fields)
+
+
+def _hint(kind: type[BaseModel], location: Sequence[Any]) -> str:
+    for part in location[:-1]:
+        field = kind.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return "see docs/formats.md"
+        kind = field.annotation
+    field = kind.model_fields.get(str(location[-1])) if location else None
+    return (field.description or "see docs/formats.md") if field else "see docs/formats.md"

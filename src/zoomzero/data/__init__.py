@@ -1,0 +1,1 @@
+"""Examples: the one record every question, training item and benchmark row becomes."""

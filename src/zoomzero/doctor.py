@@ -1,0 +1,99 @@
+"""What is installed, what it runs on, and what will be slow."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib import resources
+
+REQUIRED = (
+    "torch",
+    "transformers",
+    "av",
+    "numpy",
+    "pydantic",
+    "pysubs2",
+    "safetensors",
+    "tokenizers",
+    "accelerate",
+)
+OPTIONAL = {"tensorboard": "logs of training runs (pip install 'zoomzero[log]')"}
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
+
+
+def report() -> tuple[str, bool]:
+    """Return the report and whether everything that is required works."""
+    lines = list(_lines())
+    return "\n".join(f"{mark:<5} {name:<16} {text}" for mark, name, text in lines), all(
+        m != "FAIL" for m, _, _ in lines
+    )
+
+
+def _lines() -> Iterator[tuple[str, str, str]]:
+    yield "ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield from _packages()
+    yield from _devices()
+    yield from _video()
+    yield from _model()
+    free = shutil.disk_usage(".").free / 2**30
+    yield ("ok" if free > 1 else "slow"), "disk", f"{free:.0f} GiB free here"
+
+
+def _packages() -> Iterator[tuple[str, str, str]]:
+    for name in REQUIRED:
+        try:
+            yield "ok", name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield "FAIL", name, "not installed; run pip install zoomzero"
+    for name, purpose in OPTIONAL.items():
+        try:
+            yield "ok", name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield "--", name, f"not installed: {purpose}"
+
+
+def _devices() -> Iterator[tuple[str, str, str]]:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not torch.cuda.is_available():
+        yield (
+            "slow",
+            "device",
+            f"no CUDA device; {cores} CPU cores: the tiny model is quick, 2B-8B take minutes an answer",
+        )
+        return
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        memory = properties.total_memory / 2**30
+        size = "72B needs several" if memory > 60 else "8B fits" if memory > 20 else "2B-4B fit"
+        yield "ok", f"cuda:{index}", f"{properties.name}, {memory:.0f} GiB ({size})"
+
+
+def _video() -> Iterator[tuple[str, str, str]]:
+    import av
+
+    missing = [name for name in CODECS if name not in av.codecs_available]
+    names = ", ".join(name for name in CODECS if name not in missing)
+    yield (
+        ("ok" if not missing else "slow"),
+        "decoders",
+        names + (f"; missing {', '.join(missing)}" if missing else ""),
+    )
+    writes = "libx264" in av.codecs_available
+    yield (
+        ("ok" if writes else "FAIL"),
+        "encoder",
+        "libx264" if writes else "no libx264: world and demo cannot write videos",
+    )
+
+
+def _model() -> Iterator[tuple[str, str, str]]:
+    weights = resources.files("zoomzero") / "models" / "tiny" / "model.safetensors"
+    if weights.is_file():
+        yield "ok", "tiny model", f"{len(weights.read_bytes()) / 1e6:.1f} MB, embedded"
+    else:
+        yield "FAIL", "tiny model", "missing; reinstall zoomzero"

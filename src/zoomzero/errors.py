@@ -1,0 +1,80 @@
+"""The typed errors of the project: one line each, naming the file or setting and the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ZoomZeroError(Exception):
+    """Base of every error a user can cause; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class ConfigError(ZoomZeroError):
+    """A setting or argument is wrong.
+
+    Args:
+        setting: the name the user typed (`--budget`, `coarse.fps`).
+        reason: what is wrong with its value.
+        fix: what to write instead.
+    """
+
+    exit_code = 2
+
+    def __init__(self, setting: str, reason: str, fix: str) -> None:
+        super().__init__(f"{setting}: {reason}; {fix}")
+        self.setting, self.reason, self.fix = setting, reason, fix
+
+
+class DataError(ZoomZeroError):
+    """A data file (examples, annotation, predictions) does not hold what it should.
+
+    Args:
+        path: the file.
+        where: line, column or key.
+        reason: what is wrong there, and the fix.
+    """
+
+    exit_code = 2
+
+    def __init__(self, path: str | Path, where: str, reason: str) -> None:
+        super().__init__(f"{path}: {where}: {reason}")
+        self.path, self.where, self.reason = str(path), where, reason
+
+
+class VideoError(ZoomZeroError):
+    """A video cannot be opened, probed or decoded.
+
+    Args:
+        path: the file or directory.
+        stage: `open`, `probe`, `plan` or `decode`.
+        reason: what is wrong.
+        fix: what the user can do about it.
+    """
+
+    exit_code = 3
+
+    def __init__(self, path: str | Path, stage: str, reason: str, fix: str) -> None:
+        super().__init__(f"{path}: cannot {stage}: {reason}; {fix}")
+        self.path, self.stage, self.reason, self.fix = str(path), stage, reason, fix
+
+    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, str, str]]:
+        """Errors cross process borders (decode workers), so they must survive pickling."""
+        return type(self), (self.path, self.stage, self.reason, self.fix)
+
+
+class ModelError(ZoomZeroError):
+    """A checkpoint cannot be found, loaded or run.
+
+    Args:
+        model: the directory or hub id.
+        reason: what is wrong.
+        fix: what the user can do about it.
+    """
+
+    exit_code = 4
+
+    def __init__(self, model: str | Path, reason: str, fix: str) -> None:
+        super().__init__(f"model {model}: {reason}; {fix}")
+        self.model, self.reason, self.fix = str(model), reason, fix

@@ -1,0 +1,283 @@
+"""Single passes over a video: plan frames, decode them, let the model write or score, and account for all of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from zoomzero.config import ModelSettings
+from zoomzero.policy.base import Completion, Context, Policy, Sampling, Turn
+from zoomzero.prompts import (
+    Mode,
+    Reading,
+    coarse_text,
+    glue_token_mask,
+    letter_token_index,
+    option_labels,
+    read_response,
+    token_mask,
+    video_header,
+    zoom_text,
+)
+from zoomzero.spans import Span, clip, shift
+from zoomzero.trace import PassTrace
+from zoomzero.video.cache import FrameCache
+from zoomzero.video.decode import decode
+from zoomzero.video.plan import plan_spans
+from zoomzero.video.types import Clip, FrameBudget, FramePlan, VideoInfo
+
+Progress = Callable[[str], None]
+SPARSE_FPS = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """One finished pass: its trace, the frames it saw, and what the model had read (to go on from)."""
+
+    trace: PassTrace
+    clip: Clip
+    context: Context
+
+    @property
+    def found(self) -> tuple[Span, ...]:
+        """The evidence the pass named."""
+        return self.trace.found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """One question about one video, with all it takes to run passes on it."""
+
+    policy: Policy
+    settings: ModelSettings
+    info: VideoInfo
+    question: str
+    options: tuple[str, ...]
+    cache: FrameCache = field(default_factory=lambda: FrameCache(256 << 20))
+    progress: Progress = lambda stage: None
+    timeout_s: float = 120.0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The options' labels."""
+        return option_labels(len(self.options))
+
+    @property
+    def whole(self) -> Span:
+        """The whole video."""
+        return Span(0.0, self.info.duration_s)
+
+    # --- passes that write ---------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        name: str,
+        plan: FramePlan,
+        *,
+        subtitles: str = "",
+        window: Span | None = None,
+    ) -> Look:
+        """Let the model write an answer with spans, greedily.
+
+        Args:
+            name: the pass's name in the trace.
+            plan: frames to look at.
+            subtitles: what is said in this part of the video.
+            window: the part of the video the model is shown as if it were the video, for families that cannot be told
+                true times; spans come back in the video's own time all the same.
+        """
+        self.progress(name)
+        started = time.perf_counter()
+        frames = self._decode(plan)
+        decode_s = time.perf_counter() - started
+        told, duration_s = frames, self.info.duration_s
+        if window is not None and not self.policy.geometry.free_times:
+            told, duration_s = moved(frames, -window.start_s), window.length_s
+        text = video_header(duration_s) + coarse_text(
+            self.question,
+            self.options,
+            self._mode,
+            self.settings.style,
+            long=duration_s > self.settings.long_after_s,
+            subtitles=subtitles,
+        )
+        context = self.policy.read([Turn("user", (told, text))])
+        completion = self.policy.generate(context, 1, Sampling(max_tokens=self.settings.max_new_tokens))[0]
+        trace = self._trace(name, plan, frames, context, decode_s, time.perf_counter() - started)
+        by_s = window.start_s if window is not None and told is not frames else 0.0
+        return Look(self._read(trace, completion, by_s), frames, context)
+
+    def draw(self, name: str, look: Look, n: int, sampling: Sampling) -> list[Look]:
+        """Draw n more answers from what a pass has read already: they cost their own words and nothing else."""
+        if n < 1:
+            return []
+        started = time.perf_counter()
+        completions = self.policy.generate(look.context, n, sampling)
+        shared = replace(
+            look.trace,
+            visual_tokens=0,
+            new_tokens=0,
+            decoded_frames=0,
+            decode_seconds=0.0,
+            seconds=(time.perf_counter() - started) / n,
+        )
+        return [
+            Look(self._read(replace(shared, name=f"{name} {i}"), completion, 0.0), look.clip, look.context)
+            for i, completion in enumerate(completions, 1)
+        ]
+
+    @property
+    def _mode(self) -> Mode:
+        return "think" if self.settings.think else "no_think"
+
+    def _read(self, trace: PassTrace, completion: Completion, by_s: float) -> PassTrace:
+        """Fill in what a completion says; its spans are told `by_s` seconds too early."""
+        reading = read_response(completion.text, len(self.options), self._mode, options=self.options)
+        return replace(
+            trace,
+            generated_tokens=len(completion.token_ids),
+            text=completion.text,
+            answer=self._answer_text(reading),
+            option=self.labels[reading.option] if reading.option is not None else None,
+            confidence=answer_confidence(reading, completion),
+            found=clip(shift(reading.spans, by_s), 0.0, self.info.duration_s),
+            span_confidence=span_confidence(reading, completion),
+            problems=reading.problems,
+        )
+
+    def _answer_text(self, reading: Reading) -> str | None:
+        if not self.options:
+            return reading.answer
+        return self.options[reading.option] if reading.option is not None else None
+
+    # --- passes that score ---------------------------------------------------------------------------------------
+
+    def zoom(self, name: str, spans: Sequence[Span], *, budget: FrameBudget | None = None) -> Look:
+        """Look closely at spans and score the options (or answer an open question in a few words).
+
+        Args:
+            name: the pass's name in the trace.
+            spans: where to look, already widened.
+            budget: frames and tokens; the settings' zoom budget when None.
+        """
+        plan = plan_spans(self.info, spans, budget or self.settings.zoom.budget(), self.policy.geometry)
+        return self.score(name, plan, header="")
+
+    def score(self, name: str, plan: FramePlan, *, header: str, direct: bool = False) -> Look:
+        """Read frames and the question, then score the options without writing anything."""
+        self.progress(name)
+        started = time.perf_counter()
+        frames = self._decode(plan)
+        decode_s = time.perf_counter() - started
+        context = self.policy.read([Turn("user", (frames, header + self._short_question(direct)))])
+        trace = self._judge(self._trace(name, plan, frames, context, decode_s, 0.0), context)
+        return Look(replace(trace, seconds=time.perf_counter() - started), frames, context)
+
+    def zoom_in_context(self, name: str, coarse: Look, spans: Sequence[Span]) -> Look:
+        """Look closely at spans after the coarse pass, whose tokens stay read: only the new frames cost."""
+        self.progress(name)
+        started = time.perf_counter()
+        plan = plan_spans(self.info, spans, self.settings.zoom.budget(), self.policy.geometry)
+        frames = self._decode(plan)
+        decode_s = time.perf_counter() - started
+        turns = [Turn("assistant", (coarse.trace.text,)), Turn("user", (frames, self._short_question(False)))]
+        context = self.policy.extend(coarse.context, turns)
+        trace = self._judge(self._trace(name, plan, frames, context, decode_s, 0.0), context)
+        return Look(replace(trace, seconds=time.perf_counter() - started), frames, context)
+
+    def _short_question(self, direct: bool) -> str:
+        """Return the question for a pass that answers with nothing but the option."""
+        if direct and self.settings.score_options_as == "letter":
+            return coarse_text(self.question, self.options, "direct", self.settings.style)
+        return zoom_text(self.question, self.options, self.settings.style, self.settings.score_options_as)
+
+    def _judge(self, trace: PassTrace, context: Context) -> PassTrace:
+        """Fill in the answer of a pass that scores: softmax over the options' log-probabilities."""
+        if not self.options:
+            completion = self.policy.generate(context, 1, Sampling(max_tokens=64))[0]
+            confidence = math.exp(sum(completion.logprobs) / max(1, len(completion.logprobs)))
+            answer = completion.text.strip() or None
+            return replace(
+                trace,
+                generated_tokens=len(completion.token_ids),
+                text=completion.text,
+                answer=answer,
+                confidence=confidence,
+            )
+        as_text = self.settings.score_options_as == "text"
+        scores = self.policy.score(context, self.options if as_text else self.labels, closed=as_text)
+        probabilities = softmax(scores)
+        best = max(range(len(scores)), key=scores.__getitem__)
+        return replace(
+            trace,
+            answer=self.options[best],
+            option=self.labels[best],
+            confidence=probabilities[best],
+            option_probabilities=probabilities,
+        )
+
+    # --- shared --------------------------------------------------------------------------------------------------
+
+    def _decode(self, plan: FramePlan) -> Clip:
+        # Far-apart frames may be neighbouring key frames where the model is told the time each frame really has.
+        exact = plan.fps >= SPARSE_FPS or not self.policy.geometry.free_times
+        return decode(self.info, plan, cache=self.cache, timeout_s=self.timeout_s, exact=exact)
+
+    def _trace(
+        self, name: str, plan: FramePlan, frames: Clip, context: Context, decode_s: float, seconds: float
+    ) -> PassTrace:
+        height, width = frames.frames.shape[1:3]
+        return PassTrace(
+            name=name,
+            spans=plan.spans,
+            times_s=frames.times_s,
+            height=height,
+            width=width,
+            decoded_frames=frames.decoded_frames,
+            visual_tokens=context.visual_tokens,
+            prompt_tokens=context.prompt_tokens,
+            new_tokens=context.new_tokens,
+            generated_tokens=0,
+            seconds=seconds,
+            decode_seconds=decode_s,
+            text="",
+            answer=None,
+            option=None,
+            confidence=0.0,
+            notes=frames.notes,
+        )
+
+
+def moved(frames: Clip, by_s: float) -> Clip:
+    """Return a clip whose times are told `by_s` seconds later; the pixels stay the same."""
+    return replace(frames, times_s=tuple(t + by_s for t in frames.times_s), spans=shift(frames.spans, by_s))
+
+
+def answer_confidence(reading: Reading, completion: Completion) -> float:
+    """Return the probability of the emitted letter; of the whole answer's tokens on average when it is words.
+
+    Source: METHOD "inference on long videos" in docs/method.md.
+    """
+    letter = letter_token_index(reading, completion.offsets)
+    if letter is not None:
+        return math.exp(completion.logprobs[letter])
+    mask = token_mask(reading.ranges.get("answer"), completion.offsets)
+    chosen = [lp for lp, inside in zip(completion.logprobs, mask, strict=True) if inside]
+    return math.exp(sum(chosen) / len(chosen)) if chosen else 0.0
+
+
+def span_confidence(reading: Reading, completion: Completion) -> float:
+    """Return how sharply the spans were written: mean over the glue's tokens of the mean -log p of the top 20."""
+    mask = glue_token_mask(reading, completion.offsets)
+    chosen = [peak for peak, inside in zip(completion.peaks, mask, strict=True) if inside]
+    return sum(chosen) / len(chosen) if chosen else 0.0
+
+
+def softmax(scores: Sequence[float]) -> tuple[float, ...]:
+    """Return the probabilities of log-scores, summing to 1."""
+    top = max(scores)
+    weights = [math.exp(score - top) for score in scores]
+    total = sum(weights)
+    return tuple(weight / total for weight in weights)

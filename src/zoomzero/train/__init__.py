@@ -1,0 +1,1 @@
+"""Training: supervised fine-tuning on lessons (one clip, many questions)."""

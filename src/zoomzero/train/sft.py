@@ -1,0 +1,207 @@
+"""Supervised fine-tuning: lessons in, a checkpoint out, on `transformers.Trainer`.
+
+One micro-batch is a few lessons packed into one row (`policy/packed.py`); lesson `i` of a run is a pure function of the
+run's seed, so a resumed run reads what the uninterrupted one would have read.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from zoomzero.config import ModelSettings, load_model_settings, settings_hash
+from zoomzero.data.example import read_examples
+from zoomzero.errors import ConfigError
+from zoomzero.policy.load import find, load_policy
+from zoomzero.policy.packed import packed_states
+from zoomzero.policy.qwen import QwenPolicy
+from zoomzero.policy.save import save_checkpoint
+from zoomzero.train.lessons import ExampleLessons, Lesson, PackedLessons, pack_lessons
+from zoomzero.train.settings import SftSettings
+from zoomzero.video.types import Geometry
+from zoomzero.world.lessons import Stage, world_lesson
+
+
+class LessonLoss(nn.Module):
+    """The model as the trainer sees it: packed lessons in, loss out."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, lessons: PackedLessons) -> dict[str, Tensor]:
+        """Return the weighted mean cross-entropy over the answers' tokens; only they go through the head."""
+        packed = packed_states(self.model, lessons.prompts, lessons.suffixes)
+        weights = torch.cat([w for group in lessons.weights for w in group]).to(packed.states.device)  # (T,)
+        counted = weights > 0
+        logits = self.model.lm_head(packed.states[counted]).float()
+        losses = nn.functional.cross_entropy(logits, packed.targets[counted], reduction="none")
+        return {"loss": (losses * weights[counted]).sum() / weights.sum()}
+
+
+class SftTrainer(Trainer):  # type: ignore[misc]
+    """`Trainer` that reads lessons in order and saves plain checkpoints."""
+
+    def __init__(self, policy: QwenPolicy, source: Path, model_settings: ModelSettings, **kwargs: Any) -> None:
+        self.policy, self.source, self.model_settings = policy, source, model_settings
+        super().__init__(model=LessonLoss(policy.model), **kwargs)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        self.save_weights(Path(output_dir or self.args.output_dir), torch.float32)
+
+    def save_weights(self, directory: Path, dtype: torch.dtype) -> None:
+        """Write the model as a plain checkpoint."""
+        save_checkpoint(self.policy.model, self.source, directory, settings=self.model_settings, dtype=dtype)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        from safetensors.torch import load_file
+
+        weights = load_file(Path(resume_from_checkpoint) / "model.safetensors")
+        missing, unexpected = self.policy.model.load_state_dict(weights, strict=False)
+        if unexpected or set(missing) - {"lm_head.weight"}:
+            fix = "resume with the settings the run was started with"
+            raise ConfigError("--resume", f"{resume_from_checkpoint} holds another model", fix)
+
+
+class LessonStream(Dataset[Lesson]):
+    """Lessons 0 .. count-1 of a run."""
+
+    def __init__(self, make: Callable[[int], Lesson], count: int) -> None:
+        self.make, self.count = make, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Lesson:
+        return self.make(index)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """What `training.json` in a trained checkpoint says."""
+
+    settings: dict[str, Any]
+    settings_hash: str
+    steps: int
+    minutes: float
+    final_loss: float
+    device: str
+    versions: dict[str, str]
+
+
+def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[TrainerCallback] = ()) -> TrainingRecord:
+    """Run supervised fine-tuning to its end and write the model to `settings.out`.
+
+    Args:
+        settings: the run.
+        resume: go on from the last checkpoint in `settings.out`.
+        callbacks: for progress.
+
+    Raises:
+        ConfigError: `out` holds a run already and `resume` is off, or there is nothing to resume.
+        ModelError, DataError: the start checkpoint or the examples cannot be read.
+    """
+    out = Path(settings.out)
+    last = _last_checkpoint(out)
+    if resume and last is None:
+        raise ConfigError("--resume", f"{out} holds no checkpoint", "start the run without --resume")
+    if not resume and out.exists() and any(out.iterdir()):
+        raise ConfigError("out", f"{out} is not empty", "add --resume, or choose another directory")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    source = find(settings.model)
+    model_settings = load_model_settings(source)
+    policy = load_policy(settings.model, dtype="float32")
+    policy.model.train().requires_grad_(True)
+    policy.model.model.visual.requires_grad_(not settings.freeze_vision)
+    make = _lesson_maker(settings, model_settings, policy.geometry)
+    count = settings.steps * settings.rows_per_step * settings.lessons_per_row
+    trainer = SftTrainer(
+        policy,
+        source,
+        model_settings,
+        args=_arguments(settings, out),
+        train_dataset=LessonStream(make, count),
+        data_collator=lambda lessons: {"lessons": pack_lessons(lessons, policy.builder, policy.end_of_turn)},
+        callbacks=list(callbacks),
+    )
+    started = time.perf_counter()
+    result = trainer.train(resume_from_checkpoint=str(last) if resume else None)
+    record = TrainingRecord(
+        settings=settings.model_dump(mode="json"),
+        settings_hash=settings_hash(settings),
+        steps=result.global_step,
+        minutes=round((time.perf_counter() - started) / 60, 1),
+        final_loss=round(result.training_loss, 4),
+        device=torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or platform.machine(),
+        versions=_versions(),
+    )
+    trainer.save_weights(out, torch.float16)
+    (out / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
+    return record
+
+
+def _lesson_maker(settings: SftSettings, model_settings: ModelSettings, geometry: Geometry) -> Callable[[int], Lesson]:
+    if settings.examples is not None:
+        return ExampleLessons(read_examples(settings.examples), model_settings, geometry)
+    stage = Stage(**settings.stage.model_dump())
+    return lambda index: world_lesson(settings.world_seed, index, stage, model_settings, geometry)
+
+
+def _arguments(settings: SftSettings, out: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.lessons_per_row,
+        gradient_accumulation_steps=settings.rows_per_step,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_steps,
+        adam_beta2=settings.beta2,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=settings.log_every,
+        save_steps=settings.save_every,
+        save_total_limit=settings.keep,
+        report_to=settings.report_to,
+        seed=settings.seed,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        label_names=[],
+    )
+
+
+def _last_checkpoint(out: Path) -> Path | None:
+    found = [path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _versions() -> dict[str, str]:
+    import transformers
+
+    import zoomzero
+
+    return {
+        "zoomzero": zoomzero.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

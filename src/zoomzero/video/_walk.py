@@ -1,0 +1,291 @@
+"""The decode rule: jump to the group of pictures that holds a wished time, decode what that frame needs, no more.
+
+Runs inside a worker process. Packets are read ahead of the decoder, so that the frame on screen at a wished time is
+known from the packets' times before anything is decoded. From that follow the savings: frames nobody refers to are
+skipped unless they are wished for, a run between two wishes that holds a key frame is read but not decoded, and
+nothing after the last wish of a group is decoded. A jump that lands too late is repeated from further back.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import av.error
+
+SKIPS_UNREFERENCED = frozenset({"h264", "hevc"})  # decoders that honour a skip level changed between packets
+_MOST_REORDERED = 17  # no codec shows a frame more than 16 frames later than it decodes it
+_FAILURES = (av.error.FFmpegError, ValueError)
+ON_TIME_S = 0.002  # how much later than wished a frame may start: containers round times to 1 ms
+
+Shown = tuple[list[int], int, Any]  # which wishes a frame answers, its time in stream ticks, the av.VideoFrame
+
+
+class GopWalker:
+    """Walks one video stream forward through ascending wished times.
+
+    `missing` names the wishes that got no frame and why, `traces` those whose frame follows damage in its group,
+    `decoded` counts the frames that came out of the decoder, `beat` is called for every packet.
+
+    Args:
+        container: an open av input container.
+        stream: its video stream, set to decode on one thread (the skip level changes between packets).
+        fps: average frame rate, for tolerances.
+    """
+
+    def __init__(self, container: Any, stream: Any, fps: float) -> None:
+        self.container, self.stream = container, stream
+        self.context = stream.codec_context
+        self.tick_s = float(stream.time_base)
+        self.frame_ticks = max(1, round(1.0 / (fps * self.tick_s)))
+        self.second_ticks = max(1, round(1.0 / self.tick_s))
+        self.on_time_s = min(ON_TIME_S, 0.5 / fps)
+        # AVI has no presentation times: packets carry those of other frames, only the order that comes out is right
+        self.times_by_order = "avi" in container.format.name and self.context.has_b_frames
+        # MPEG program streams time only some frames: after a seek the others are guessed wrong, so they are read through
+        self.reads_through = container.format.name == "mpeg"
+        self.can_skip = self.context.name in SKIPS_UNREFERENCED and not self.times_by_order
+        self.first = stream.start_time or 0
+        self.beat: Callable[[], None] = lambda: None
+        self.decoded = 0
+        self.missing: dict[int, str] = {}
+        self.traces: list[int] = []
+        self._longest_gop = 0
+        self._back = 0  # how far before a wish this container has to be asked to seek
+        self._skipping = False
+        self._run_key: int | None = None  # the key frame the decoder last started from
+        self._restart()
+
+    def walk(self, wishes: Sequence[tuple[int, float, float]]) -> Iterator[Shown]:
+        """Yield the frame of every wish that has one.
+
+        Args:
+            wishes: (index, time, give) in seconds on the stream's own clock, ascending in time. Where `give` is
+                above 0, a key frame at most that far from the time is taken instead of the frame on screen.
+        """
+        for index, time_s, give_s in wishes:
+            target = int((time_s + self.on_time_s) / self.tick_s + 1e-6)
+            yield from self._approach(target)
+            shown = self._near_key(target, int(give_s / self.tick_s)) if give_s > 0 else None
+            if shown is not None and shown != self._key:
+                yield from self._empty()
+                self._skip_to_key(shown)
+            if shown is None:
+                shown = self._on_screen(target)
+            if shown is None:
+                self.missing[index] = "damaged" if self._wall else "no frame"
+            elif self._broken or shown in self._spoiled:
+                self.missing[index] = "damaged"
+            elif self._eof and target > self._end + max(2 * self.frame_ticks, self.second_ticks // 10):
+                self.missing[index] = "past the end"
+            else:
+                self._wanted.setdefault(shown, []).append(index)
+                yield from self._feed(shown)
+        yield from self._empty()
+
+    def _restart(self) -> None:
+        """Forget what was read; reading goes on where the container now stands. The decoder must be empty."""
+        self._packets = self.container.demux(self.stream)
+        self._ahead: deque[Any] = deque()  # read, not yet decoded
+        self._seen: list[int] = []  # presentation times read since the run's key frame, ascending
+        self._horizon: int | None = None  # highest decode time read: every frame shown before it has been read
+        self._spoiled: set[int] = set()  # frames whose packets are cut short
+        self._newest_key: int | None = None
+        self._key: int | None = None  # the key frame of the run; None while the decoder is empty
+        self._end = self.first  # where the last frame that was read ends
+        self._eof = self._wall = False  # nothing more to read; because of damage
+        self._broken = self._tainted = False
+        self._put_out = 0  # frames of this run that the decoder put out
+        self._wanted: dict[int, list[int]] = {}
+        self._previous: tuple[int, Any] | None = None
+        self._latest = self.first  # the last frame that was wanted
+        self._early: dict[int, Any] = {}  # that frame and those after it which came out already
+
+    # --- reading ---
+
+    def _approach(self, target: int) -> Iterator[Shown]:
+        """Read until the wished frame's packet and a key frame before it are there, seeking where that is shorter."""
+        if self._in_reach(target):
+            self._read_past(target)
+            key = self._newer_key(target)
+            if key is not None:
+                yield from self._empty()
+                self._skip_to_key(key)
+            if self._key is not None:
+                return
+        yield from self._empty()
+        self._seek(target)
+
+    def _in_reach(self, target: int) -> bool:
+        here = self.first if self._horizon is None else self._horizon
+        if target < here or (self._eof and not self._wall):
+            return self._key is not None or self._newer_key(target) is not None
+        return not self._eof and (self.reads_through or target - here <= self._reach())
+
+    def _reach(self) -> int:
+        """Return how far ahead, in ticks, reading on is expected to be cheaper than seeking."""
+        return max(self.second_ticks, self._longest_gop * 3 // 2)
+
+    def _seek(self, target: int) -> None:
+        """Jump so that the last key frame at or before the target is read; again from further back when late."""
+        back, lowest, before = self._back, self.first - self.second_ticks, self._run_key
+        while True:
+            point = max(lowest, target - back)
+            if not self._jump(point):
+                return
+            self._read_past(target)
+            key = self._newer_key(target)
+            if key is not None:
+                self._back = back
+                if key == before:  # the same group again: reading on would have been cheaper
+                    self._longest_gop = max(self._longest_gop, target - key)
+                self._skip_to_key(key)
+                return
+            if point <= lowest or self._wall:
+                return  # nothing to start from: the wish is before the first key frame, or past the damage
+            back = max(self.second_ticks, 2 * back)
+
+    def _jump(self, point: int) -> bool:
+        """Seek; False where the container cannot."""
+        for place in () if self.reads_through else (point, max(point, self.first)):
+            try:
+                self.container.seek(place, stream=self.stream)
+            except (*_FAILURES, OSError):
+                continue  # AVI and FLV refuse times before their first
+            self._restart()
+            return True
+        return False
+
+    def _read_past(self, target: int) -> None:
+        """Read packets until every frame at or before the target must have been read."""
+        while not self._eof and (self._horizon is None or self._horizon <= target):
+            if len(self._seen) - bisect_right(self._seen, target) >= _MOST_REORDERED:
+                return
+            self._read()
+
+    def _read(self) -> None:
+        self.beat()
+        try:
+            packet = next(self._packets)
+        except (StopIteration, *_FAILURES) as error:
+            self._eof, self._wall = True, not isinstance(error, StopIteration | EOFError)
+            return
+        if packet.size == 0:  # the empty packet that ends a stream
+            self._eof = True
+            return
+        self._ahead.append(packet)
+        pts = packet.pts
+        if packet.dts is not None:
+            self._horizon = packet.dts if self._horizon is None else max(self._horizon, packet.dts)
+        if pts is None or packet.is_discard:
+            return
+        insort(self._seen, pts)
+        if packet.is_corrupt:
+            self._spoiled.add(pts)
+        self._end = max(self._end, pts + (packet.duration or self.frame_ticks))
+        if packet.is_keyframe:
+            if self._newest_key is not None:
+                self._longest_gop = max(self._longest_gop, pts - self._newest_key)
+            self._newest_key = pts
+
+    def _newer_key(self, target: int) -> int | None:
+        """Return the last key frame at or before the target that waits undecoded: starting there skips the rest."""
+        for packet in reversed(self._ahead):
+            if packet.is_keyframe and packet.pts is not None and packet.pts <= target:
+                return int(packet.pts)
+        return None
+
+    def _near_key(self, target: int, give: int) -> int | None:
+        """Return a key frame within `give` ticks of the target: the last one before it, else the first after it."""
+        if self._key is not None and self._key >= target - give and self._ahead and self._ahead[0].pts == self._key:
+            return self._key
+        self._read_past(target + give)
+        later = [p.pts for p in self._ahead if p.is_keyframe and p.pts is not None and target < p.pts <= target + give]
+        return min(later, default=None)
+
+    def _skip_to_key(self, key: int) -> None:
+        """Drop what was read before a key frame. The decoder must be empty."""
+        while not (self._ahead[0].is_keyframe and self._ahead[0].pts == key):
+            self._ahead.popleft()
+        self._key = self._run_key = key
+        self._seen = self._seen[bisect_left(self._seen, key) :]
+        self._broken = self._tainted = False
+        self._put_out, self._previous = 0, None
+
+    def _on_screen(self, target: int) -> int | None:
+        """Return the time of the last frame at or before the target."""
+        place = bisect_right(self._seen, target)
+        return self._seen[place - 1] if place and self._key is not None else None
+
+    # --- decoding ---
+
+    def _feed(self, wanted: int) -> Iterator[Shown]:
+        """Decode up to the packet of the wanted frame; the frame may come out now or later."""
+        if wanted in self._early:
+            yield self._wanted.pop(wanted), wanted, self._early[wanted]
+        self._latest = wanted
+        self._early = {pts: frame for pts, frame in self._early.items() if pts >= wanted}
+        if self.times_by_order:
+            while self._wanted and self._ahead:
+                yield from self._decode(self._ahead.popleft())
+            return
+        waiting = next((i for i, p in enumerate(self._ahead) if p.pts == wanted), -1)
+        for _ in range(waiting + 1):
+            packet = self._ahead.popleft()
+            # what is shown earlier is no wish's any more; 0.6: an interlaced frame's second field has its own packet
+            needed = packet.pts is None or packet.pts >= wanted - 0.6 * self.frame_ticks
+            yield from self._decode(packet, needed)
+
+    def _decode(self, packet: Any, needed: bool = True) -> Iterator[Shown]:
+        """Give the decoder a packet (None: that was the last) and show what comes out."""
+        if self._broken and packet is not None:
+            return
+        if self.can_skip and self._skipping == needed:
+            self.context.skip_frame = "DEFAULT" if needed else "NONREF"
+            self._skipping = not needed
+        self.beat()
+        try:
+            frames = self.context.decode(packet)
+        except (*_FAILURES, EOFError):
+            self._broken = True
+            return
+        for frame in frames:
+            yield from self._show(frame)
+
+    def _show(self, frame: Any) -> Iterator[Shown]:
+        self.decoded += 1
+        pts = frame.pts
+        if self.times_by_order:
+            pts = self._seen[self._put_out] if self._put_out < len(self._seen) else None
+        self._put_out += 1
+        if pts is None:
+            return
+        if frame.is_corrupt:
+            self._tainted = True
+            self.missing.update(dict.fromkeys(self._wanted.pop(pts, []), "damaged"))
+            return
+        if frame.key_frame:
+            self._tainted = False
+        if not self.can_skip and self._previous is not None:  # packets without a picture of their own (VP8)
+            for late in [w for w in self._wanted if w < pts]:
+                yield self._wanted.pop(late), *self._previous
+        self._previous = pts, frame
+        if pts >= self._latest:
+            self._early[pts] = frame
+        if pts in self._wanted:
+            if self._tainted:
+                self.traces += self._wanted[pts]
+            yield self._wanted.pop(pts), pts, frame
+
+    def _empty(self) -> Iterator[Shown]:
+        """Take what the decoder still holds; a wanted frame that never came is missing."""
+        if self._key is not None:
+            if self._wanted:
+                yield from self._decode(None)
+            self.context.flush_buffers()
+            self._key = None
+        for indices in self._wanted.values():
+            self.missing.update(dict.fromkeys(indices, "damaged"))
+        self._wanted, self._early = {}, {}

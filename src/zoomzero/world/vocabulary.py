@@ -1,0 +1,129 @@
+"""The embedded model's tokenizer and its untrained checkpoint.
+
+A byte-level tokenizer like Qwen's: every word of the world is one token, any other text falls back to bytes, so any
+question can be asked. Digits are single tokens; `<think>` and the other tags are single tokens too.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zoomzero.world.scenes import COLOURS, SHAPES, SYMBOLS
+
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|video_pad|>",
+    "<|image_pad|>",
+)
+TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<glue>", "</glue>", "<time>", "</time>")
+_SENTENCES = (
+    "This video in total has seconds. seconds> Question: Options: Which symbol is on the object appears appear next"
+    " after last before How many times does visible at end of one two three four Think, then answer. Answer and show"
+    " when. Respond with only letter text option. answer. Subtitles: List what you see. not then user assistant system"
+)
+_PATTERN = r" seconds>| ?\([A-Z]\)| \p{N}(?![\p{N}.])|\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def words() -> list[str]:
+    """Return every multi-character token, tags and special tokens excluded, in a fixed order."""
+    plain = _SENTENCES.replace(",", "").replace(".", "").replace(":", "").replace("seconds>", "").split()
+    plain += [*COLOURS, *SHAPES]
+    found = dict.fromkeys([" seconds>", " ("])
+    found.update(dict.fromkeys(f" {word}" for word in plain))
+    found.update(dict.fromkeys(word for word in plain if len(word) > 1))
+    found.update(dict.fromkeys(f" {symbol}" for symbol in SYMBOLS))
+    found.update(dict.fromkeys(f"{space}({letter})" for letter in "ABCDEFGH" for space in ("", " ")))
+    return list(found)
+
+
+def build_tokenizer() -> Any:
+    """Return the tokenizer as a `tokenizers.Tokenizer`."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces += [byte_level.pre_tokenize_str(word)[0][0] for word in words()]
+    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(_PATTERN), behavior="isolated"), byte_level]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in TAGS])
+    return tokenizer
+
+
+def write_tokenizer(directory: Path) -> Any:
+    """Write `tokenizer.json` and `tokenizer_config.json` and return the tokenizer."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 32768,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+    return tokenizer
+
+
+def model_config(tokenizer: Any) -> Any:
+    """Return the embedded model's `Qwen3VLConfig`, about 4.5 M parameters."""
+    from transformers import Qwen3VLConfig
+
+    ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
+    hidden, vision = 192, 160
+    return Qwen3VLConfig(
+        text_config={
+            "vocab_size": tokenizer.get_vocab_size(),
+            "hidden_size": hidden,
+            "intermediate_size": 3 * hidden,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "max_position_embeddings": 32768,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [6, 5, 5],
+                "mrope_interleaved": True,
+            },
+            "tie_word_embeddings": True,
+            "pad_token_id": ids["<|endoftext|>"],
+            "eos_token_id": ids["<|im_end|>"],
+            "bos_token_id": None,
+        },
+        vision_config={
+            "depth": 4,
+            "hidden_size": vision,
+            "intermediate_size": 3 * vision,
+            "num_heads": 5,
+            "out_hidden_size": hidden,
+            "deepstack_visual_indexes": [1],
+            "num_position_embeddings": 64,
+            "patch_size": 16,
+        },
+        video_token_id=ids["<|video_pad|>"],
+        image_token_id=ids["<|image_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )

@@ -1,0 +1,152 @@
+"""Writing the world to disk: real H.264 mp4 files and an examples file. Files that are there already are kept."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from zoomzero.data.example import Example, write_examples
+from zoomzero.errors import ConfigError
+from zoomzero.world.questions import QUESTION_KINDS, Question, ask
+from zoomzero.world.render import SIZE, render
+from zoomzero.world.scenes import GRID_S, Scene, make_scene
+
+WorldKind = Literal["short", "long"]
+FPS = 8
+KEY_FRAME_EVERY_S = 2
+SHORT_DURATIONS_S = (48.0, 96.0)
+LONG_DURATION_S = 1200.0
+LABELS = "ABCD"
+_STREAM = {"short": 11, "long": 12}  # keeps the random streams of the kinds apart
+
+
+@dataclass(frozen=True, slots=True)
+class WorldItem:
+    """One video of the world with its question, not yet written."""
+
+    id: str
+    scene: Scene
+    question: Question
+
+
+def world_item(kind: WorldKind, seed: int, index: int) -> WorldItem:
+    """Return item `index` of the world `(kind, seed)`: a pure function of its arguments.
+
+    The kinds of question take turns, so every four items hold one of each.
+    """
+    wanted = QUESTION_KINDS[index % len(QUESTION_KINDS)]
+    rng = np.random.default_rng((_STREAM[kind], seed, index))
+    while True:
+        low, high = SHORT_DURATIONS_S
+        steps = rng.integers(round(low / GRID_S), round(high / GRID_S) + 1)
+        scene = make_scene(rng, LONG_DURATION_S if kind == "long" else float(steps) * GRID_S)
+        question = ask(rng, scene, wanted)
+        if question is not None:
+            return WorldItem(f"{kind}-{seed}-{index:05d}-{wanted}", scene, question)
+
+
+def write_world(
+    directory: str | Path,
+    count: int,
+    seed: int,
+    kind: WorldKind,
+    *,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Example]:
+    """Write `count` videos to `directory/videos` and `directory/examples.jsonl`.
+
+    Args:
+        directory: where to; made when missing.
+        count: number of videos, at least 1.
+        seed: which world; the same seed gives the same files.
+        kind: short (48-96 s) or long (20 minutes).
+        workers: processes that draw and encode.
+        progress: called with (seconds of video written, seconds of video in all).
+
+    Returns:
+        The examples, video paths relative to the examples file as they are written there.
+
+    Raises:
+        ConfigError: a count below 1 or an unknown kind.
+    """
+    if count < 1:
+        raise ConfigError("--count", f"{count} is not a number of videos", "give 1 or more")
+    if kind not in _STREAM:
+        raise ConfigError("--kind", f"{kind!r} is unknown", "give short or long")
+    directory = Path(directory)
+    (directory / "videos").mkdir(parents=True, exist_ok=True)
+    items = [world_item(kind, seed, index) for index in range(count)]
+    jobs = [(kind, seed, index, str(_video_path(directory, item.id))) for index, item in enumerate(items)]
+    total = round(sum(item.scene.duration_s for item in items))
+    done = 0
+    # Spawned, not forked: the parent may hold torch threads.
+    with multiprocessing.get_context("spawn").Pool(min(workers, count)) as pool:
+        for seconds in pool.imap_unordered(_write_one, jobs):
+            done += round(seconds)
+            if progress:
+                progress(done, total)
+    examples = [_example(item, kind) for item in items]
+    write_examples(directory / "examples.jsonl", examples)
+    return examples
+
+
+def write_video(path: str | Path, scene: Scene) -> None:
+    """Draw and encode one scene as H.264 mp4 at FPS frames a second, complete or not at all."""
+    import av
+
+    path = Path(path)
+    partial = path.with_suffix(".partial.mp4")
+    with av.open(str(partial), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width = stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = Fraction(1, FPS)
+        stream.options = {
+            "preset": "veryfast",
+            "crf": "20",
+            "g": str(FPS * KEY_FRAME_EVERY_S),
+            "threads": "1",
+        }
+        total, batch = round(scene.duration_s * FPS), 16 * FPS
+        for first in range(0, total, batch):
+            times_s = np.arange(first, min(first + batch, total)) / FPS
+            for number, picture in enumerate(render(scene, times_s.tolist()), first):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, FPS)
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    partial.replace(path)
+
+
+def _video_path(directory: Path, item_id: str) -> Path:
+    return directory / "videos" / f"{item_id}.mp4"
+
+
+def _write_one(job: tuple[WorldKind, int, int, str]) -> float:
+    kind, seed, index, path = job
+    item = world_item(kind, seed, index)
+    if not Path(path).exists():
+        write_video(path, item.scene)
+    return item.scene.duration_s
+
+
+def _example(item: WorldItem, kind: WorldKind) -> Example:
+    question = item.question
+    return Example(
+        id=item.id,
+        video=f"videos/{item.id}.mp4",
+        question=question.text,
+        options=question.options,
+        answer=LABELS[question.answer],
+        spans=question.spans,
+        duration_s=item.scene.duration_s,
+        source=f"world-{kind}",
+        split="test",
+    )

@@ -1,0 +1,142 @@
+"""Tiny random checkpoints of both families and what the tests compare them with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoomzero.spans import Span
+from zoomzero.video.types import Clip
+
+SPECIAL = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+FAMILIES = ("qwen3_vl", "qwen2_5_vl")
+PATCH = {"qwen3_vl": 16, "qwen2_5_vl": 14}
+TEXT = {
+    "hidden_size": 96,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+}
+VISION = {"hidden_size": 40, "intermediate_size": 80, "num_heads": 2, "out_hidden_size": 96}
+
+
+def small_tokenizer() -> Any:
+    """A byte-level BPE tokenizer of 320 tokens with Qwen's special tokens, trained on one sentence."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=313, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    corpus = "<answer>B</answer> <glue>[(1.0, 2.5)]</glue> the red circle shows the symbol seconds user assistant"
+    tokenizer.train_from_iterator([corpus] * 4, trainer)
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
+    return tokenizer
+
+
+def make_config(family: str, vocabulary: int, ids: dict[str, int], **text: Any) -> Any:
+    """A tiny configuration: 3 text layers with grouped heads, window and full attention or deepstack."""
+    from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
+
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
+    shared = {**TEXT, "vocab_size": vocabulary}
+    if family == "qwen3_vl":
+        text = {**shared, "head_dim": 16, "rope_parameters": {**rope, "mrope_interleaved": True}} | text
+        vision = {
+            "depth": 3,
+            "deepstack_visual_indexes": [0, 2],
+            "num_position_embeddings": 64,
+            "patch_size": 16,
+        }
+        return Qwen3VLConfig(text_config=text, vision_config={**VISION, **vision}, tie_word_embeddings=True, **ids)
+    text = {**shared, "rope_parameters": rope, "bos_token_id": None, "eos_token_id": None} | text
+    vision = {"depth": 4, "fullatt_block_indexes": [1, 3], "window_size": 112, "patch_size": 14}
+    return Qwen2_5_VLConfig(text_config=text, vision_config={**VISION, **vision, "tokens_per_second": 2}, **ids)
+
+
+def make_model(config: Any, seed: int = 1) -> Any:
+    """A model whose random weights give sharp, varied outputs (the usual 0.02 makes all logits alike)."""
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
+
+    classes = {"qwen3_vl": Qwen3VLForConditionalGeneration, "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration}
+    model = classes[config.model_type](config)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim == 1:
+            parameter.data += 0.1 * noise
+        else:
+            parameter.data = noise * parameter[0].numel() ** -0.5
+    model.get_input_embeddings().weight.data *= 0.2  # else a tied head repeats the last token for ever
+    model.tie_weights()
+    return model.eval()
+
+
+def token_ids(tokenizer: Any) -> dict[str, int]:
+    """The special ids a config names."""
+    names = {"video_token_id": "<|video_pad|>", "image_token_id": "<|image_pad|>"}
+    names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+    return {key: tokenizer.token_to_id(name) for key, name in names.items()}
+
+
+def save_checkpoint(where: Path, family: str, tokenizer: Any, **text: Any) -> Path:
+    """Write a whole checkpoint directory, its embedding padded beyond the tokenizer."""
+    rows = tokenizer.get_vocab_size(with_added_tokens=True) + 7
+    model = make_model(make_config(family, rows, token_ids(tokenizer), **text))
+    model.generation_config.eos_token_id = tokenizer.token_to_id("<|im_end|>")
+    model.save_pretrained(where)
+    tokenizer.save(str(where / "tokenizer.json"))
+    return where
+
+
+def plain_model(where: Path) -> Any:
+    """The checkpoint as transformers runs it."""
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(where, dtype=torch.float32).eval()
+
+
+def make_clip(
+    family: str,
+    frames: int = 6,
+    rows: int = 2,
+    columns: int = 3,
+    start_s: float = 0.0,
+    fps: float = 2.0,
+    seed: int = 0,
+) -> Clip:
+    """Random frames of `rows` x `columns` visual tokens at a constant rate."""
+    side = 2 * PATCH[family]
+    pixels = np.random.default_rng(seed).integers(0, 256, (frames, rows * side, columns * side, 3), dtype=np.uint8)
+    times = tuple(start_s + i / fps for i in range(frames))
+    return Clip(pixels, times, fps, (Span(start_s, start_s + frames / fps),), frames)
+
+
+def plain_inputs(model: Any, prompt: Any, seconds_per_grid: list[float] | None = None) -> dict[str, Any]:
+    """What transformers' own forward takes for one of our prompts; it computes its own positions."""
+    kinds = torch.zeros_like(prompt.ids)
+    kinds[prompt.visual_index] = 2
+    inputs = {
+        "input_ids": prompt.ids[None],
+        "mm_token_type_ids": kinds[None],
+        "pixel_values_videos": prompt.patches,
+        "video_grid_thw": prompt.grids,
+    }
+    if model.config.model_type == "qwen2_5_vl":
+        inputs["second_per_grid_ts"] = torch.tensor(seconds_per_grid or [1.0] * len(prompt.grids))
+    return inputs
