@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 MODES_HELP = "direct | coarse | zoom | context | divide | search (docs/method.md)"
 SMALL_MODEL_PARAMETERS = 100_000_000
+INTERRUPTED = 130
 # typer's usage errors are click's or those of a copy of click inside typer, by its version: take what it raises.
 UsageErrors: Any = typer.BadParameter.__mro__[2]
 
@@ -31,12 +33,23 @@ def main() -> None:
     except ZoomZeroError as error:
         code = _fail(_one_line(str(error)), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted", 130)
-    except BrokenPipeError:
-        code = 0
+        code = INTERRUPTED  # some versions of typer return this code themselves
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _fail(f"{where}{error.strerror or error}; check the path, its permissions and the free space", 2)
     except UsageErrors as error:
         code = _usage(error)
+    if code == INTERRUPTED:
+        _fail("interrupted", INTERRUPTED)
     sys.exit(code or 0)
+
+
+def _say(text: str) -> None:
+    """Print; a reader that has left (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
 
 
 def _usage(error: Any) -> int:
@@ -114,18 +127,20 @@ def ask(
 
       zoomzero ask walk.mp4 "Who enters first?" --model Qwen/Qwen3-VL-2B-Instruct --json
     """
+    from zoomzero.video.decode import warm_up
+    from zoomzero.video.probe import probe
+    from zoomzero.video.subtitles import read_subtitles
     from zoomzero.zoom import check_question
 
     options = tuple(option or ())
     check_question(question, options, mode)
-    if html is not None and not Path(html).expanduser().resolve().parent.is_dir():
-        raise ConfigError("--html", f"there is no directory {Path(html).parent}", "make it first")
-    _check_budget(budget)
-    from zoomzero.video.decode import warm_up
-    from zoomzero.video.probe import probe
-
+    page = _page_place(html)
+    _check_positive("--budget", budget)
+    _check_positive("--timeout", timeout)
+    if subtitles is not None:
+        read_subtitles(subtitles)  # what is wrong with them is said before the model is loaded
     warm_up()
-    info = probe(video, fps=fps)
+    info = probe(video, fps=fps, timeout_s=timeout)
     with _status() as say:
         say("loading the model")
         policy, settings = _load(model, device, dtype, set_ or ())
@@ -143,21 +158,21 @@ def ask(
             timeout_s=timeout,
             progress=say,
         )
-    if html is not None:
-        from zoomzero.app.page import write_evidence_page
-        from zoomzero.demo import close_looks
-
-        write_evidence_page(html, trace, video=Path(info.path), frames=close_looks(looks))
     if json_:
         import json
 
-        typer.echo(json.dumps(trace.to_dict(), ensure_ascii=False))
+        _say(json.dumps(trace.to_dict(), allow_nan=False))
     else:
         from zoomzero.app.text import trace_text
 
-        typer.echo(trace_text(trace))
-        if html is not None:
-            typer.echo(f"Page      {html}")
+        _say(trace_text(trace))
+    if page is not None:  # after the answer, which is not lost if the disk is full
+        from zoomzero.app.page import write_evidence_page
+        from zoomzero.demo import close_looks
+
+        write_evidence_page(page, trace, video=Path(info.path), frames=close_looks(looks))
+        if not json_:
+            _say(f"Page      {page}")
 
 
 @app.command()
@@ -176,7 +191,7 @@ def world(
 
     with _bar("writing", "s of video") as step:
         examples = write_world(out, count, seed, kind, workers=workers, progress=step)  # type: ignore[arg-type]
-    typer.echo(f"{len(examples)} videos and {Path(out) / 'examples.jsonl'}")
+    _say(f"{len(examples)} videos and {Path(out) / 'examples.jsonl'}")
 
 
 @app.command()
@@ -192,7 +207,7 @@ def demo(
 
     policy, settings = _load(model, "auto", "auto", ())
     table = run_demo(policy, settings, Path(out))
-    typer.echo(table)
+    _say(table)
 
 
 @app.command()
@@ -221,9 +236,7 @@ def sft(
     from zoomzero.train.sft import train
 
     record = train(settings, resume=resume, callbacks=[RichProgress()])
-    typer.echo(
-        f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, mean loss {record.final_loss:.3f}"
-    )
+    _say(f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, mean loss {record.final_loss:.3f}")
 
 
 @app.command()
@@ -232,16 +245,28 @@ def doctor() -> None:
     from zoomzero.doctor import report
 
     text, healthy = report()
-    typer.echo(text)
+    _say(text)
     if not healthy:
         raise typer.Exit(4)
 
 
-def _check_budget(budget: int | None) -> None:
-    if budget is not None and budget < 1:
-        raise ConfigError(
-            "--budget", f"{budget} visual tokens hold no frame", "give a positive number of visual tokens"
-        )
+def _check_positive(setting: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ConfigError(setting, f"{value:g} is too little", "give a number above 0")
+
+
+def _page_place(html: str | None) -> Path | None:
+    """Return where the evidence page will lie; that nothing can be written there is said before the work is done."""
+    if html is None:
+        return None
+    page = Path(html).expanduser()
+    if page.is_dir():
+        raise ConfigError("--html", f"{page} is a directory", "give the name of a file")
+    if not page.parent.is_dir():
+        raise ConfigError("--html", f"there is no directory {page.parent}", "make it first")
+    if not os.access(page.parent, os.W_OK):
+        raise ConfigError("--html", f"nothing can be written to {page.parent}", "give a file in another directory")
+    return page
 
 
 def _load(model: str, device: str, dtype: str, overrides: Any) -> tuple[Any, Any]:

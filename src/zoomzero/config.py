@@ -106,7 +106,7 @@ def load_settings(kind: type[SettingsT], path: str | Path | None = None, overrid
 def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], source: str) -> SettingsT:
     """Validate a plain mapping, naming `source` and the first wrong key in the error."""
     try:
-        return kind.model_validate(dict(values))
+        return kind.model_validate(_over_defaults(kind, values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or kind.__name__
@@ -114,6 +114,16 @@ def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], source: str
         if first["type"] == "extra_forbidden":
             fix = f"known keys here are {', '.join(_known_keys(kind, first['loc'][:-1]))}"
         raise ConfigError(f"{source}: {key}", first["msg"][0].lower() + first["msg"][1:], fix) from error
+
+
+def _over_defaults(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over each table's own defaults: naming one key of `zoom` must not reset the others to another pass's."""
+    filled = dict(values)
+    for name, field in kind.model_fields.items():
+        given = values.get(name)
+        if isinstance(given, Mapping) and isinstance(field.default, BaseModel):
+            filled[name] = field.default.model_dump() | _over_defaults(type(field.default), given)
+    return filled
 
 
 def load_model_settings(directory: str | Path) -> ModelSettings:

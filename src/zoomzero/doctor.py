@@ -56,8 +56,11 @@ def _packages() -> Iterator[tuple[str, str, str]]:
 
 
 def _devices() -> Iterator[tuple[str, str, str]]:
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
+        yield "FAIL", "device", f"torch does not import ({error}); install it again"
+        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not torch.cuda.is_available():
         yield (
@@ -74,8 +77,11 @@ def _devices() -> Iterator[tuple[str, str, str]]:
 
 
 def _video() -> Iterator[tuple[str, str, str]]:
-    import av
-
+    try:
+        import av
+    except (ImportError, OSError) as error:
+        yield "FAIL", "decoders", f"av does not import ({error}); install it again"
+        return
     missing = [name for name in CODECS if name not in av.codecs_available]
     names = ", ".join(name for name in CODECS if name not in missing)
     yield (

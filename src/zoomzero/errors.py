@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class ZoomZeroError(Exception):
     """Base of every error a user can cause; `exit_code` is what the command line returns."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross process borders (decode and render workers), so they must survive pickling."""
+        return type(self).__new__, (type(self), *self.args), vars(self)
 
 
 class ConfigError(ZoomZeroError):
@@ -58,10 +63,6 @@ class VideoError(ZoomZeroError):
     def __init__(self, path: str | Path, stage: str, reason: str, fix: str) -> None:
         super().__init__(f"{path}: cannot {stage}: {reason}; {fix}")
         self.path, self.stage, self.reason, self.fix = str(path), stage, reason, fix
-
-    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, str, str]]:
-        """Errors cross process borders (decode workers), so they must survive pickling."""
-        return type(self), (self.path, self.stage, self.reason, self.fix)
 
 
 class ModelError(ZoomZeroError):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from zoomzero.config import ModelSettings
+from zoomzero.errors import ModelError, VideoError
 from zoomzero.policy.base import Completion, Context, Policy, Sampling, Turn
 from zoomzero.prompts import (
     Mode,
@@ -26,6 +27,7 @@ from zoomzero.trace import PassTrace
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.decode import decode
 from zoomzero.video.plan import plan_spans
+from zoomzero.video.subtitles import Cue, cues_in
 from zoomzero.video.types import Clip, FrameBudget, FramePlan, VideoInfo
 
 Progress = Callable[[str], None]
@@ -48,16 +50,21 @@ class Look:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One question about one video, with all it takes to run passes on it."""
+    """One question about one video, with all it takes to run passes on it.
+
+    `cues` are the video's subtitles; `missed` collects what could not be looked at, for the trace's notes.
+    """
 
     policy: Policy
     settings: ModelSettings
     info: VideoInfo
     question: str
     options: tuple[str, ...]
+    cues: tuple[Cue, ...] = ()
     cache: FrameCache = field(default_factory=lambda: FrameCache(256 << 20))
     progress: Progress = lambda stage: None
     timeout_s: float = 120.0
+    missed: list[str] = field(default_factory=list)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -71,20 +78,12 @@ class Asked:
 
     # --- passes that write ---------------------------------------------------------------------------------------
 
-    def write(
-        self,
-        name: str,
-        plan: FramePlan,
-        *,
-        subtitles: str = "",
-        window: Span | None = None,
-    ) -> Look:
-        """Let the model write an answer with spans, greedily.
+    def write(self, name: str, plan: FramePlan, *, window: Span | None = None) -> Look:
+        """Let the model write an answer with spans, greedily; what is said in this part of the video is shown too.
 
         Args:
             name: the pass's name in the trace.
             plan: frames to look at.
-            subtitles: what is said in this part of the video.
             window: the part of the video the model is shown as if it were the video, for families that cannot be told
                 true times; spans come back in the video's own time all the same.
         """
@@ -92,31 +91,32 @@ class Asked:
         started = time.perf_counter()
         frames = self._decode(plan)
         decode_s = time.perf_counter() - started
-        told, duration_s = frames, self.info.duration_s
+        told, duration_s, from_s = frames, self.info.duration_s, 0.0
         if window is not None and not self.policy.geometry.free_times:
-            told, duration_s = moved(frames, -window.start_s), window.length_s
+            told, duration_s, from_s = moved(frames, -window.start_s), window.length_s, window.start_s
         text = video_header(duration_s) + coarse_text(
             self.question,
             self.options,
             self._mode,
             self.settings.style,
             long=duration_s > self.settings.long_after_s,
-            subtitles=subtitles,
+            subtitles=subtitle_text(self.cues, window or self.whole, from_s),
         )
         context = self.policy.read([Turn("user", (told, text))])
-        completion = self.policy.generate(context, 1, Sampling(max_tokens=self.settings.max_new_tokens))[0]
+        completion = self._generate(context, 1, Sampling(max_tokens=self.settings.max_new_tokens))[0]
         trace = self._trace(name, plan, frames, context, decode_s, time.perf_counter() - started)
-        by_s = window.start_s if window is not None and told is not frames else 0.0
-        return Look(self._read(trace, completion, by_s), frames, context)
+        return Look(self._read(trace, completion, from_s), frames, context)
 
     def draw(self, name: str, look: Look, n: int, sampling: Sampling) -> list[Look]:
         """Draw n more answers from what a pass has read already: they cost their own words and nothing else."""
         if n < 1:
             return []
+        self.progress(name)
         started = time.perf_counter()
-        completions = self.policy.generate(look.context, n, sampling)
+        completions = self._generate(look.context, n, sampling)
         shared = replace(
             look.trace,
+            times_s=(),
             visual_tokens=0,
             new_tokens=0,
             decoded_frames=0,
@@ -135,13 +135,14 @@ class Asked:
     def _read(self, trace: PassTrace, completion: Completion, by_s: float) -> PassTrace:
         """Fill in what a completion says; its spans are told `by_s` seconds too early."""
         reading = read_response(completion.text, len(self.options), self._mode, options=self.options)
+        answer = self._answer_text(reading)
         return replace(
             trace,
             generated_tokens=len(completion.token_ids),
             text=completion.text,
-            answer=self._answer_text(reading),
+            answer=answer,
             option=self.labels[reading.option] if reading.option is not None else None,
-            confidence=answer_confidence(reading, completion),
+            confidence=answer_confidence(reading, completion) if answer is not None else 0.0,
             found=clip(shift(reading.spans, by_s), 0.0, self.info.duration_s),
             span_confidence=span_confidence(reading, completion),
             problems=reading.problems,
@@ -190,25 +191,26 @@ class Asked:
     def _short_question(self, direct: bool) -> str:
         """Return the question for a pass that answers with nothing but the option."""
         if direct and self.settings.score_options_as == "letter":
-            return coarse_text(self.question, self.options, "direct", self.settings.style)
+            said = subtitle_text(self.cues, self.whole)
+            return coarse_text(self.question, self.options, "direct", self.settings.style, subtitles=said)
         return zoom_text(self.question, self.options, self.settings.style, self.settings.score_options_as)
 
     def _judge(self, trace: PassTrace, context: Context) -> PassTrace:
         """Fill in the answer of a pass that scores: softmax over the options' log-probabilities."""
         if not self.options:
-            completion = self.policy.generate(context, 1, Sampling(max_tokens=64))[0]
-            confidence = math.exp(sum(completion.logprobs) / max(1, len(completion.logprobs)))
+            completion = self._generate(context, 1, Sampling(max_tokens=64))[0]
+            likely = math.exp(sum(completion.logprobs) / max(1, len(completion.logprobs)))
             answer = completion.text.strip() or None
             return replace(
                 trace,
                 generated_tokens=len(completion.token_ids),
                 text=completion.text,
                 answer=answer,
-                confidence=confidence,
+                confidence=likely if answer is not None else 0.0,
             )
         as_text = self.settings.score_options_as == "text"
         scores = self.policy.score(context, self.options if as_text else self.labels, closed=as_text)
-        probabilities = softmax(scores)
+        probabilities = self._checked(softmax(scores))
         best = max(range(len(scores)), key=scores.__getitem__)
         return replace(
             trace,
@@ -219,6 +221,34 @@ class Asked:
         )
 
     # --- shared --------------------------------------------------------------------------------------------------
+
+    def attempt(self, name: str, look: Callable[[], Look]) -> Look | None:
+        """Run a pass the answer can do without: None, and a note, when its part of the video does not decode.
+
+        Raises:
+            VideoError: the decoder hung; the next pass would only hang again.
+        """
+        started = time.perf_counter()
+        try:
+            return look()
+        except VideoError as error:
+            if error.stage != "decode" or time.perf_counter() - started >= self.timeout_s:
+                raise
+            self.missed.append(f"{name} was left out: {error.reason}")
+            return None
+
+    def _generate(self, context: Context, n: int, sampling: Sampling) -> list[Completion]:
+        completions = self.policy.generate(context, n, sampling)
+        for completion in completions:
+            self._checked(completion.logprobs)
+        return completions
+
+    def _checked(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the model's numbers if they are numbers at all: no answer is chosen among NaNs."""
+        if any(map(math.isnan, values)):
+            fix = "use --dtype float32; if that does not help, its weights are damaged"
+            raise ModelError(self.policy.name, "its probabilities are not numbers (NaN)", fix)
+        return values
 
     def _decode(self, plan: FramePlan) -> Clip:
         # Far-apart frames may be neighbouring key frames where the model is told the time each frame really has.
@@ -248,6 +278,18 @@ class Asked:
             confidence=0.0,
             notes=frames.notes,
         )
+
+
+def subtitle_text(cues: Sequence[Cue], span: Span, from_s: float = 0.0) -> str:
+    """Return what is said in a span as `[start-end] text` lines, empty when nothing is.
+
+    Args:
+        cues: the video's subtitles.
+        span: the part of the video.
+        from_s: where the model believes the video to begin; the lines' times count from there.
+    """
+    said = cues_in(cues, span)
+    return "\n".join(f"[{s.start_s - from_s:.0f}-{s.end_s - from_s:.0f}] {text}" for s, text in said)
 
 
 def moved(frames: Clip, by_s: float) -> Clip:

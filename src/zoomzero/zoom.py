@@ -25,11 +25,20 @@ from zoomzero.spans import Span, complement, iou, merge, widen
 from zoomzero.trace import Trace
 from zoomzero.video.plan import plan_regular, plan_windows
 from zoomzero.video.probe import probe
-from zoomzero.video.subtitles import Cue, cues_in, read_subtitles
+from zoomzero.video.subtitles import read_subtitles
 from zoomzero.video.types import FrameBudget, FramePlan, VideoInfo
 
 AskMode = Literal["direct", "coarse", "zoom", "context", "divide", "search"]
 MODES: tuple[AskMode, ...] = get_args(AskMode)
+PASSES = ("coarse", "zoom", "window")  # the kinds of pass that have a budget of their own
+_PASSES_OF: dict[AskMode, tuple[str, ...]] = {
+    "direct": ("coarse",),
+    "coarse": ("coarse",),
+    "zoom": ("coarse", "zoom"),
+    "context": ("coarse", "zoom"),
+    "divide": PASSES,
+    "search": PASSES,
+}
 
 
 def answer(
@@ -55,7 +64,8 @@ def answer(
         question: in plain words.
         options: the answers to choose from; none for an open question.
         mode: see the module's first lines.
-        subtitles: SRT or VTT file; what is said in a window goes into that window's prompt.
+        subtitles: SRT or VTT file; what is said in a window (or the whole video) goes into the prompt of the pass
+            that looks at it. Close looks do without.
         budget_tokens: visual tokens each pass may spend, instead of the settings' own limits.
         fps: frame rate of a directory of images.
         timeout_s: seconds a decoding job may be silent before the video is given up.
@@ -69,14 +79,16 @@ def answer(
     """
     check_question(question, options, mode)
     started = time.perf_counter()
-    info = video if isinstance(video, VideoInfo) else probe(video, fps=fps)
     cues = read_subtitles(subtitles) if subtitles is not None else ()
     if budget_tokens is not None:
-        settings = with_budget(settings, budget_tokens)
+        settings = with_budget(settings, budget_tokens, _PASSES_OF[mode])
+    info = video if isinstance(video, VideoInfo) else probe(video, fps=fps, timeout_s=timeout_s)
     quiet: Progress = lambda stage: None  # noqa: E731
-    asked = Asked(policy, settings, info, question, tuple(options), progress=progress or quiet, timeout_s=timeout_s)
-    looks, chosen, spans, reason = _RUN[mode](asked, cues)
-    notes = dict.fromkeys((*info.notes, *(note for look in looks for note in look.trace.notes)))
+    asked = Asked(
+        policy, settings, info, question, tuple(options), cues, progress=progress or quiet, timeout_s=timeout_s
+    )
+    looks, chosen, spans, reason = _RUN[mode](asked)
+    notes = dict.fromkeys((*info.notes, *(note for look in looks for note in look.trace.notes), *asked.missed))
     if chosen.trace.answer is None:
         notes["the model's reply names no answer"] = None
     trace = Trace(
@@ -103,12 +115,16 @@ def check_question(question: str, options: Sequence[str], mode: str) -> None:
     """Refuse what cannot be asked.
 
     Raises:
-        ConfigError: an unknown mode, an empty question or option, one option, or the same option twice.
+        ConfigError: an unknown mode, an empty question or option, one option, the same option twice, or text that is
+            not Unicode.
     """
     if mode not in MODES:
         raise ConfigError("--mode", f"{mode!r} is unknown", f"use one of {', '.join(MODES)}")
     if not question.strip():
         raise ConfigError("QUESTION", "is empty", "say what you want to know about the video")
+    for name, text in (("QUESTION", question), *(("--option", option) for option in options)):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ConfigError(name, "holds bytes that are not UTF-8", "set the terminal to UTF-8 or retype the text")
     if len(options) == 1:
         raise ConfigError(
             "--option",
@@ -121,42 +137,49 @@ def check_question(question: str, options: Sequence[str], mode: str) -> None:
         raise ConfigError("--option", "the same text is given twice", "make every option different")
 
 
-def with_budget(settings: ModelSettings, tokens: int) -> ModelSettings:
+def with_budget(settings: ModelSettings, tokens: int, passes: Sequence[str] = PASSES) -> ModelSettings:
     """Return the settings with every pass limited to `tokens` visual tokens.
 
+    Args:
+        settings: the model's.
+        tokens: what each pass may spend.
+        passes: the kinds of pass that will run, whose smallest frames must fit.
+
     Raises:
-        ConfigError: less than one token.
+        ConfigError: one of these passes cannot hold a frame.
     """
-    if tokens < 1:
-        raise ConfigError(
-            "--budget", f"{tokens} visual tokens hold no frame", "give a positive number of visual tokens"
-        )
-    passes = {
-        name: getattr(settings, name).model_copy(update={"max_tokens": tokens}) for name in ("coarse", "zoom", "window")
-    }
-    return settings.model_copy(update=passes)
+    kinds = {name: getattr(settings, name) for name in PASSES}
+    least, name = max((min(kinds[name].min_frame_tokens, kinds[name].max_frame_tokens), name) for name in passes)
+    if tokens < least:
+        reason = f"{tokens} visual tokens cannot hold the smallest frames of a {name} pass"
+        raise ConfigError("--budget", reason, f"give at least {least}")
+    return settings.model_copy(
+        update={name: kind.model_copy(update={"max_tokens": tokens}) for name, kind in kinds.items()}
+    )
 
 
 Outcome = tuple[tuple[Look, ...], Look, tuple[Span, ...], str]
 
 
-def _direct(asked: Asked, cues: Sequence[Cue]) -> Outcome:
+def _direct(asked: Asked) -> Outcome:
+    if asked.cues and asked.settings.score_options_as == "text":
+        asked.missed.append("this model's direct mode reads no subtitles")
     look = asked.score("direct", _whole_plan(asked), header=video_header(asked.info.duration_s), direct=True)
     return (look,), look, (), "one pass over the whole video; no spans are asked for"
 
 
-def _coarse(asked: Asked, cues: Sequence[Cue]) -> Outcome:
-    look = _coarse_look(asked, cues)
+def _coarse(asked: Asked) -> Outcome:
+    look = _coarse_look(asked)
     return (look,), look, look.found, "one pass over the whole video"
 
 
-def _zoom(asked: Asked, cues: Sequence[Cue]) -> Outcome:
-    coarse = _coarse_look(asked, cues)
+def _zoom(asked: Asked) -> Outcome:
+    coarse = _coarse_look(asked)
     return _fine(asked, coarse, lambda spans: asked.zoom("zoom", spans))
 
 
-def _context(asked: Asked, cues: Sequence[Cue]) -> Outcome:
-    coarse = _coarse_look(asked, cues)
+def _context(asked: Asked) -> Outcome:
+    coarse = _coarse_look(asked)
     return _fine(asked, coarse, lambda spans: asked.zoom_in_context("context", coarse, spans))
 
 
@@ -164,73 +187,76 @@ def _fine(asked: Asked, coarse: Look, zoom: Callable[[Sequence[Span]], Look]) ->
     """Zoom into what the coarse pass found and keep the likelier answer."""
     if not coarse.found:
         return (coarse,), coarse, (), "the coarse pass found no evidence, so there was nothing to zoom into"
-    fine = zoom(_widened(asked, coarse.found))
+    fine = asked.attempt("the close look", lambda: zoom(_widened(asked, coarse.found)))
+    if fine is None:
+        return (coarse,), coarse, coarse.found, "what the coarse pass found does not decode, so its answer stands"
     best = likelier(fine, coarse)
     return (coarse, fine), best, coarse.found, _because(best, (fine, coarse))
 
 
-def _divide(asked: Asked, cues: Sequence[Cue]) -> Outcome:
+def _divide(asked: Asked) -> Outcome:
     """Look at windows one by one; agree, or zoom into the best windows' spans.
 
     Windows that agree count as an answer only when they are also sure: a handful of guesses at chance level agree
     now and then.
     """
     settings = asked.settings
-    length = settings.window.max_frames
-    plans = plan_windows(asked.info, settings.window.budget(), asked.policy.geometry, length)
-    windows = [_window_look(asked, plan, i, len(plans), cues) for i, plan in enumerate(plans, 1)]
-    coarse = _coarse_look(asked, cues)
+    plans = plan_windows(asked.info, settings.window.budget(), asked.policy.geometry, settings.window.max_frames)
+    tried = [_window_look(asked, f"window {i} of {len(plans)}", plan) for i, plan in enumerate(plans, 1)]
+    windows = [window for window in tried if window is not None]
+    coarse = _coarse_look(asked)
     with_evidence = [w for w in windows if w.found and w.trace.answer is not None]
     best = sorted(with_evidence, key=lambda w: w.trace.span_confidence, reverse=True)[: settings.divide_top]
     looks = (*windows, coarse)
     if not best:
-        spans = coarse.found
-        return looks, coarse, spans, "no window shows evidence, so the pass over the whole video decides"
+        return looks, coarse, coarse.found, "no window shows evidence, so the pass over the whole video decides"
     sure = [w for w in best if w.trace.confidence >= settings.certain]
-    if sure:
+    if sure and len({w.trace.answer for w in sure}) == 1:
         winner = max(sure, key=lambda w: w.trace.confidence)
-        if len({w.trace.answer for w in sure}) == 1:
-            spans = merge(s for w in sure for s in w.found)
-            return looks, winner, spans, f"{len(sure)} of {len(windows)} windows are certain, and they agree"
+        spans = merge(s for w in sure for s in w.found)
+        agree = "1 is certain" if len(sure) == 1 else f"{len(sure)} are certain, and they agree"
+        return looks, winner, spans, f"of {len(windows)} windows {agree}"
     spans = merge(s for w in best for s in w.found)
-    fine = asked.zoom("zoom", _widened(asked, spans))
-    winner = likelier(fine, coarse, max(best, key=lambda w: w.trace.confidence))
+    fine = asked.attempt("the close look", lambda: asked.zoom("zoom", _widened(asked, spans)))
+    rivals = (*((fine,) if fine else ()), coarse, *best)
+    winner = likelier(*rivals)
     shown = spans if winner is fine else winner.found
-    return (*looks, fine), winner, shown, _because(winner, (fine, coarse, *best))
+    return (*windows, coarse, *((fine,) if fine else ())), winner, shown, _because(winner, rivals)
 
 
-def _search(asked: Asked, cues: Sequence[Cue]) -> Outcome:
+def _search(asked: Asked) -> Outcome:
     """Verify several candidate spans drawn from one prefill; when all are weak, look where none of them is."""
     settings = asked.settings
-    greedy = _coarse_look(asked, cues)
+    greedy = _coarse_look(asked)
     sampling = Sampling(temperature=1.0, max_tokens=settings.max_new_tokens, seed=0)
     candidates = [greedy, *asked.draw("candidate", greedy, settings.candidates - 1, sampling)]
     distinct = _distinct([c for c in candidates if c.found])
-    verified = [
-        (candidate, asked.zoom(f"verify {i}", _widened(asked, candidate.found)))
-        for i, candidate in enumerate(distinct, 1)
-    ]
-    looks = (*candidates, *(zoom for _, zoom in verified))
-    best = max(verified, key=lambda pair: pair[1].trace.confidence, default=None)
-    if best is None or best[1].trace.confidence < settings.weak:
+    verified = [pair for i, c in enumerate(distinct, 1) if (pair := _verify(asked, f"verify {i}", c))]
+    looks = [*candidates, *(zoom for _, zoom in verified)]
+    if all(zoom.trace.confidence < settings.weak for _, zoom in verified):
         outside = complement((s for c in distinct for s in c.found), *asked.whole)
-        for i, part in enumerate(_chunks(asked, outside), 1):
-            second = asked.write(f"outside {i}", part)
-            looks = (*looks, second)
-            if second.found:
-                zoom = asked.zoom(f"verify outside {i}", _widened(asked, second.found))
-                looks = (*looks, zoom)
-                if best is None or zoom.trace.confidence > best[1].trace.confidence:
-                    best = (second, zoom)
-    if best is None:
-        return looks, greedy, (), "no candidate names any evidence, so the coarse answer stands"
-    candidate, zoom = best
+        for i, plan in enumerate(_chunks(asked, outside), 1):
+            second = _window_look(asked, f"outside {i}", plan)
+            looks += [second] if second else []
+            pair = _verify(asked, f"verify outside {i}", second) if second and second.found else None
+            if pair:
+                verified.append(pair)
+                looks.append(pair[1])
+    if not verified:
+        return tuple(looks), greedy, greedy.found, "no candidate could be verified, so the coarse answer stands"
+    candidate, zoom = max(verified, key=lambda pair: pair[1].trace.confidence)
     winner = likelier(zoom, candidate)
     reason = f"best of {len(verified)} verified candidates; " + _because(winner, (zoom, candidate))
-    return looks, winner, candidate.found, reason
+    return tuple(looks), winner, candidate.found, reason
 
 
-_RUN: dict[AskMode, Callable[[Asked, Sequence[Cue]], Outcome]] = {
+def _verify(asked: Asked, name: str, candidate: Look) -> tuple[Look, Look] | None:
+    """Return a candidate with the close look at its spans; None when that part of the video does not decode."""
+    zoom = asked.attempt(name, lambda: asked.zoom(name, _widened(asked, candidate.found)))
+    return (candidate, zoom) if zoom else None
+
+
+_RUN: dict[AskMode, Callable[[Asked], Outcome]] = {
     "direct": _direct,
     "coarse": _coarse,
     "zoom": _zoom,
@@ -255,19 +281,13 @@ def _whole_plan(asked: Asked) -> FramePlan:
     return plan_regular(asked.info, asked.settings.coarse.budget(), asked.policy.geometry)
 
 
-def _coarse_look(asked: Asked, cues: Sequence[Cue]) -> Look:
-    return asked.write("coarse", _whole_plan(asked), subtitles=subtitle_text(cues, asked.whole))
+def _coarse_look(asked: Asked) -> Look:
+    return asked.write("coarse", _whole_plan(asked))
 
 
-def _window_look(asked: Asked, plan: FramePlan, number: int, count: int, cues: Sequence[Cue]) -> Look:
-    window = plan.spans[0]
-    name = f"window {number} of {count}"
-    return asked.write(name, plan, subtitles=subtitle_text(cues, window), window=window)
-
-
-def subtitle_text(cues: Sequence[Cue], span: Span) -> str:
-    """Return what is said in a span as `[start-end] text` lines, empty when nothing is."""
-    return "\n".join(f"[{s.start_s:.0f}-{s.end_s:.0f}] {text}" for s, text in cues_in(cues, span))
+def _window_look(asked: Asked, name: str, plan: FramePlan) -> Look | None:
+    """Look at one window; None when none of it decodes."""
+    return asked.attempt(name, lambda: asked.write(name, plan, window=plan.spans[0]))
 
 
 def _widened(asked: Asked, spans: Sequence[Span]) -> tuple[Span, ...]:

@@ -59,7 +59,8 @@ def test_equal_to_dense_with_gradients(function, lengths, prefixes, share):
 
 
 def test_padding_cannot_blow_up():
-    # a padded row repeats the suffix's first query, which there would look at the second key too: far above the
+    # a padded row repeats the suffix's first query, which there would look at the second key too: far above
+    # the
     # log-sum-exp of the first row
     q, k, v = (torch.zeros(1, 1, 5, 8) for _ in range(3))
     q[0, 0, 0] = k[0, 0, 1] = 30.0

@@ -8,7 +8,7 @@ from zoomzero.trace import PassTrace, Trace
 
 def trace_text(trace: Trace) -> str:
     """Return the answer, its evidence, why it was chosen, and one line for every pass."""
-    chosen = trace.answer if trace.answer is not None else "none: the model's reply names no answer"
+    chosen = one_line(trace.answer) if trace.answer is not None else "none: the model's reply names no answer"
     label = f"({trace.option}) " if trace.option is not None else ""
     lines = [
         f"Answer    {label}{chosen}   confidence {trace.confidence:.2f}",
@@ -32,9 +32,15 @@ def spans_text(spans: tuple[Span, ...]) -> str:
     return ", ".join(f"{span.start_s:.1f}-{span.end_s:.1f} s" for span in spans)
 
 
+def one_line(text: str, most: int = 1000) -> str:
+    """Return text as one line that a terminal can show: no line ends or control characters, cut at `most`."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return plain if len(plain) <= most else f"{plain[: most - 3]}..."
+
+
 def _pass_line(one: PassTrace) -> str:
     size = f"{one.width}x{one.height}"
-    said = f"{one.option or one.answer or '-'} {one.confidence:.2f}"
+    said = f"{one.option or one_line(one.answer or '-', most=40)} {one.confidence:.2f}"
     found = f"  {spans_text(one.found)}" if one.found else ""
     return (
         f"{one.name:<18}{len(one.times_s):>7}{size:>10}{one.visual_tokens:>8}{one.new_tokens:>7}"

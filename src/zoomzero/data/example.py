@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.errors import DataError
+from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
 
 FIELDS = ("id", "video", "question", "options", "answer", "spans", "duration_s", "source", "split")
+TEXTS = ("id", "video", "question", "answer", "source", "split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,13 @@ def read_examples(path: str | Path) -> list[Example]:
     path = Path(path)
     if not path.is_file():
         raise DataError(path, "file", "no such file; give an examples.jsonl (write one with `zoomzero world`)")
-    examples = list(_read_lines(path))
+    examples: list[Example] = []
     seen: dict[str, int] = {}
-    for line, example in enumerate(examples, 1):
+    for line, example in _read_lines(path):
         if example.id in seen:
             raise DataError(path, f"line {line}", f"id {example.id!r} was used on line {seen[example.id]} already")
         seen[example.id] = line
+        examples.append(example)
     return examples
 
 
@@ -64,15 +67,15 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
     partial.replace(path)
 
 
-def _read_lines(path: Path) -> Iterator[Example]:
-    with path.open(encoding="utf-8") as lines:
+def _read_lines(path: Path) -> Iterator[tuple[int, Example]]:
+    with path.open("rb") as lines:  # bytes: a line that is not UTF-8 is an error of that line
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    values = json.loads(line)
+                    values = json.loads(line.decode("utf-8"))
                 except ValueError as error:
                     raise DataError(path, f"line {number}", f"not JSON ({error})") from error
-                yield _parse(path, number, values)
+                yield number, _parse(path, number, values)
 
 
 def _parse(path: Path, number: int, values: Any) -> Example:
@@ -83,24 +86,40 @@ def _parse(path: Path, number: int, values: Any) -> Example:
         raise DataError(path, where, f"lacks {', '.join(missing)}; an example has {', '.join(FIELDS)}")
     if unknown := sorted(set(values) - set(FIELDS)):
         raise DataError(path, where, f"has unknown fields {', '.join(unknown)}; an example has {', '.join(FIELDS)}")
+    if wrong := [name for name in TEXTS if not isinstance(values[name], str)]:
+        raise DataError(path, where, f"{', '.join(wrong)} must be text")
+    if not isinstance(values["options"], list) or not all(isinstance(o, str) for o in values["options"]):
+        raise DataError(path, where, "options must be a list of texts (empty for an open question)")
+    labels = option_labels(len(values["options"]))
+    if labels and values["answer"] not in labels:
+        reason = f"answer {values['answer']!r} is no option's label; give {labels[0]} to {labels[-1]}"
+        raise DataError(path, where, reason)
+    spans, duration_s = _times(path, where, values)
+    video = Path(values["video"])
+    return Example(
+        id=values["id"],
+        video=str(video if video.is_absolute() else path.parent / video),
+        question=values["question"],
+        options=tuple(values["options"]),
+        answer=values["answer"],
+        spans=spans,
+        duration_s=duration_s,
+        source=values["source"],
+        split=values["split"],
+    )
+
+
+def _times(path: Path, where: str, values: dict[str, Any]) -> tuple[tuple[Span, ...], float]:
+    """Return the spans and the duration of a line, checked."""
     try:
-        spans = tuple(Span(float(start), float(end)) for start, end in values["spans"])
+        spans = tuple(Span(float(start), float(end)) for start, end in map(tuple, values["spans"]))
         duration_s = float(values["duration_s"])
     except (TypeError, ValueError) as error:
         raise DataError(path, where, f"spans are [start, end] pairs and duration_s a number ({error})") from error
     if not all(math.isfinite(x) for span in spans for x in span) or not math.isfinite(duration_s):
         raise DataError(path, where, "spans and duration_s must be finite numbers")
-    if not isinstance(values["options"], list) or not all(isinstance(o, str) for o in values["options"]):
-        raise DataError(path, where, "options must be a list of texts (empty for an open question)")
-    video = Path(str(values["video"]))
-    return Example(
-        id=str(values["id"]),
-        video=str(video if video.is_absolute() else path.parent / video),
-        question=str(values["question"]),
-        options=tuple(values["options"]),
-        answer=str(values["answer"]),
-        spans=spans,
-        duration_s=duration_s,
-        source=str(values["source"]),
-        split=str(values["split"]),
-    )
+    if bad := [span for span in spans if not 0 <= span.start_s < span.end_s]:
+        raise DataError(path, where, f"span {list(bad[0])} is not 0 <= start < end; clip annotations to the video")
+    if duration_s <= 0:
+        raise DataError(path, where, f"duration_s {duration_s:g} is not a length in seconds")
+    return spans, duration_s

@@ -58,7 +58,7 @@ def load_policy(
     kind = check_family(name, config)
     codec = load_codec(name, where)
     target = pick_device(name, device)
-    network = load_network(name, where, kind, pick_dtype(name, dtype, target)).to(target)
+    network = load_network(name, where, kind, pick_dtype(name, dtype, target), target)
     network.eval().requires_grad_(False)
     prepare(network)
     check_special_tokens(name, network.config, codec)
@@ -185,8 +185,8 @@ def pick_dtype(model: str, dtype: str, device: torch.device) -> torch.dtype:
     return named[dtype]
 
 
-def load_network(model: str, where: Path, kind: str, dtype: torch.dtype) -> Any:
-    """Load the weights, safetensors only and no code from the checkpoint.
+def load_network(model: str, where: Path, kind: str, dtype: torch.dtype, device: torch.device) -> Any:
+    """Load the weights onto the device, safetensors only and no code from the checkpoint.
 
     Raises:
         ModelError: weights are missing, damaged or of other shapes than the config says.
@@ -197,10 +197,16 @@ def load_network(model: str, where: Path, kind: str, dtype: torch.dtype) -> Any:
         )
     network_class = _network_class(kind)
     again = "download the checkpoint again, or fix config.json"
+    placed = {} if device.type == "cpu" else {"device_map": {"": device}}  # straight to the GPU, not by way of RAM
     with quiet():
         try:
             network, info = network_class.from_pretrained(
-                where, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+                where,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **placed,
             )
         except SafetensorError as error:
             raise ModelError(model, f"weights are damaged ({_one_line(error)})", "download them again") from error

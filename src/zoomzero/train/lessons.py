@@ -5,9 +5,9 @@ Packing the questions behind one prefix is the point: the video is most of the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -122,7 +122,10 @@ class ExampleLessons:
         examples: with at least one span each.
         settings: how the model is asked.
         geometry: of the model.
-        skipped: called with (video, reason) for a video that cannot be read.
+
+    Raises:
+        ConfigError: no example has spans.
+        VideoError: when a lesson is asked for whose video cannot be read.
     """
 
     def __init__(
@@ -130,7 +133,6 @@ class ExampleLessons:
         examples: Sequence[Example],
         settings: ModelSettings,
         geometry: Geometry,
-        skipped: Callable[[str, str], Any] | None = None,
     ) -> None:
         grounded = [example for example in examples if example.spans]
         if not grounded:

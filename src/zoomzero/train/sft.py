@@ -91,7 +91,10 @@ class LessonStream(Dataset[Lesson]):
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """What `training.json` in a trained checkpoint says."""
+    """What `training.json` in a trained checkpoint says.
+
+    `final_loss` is the mean over the last logged steps; `minutes` are those since the start or the last resume.
+    """
 
     settings: dict[str, Any]
     settings_hash: str
@@ -118,6 +121,8 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
     last = _last_checkpoint(out)
     if resume and last is None:
         raise ConfigError("--resume", f"{out} holds no checkpoint", "start the run without --resume")
+    if out.exists() and not out.is_dir():
+        raise ConfigError("out", f"{out} is a file", "choose a directory")
     if not resume and out.exists() and any(out.iterdir()):
         raise ConfigError("out", f"{out} is not empty", "add --resume, or choose another directory")
     if settings.threads:
@@ -126,8 +131,9 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
     source = find(settings.model)
     model_settings = load_model_settings(source)
     policy = load_policy(settings.model, dtype="float32")
-    policy.model.train().requires_grad_(True)
-    policy.model.model.visual.requires_grad_(not settings.freeze_vision)
+    policy.model.train().requires_grad_(settings.train_only != "embeddings")
+    policy.model.model.visual.requires_grad_(settings.train_only == "all")
+    policy.model.get_input_embeddings().requires_grad_(True)
     make = _lesson_maker(settings, model_settings, policy.geometry)
     count = settings.steps * settings.rows_per_step * settings.lessons_per_row
     trainer = SftTrainer(
@@ -146,7 +152,7 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
         settings_hash=settings_hash(settings),
         steps=result.global_step,
         minutes=round((time.perf_counter() - started) / 60, 1),
-        final_loss=round(result.training_loss, 4),
+        final_loss=round(_last_loss(trainer), 4),
         device=torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else platform.processor() or platform.machine(),
@@ -178,7 +184,7 @@ def _arguments(settings: SftSettings, out: Path) -> TrainingArguments:
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.bf16,
         use_cpu=not torch.cuda.is_available(),
-        logging_steps=settings.log_every,
+        logging_steps=min(settings.log_every, settings.steps),  # a short run logs its loss at its last step
         save_steps=settings.save_every,
         save_total_limit=settings.keep,
         report_to=settings.report_to,
@@ -188,6 +194,11 @@ def _arguments(settings: SftSettings, out: Path) -> TrainingArguments:
         dataloader_num_workers=0,
         label_names=[],
     )
+
+
+def _last_loss(trainer: Trainer) -> float:
+    """Return the mean loss of the last logged steps; `TrainOutput` has the mean since the start or the resume."""
+    return next(float(row["loss"]) for row in reversed(trainer.state.log_history) if "loss" in row)
 
 
 def _last_checkpoint(out: Path) -> Path | None:

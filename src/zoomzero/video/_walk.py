@@ -44,7 +44,7 @@ class GopWalker:
         self.on_time_s = min(ON_TIME_S, 0.5 / fps)
         # AVI has no presentation times: packets carry those of other frames, only the order that comes out is right
         self.times_by_order = "avi" in container.format.name and self.context.has_b_frames
-        # MPEG program streams time only some frames: after a seek the others are guessed wrong, so they are read through
+        # MPEG program streams time only some frames, and after a seek the others are guessed wrong: never seek
         self.reads_through = container.format.name == "mpeg"
         self.can_skip = self.context.name in SKIPS_UNREFERENCED and not self.times_by_order
         self.first = stream.start_time or 0

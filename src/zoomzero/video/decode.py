@@ -6,6 +6,7 @@ import hashlib
 import mmap
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,7 @@ def _gives(times_s: Sequence[float], exact: bool) -> list[float]:
     """Return how far from each time a key frame may be taken: a quarter of the way to the nearest neighbour."""
     if exact or len(times_s) < 2:
         return [0.0] * len(times_s)
-    gaps = [later - earlier for earlier, later in zip(times_s, times_s[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times_s)]
     return [min(near) / 4 for near in zip([gaps[0], *gaps], [*gaps, gaps[-1]], strict=True)]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from zoomzero.errors import ConfigError, VideoError
 from zoomzero.spans import Span, clip, covered_s, merge
@@ -104,10 +105,10 @@ def plan_spans(info: VideoInfo, spans: Sequence[Sequence[float]], budget: FrameB
         VideoError: no span covers any part of the video.
         ConfigError: the budget cannot hold two frames.
     """
-    kept = merge(_inside(info, spans), gap_s=1.0 / budget.fps)
     limit = _most_frames(budget, geometry)
+    kept = merge(_inside(info, spans), gap_s=1.0 / budget.fps)
     while len(kept) * geometry.temporal > limit:
-        gaps = [later.start_s - earlier.end_s for earlier, later in zip(kept, kept[1:], strict=False)]
+        gaps = [later.start_s - earlier.end_s for earlier, later in pairwise(kept)]
         kept = merge(kept, gap_s=min(gaps) + _EPSILON_S)
     counts = _share(kept, budget.fps, limit, geometry)
     times = [

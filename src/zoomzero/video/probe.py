@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,9 @@ def examine(path: str, fps: float | None) -> VideoInfo:
         if header_s is None:
             notes.append(f"the header has no duration: measured {duration_s:.2f} s")
         elif header_s - max(duration_s, end_s) > max(_LIE_S, 0.02 * header_s):  # matroska counts from 0
-            notes.append(f"the header says {header_s:.1f} s but the file ends at {duration_s:.1f} s: truncated")
+            notes.append(f"cut off or a wrong header: it says {header_s:.1f} s, the file ends at {duration_s:.1f} s")
         elif duration_s - header_s > max(_LIE_S, 0.02 * header_s):
-            notes.append(f"the header says {header_s:.1f} s but the file goes on to {duration_s:.1f} s")
+            notes.append(f"a wrong header: it says {header_s:.1f} s, the file goes on to {duration_s:.1f} s")
         rate = _average_rate(stream, packets if whole else None, duration_s)
         rotation = int(round(first.rotation / 90) * 90) % 360
         width, height = _shown_size(first, stream, notes)
@@ -117,7 +118,7 @@ def examine(path: str, fps: float | None) -> VideoInfo:
             width=width,
             height=height,
             fps=rate,
-            frame_count=stream.frames or (packets if whole else None),
+            frame_count=packets if whole else stream.frames or None,
             stream_index=stream.index,
             start_s=start_s,
             rotation=rotation,
@@ -137,13 +138,13 @@ def examine_keys(path: str) -> tuple[float, ...]:
         first = _first_frame(container, stream, path)
         start = first.pts or 0
         container.seek(min(0, start), stream=stream)
-        keys = []
-        try:
-            for packet in container.demux(stream):
-                if packet.is_keyframe and packet.pts is not None and packet.pts >= start and packet.size:
-                    keys.append(float((packet.pts - start) * stream.time_base))
-        except av.error.FFmpegError:
-            pass  # a truncated file: the keys up to there are what it has
+        keys: list[float] = []
+        with suppress(av.error.FFmpegError):  # a truncated file: the keys up to there are what it has
+            keys.extend(
+                float((packet.pts - start) * stream.time_base)
+                for packet in container.demux(stream)
+                if packet.is_keyframe and packet.size and packet.pts is not None and packet.pts >= start
+            )
         return tuple(sorted(keys))
 
 
@@ -185,7 +186,9 @@ def pick_stream(container: Any, path: str, index: int | None = None) -> Any:
 
 
 def _is_cover(stream: Any) -> bool:
-    return "attached_pic" in str(stream.disposition)
+    from av.stream import Disposition
+
+    return Disposition.attached_pic in stream.disposition
 
 
 def image_files(directory: Path) -> list[Path]:

@@ -35,6 +35,8 @@ class Stage:
     sparse: float = 0.05  # coarse lessons at a lower frame rate than usual
     zooms: float = 0.35
     listing: float = 0.5  # of coarse lessons: add the task of listing everything
+    shortest_s: float = 48.0
+    longest_s: float = 96.0
     questions: int = 6
 
 
@@ -65,7 +67,7 @@ def world_lesson(seed: int, index: int, stage: Stage, settings: ModelSettings, g
         duration_s = float(rng.integers(96, 400))
         view = View(make_scene(rng, duration_s), 0.0, Span(0, duration_s), duration_s)
         return _coarse_lesson(rng, view, settings.coarse.fps / 4, stage, settings, geometry)
-    duration_s = float(rng.integers(96, 193)) / 2
+    duration_s = float(rng.integers(round(2 * stage.shortest_s), round(2 * stage.longest_s) + 1)) / 2
     view = View(make_scene(rng, duration_s), 0.0, Span(0, duration_s), duration_s)
     return _coarse_lesson(rng, view, settings.coarse.fps, stage, settings, geometry)
 

@@ -92,7 +92,7 @@ def make_scene(rng: np.random.Generator, duration_s: float) -> Scene:
 
 def _draw_spans(rng: np.random.Generator, duration_s: float) -> list[Span]:
     """Draw when things are on screen: starts at least MIN_START_GAP_S apart, the last object alone at the end."""
-    count = max(6, round(duration_s / SECONDS_PER_EVENT * rng.uniform(0.8, 1.2)))
+    count = max(4, round(duration_s / SECONDS_PER_EVENT * rng.uniform(0.8, 1.2)))
     low, high = EVENT_LENGTHS_S
     lengths = GRID_S * rng.integers(round(low / GRID_S), round(high / GRID_S) + 1, count)
     last_start = duration_s - float(lengths[-1])

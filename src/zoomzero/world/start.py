@@ -54,9 +54,13 @@ def write_start(directory: Path, *, warm_start: Path | None = None, seed: int = 
 
 def _carry_rows(old: Any, vocabulary: dict[str, int], tokenizer: Any, model: Any) -> Any:
     """Return the new embedding table with the rows of every word both vocabularies know."""
-    table = model.get_input_embeddings().weight.detach().clone()
+    import torch
+
+    # Rows without a counterpart are drawn like the known ones: far smaller rows would hardly be noticed by the layers.
+    table = old.mean(0) + old.std(0) * torch.randn(model.get_input_embeddings().weight.shape)
     for token, word in _same_meaning().items():
-        table[tokenizer.token_to_id(token)] = old[vocabulary[word]]
+        if word in vocabulary:
+            table[tokenizer.token_to_id(token)] = old[vocabulary[word]]
     return table
 
 

@@ -74,24 +74,32 @@ def write_world(
         The examples, video paths relative to the examples file as they are written there.
 
     Raises:
-        ConfigError: a count below 1 or an unknown kind.
+        ConfigError: a count or number of workers below 1, a negative seed, an unknown kind, or no such directory can
+            be made.
     """
     if count < 1:
         raise ConfigError("--count", f"{count} is not a number of videos", "give 1 or more")
+    if seed < 0:
+        raise ConfigError("--seed", f"{seed} is negative", "give 0 or more")
+    if workers < 1:
+        raise ConfigError("--workers", f"{workers} processes write nothing", "give 1 or more")
     if kind not in _STREAM:
         raise ConfigError("--kind", f"{kind!r} is unknown", "give short or long")
     directory = Path(directory)
-    (directory / "videos").mkdir(parents=True, exist_ok=True)
+    try:
+        (directory / "videos").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("--out", f"{error.filename} cannot be made ({error.strerror})", "give another one") from error
     items = [world_item(kind, seed, index) for index in range(count)]
     jobs = [(kind, seed, index, str(_video_path(directory, item.id))) for index, item in enumerate(items)]
-    total = round(sum(item.scene.duration_s for item in items))
-    done = 0
+    total = sum(item.scene.duration_s for item in items)
+    done = 0.0
     # Spawned, not forked: the parent may hold torch threads.
     with multiprocessing.get_context("spawn").Pool(min(workers, count)) as pool:
         for seconds in pool.imap_unordered(_write_one, jobs):
-            done += round(seconds)
+            done += seconds
             if progress:
-                progress(done, total)
+                progress(round(done), round(total))
     examples = [_example(item, kind) for item in items]
     write_examples(directory / "examples.jsonl", examples)
     return examples

@@ -1,0 +1,149 @@
+"""What the embedded model reaches on fresh videos of the world, from the mp4 files, by mode and kind of question.
+
+    python bench/embedded.py --short 256 --long 32 --out docs/results/embedded.json
+
+The close look is also given other frames than those the coarse pass chose: the true spans, a random span as long as the
+true one, and frames spread over the whole video at the same cost. Without that comparison a good score would not
+show that finding the moment matters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoomzero.app.progress import bar
+from zoomzero.app.report import DemoRow
+from zoomzero.config import ModelSettings, load_model_settings, settings_hash
+from zoomzero.data.example import Example, read_examples
+from zoomzero.demo import ask_examples, score_mode
+from zoomzero.passes import Asked
+from zoomzero.policy.base import Policy
+from zoomzero.policy.load import find, load_policy
+from zoomzero.spans import Span, widen
+from zoomzero.video.plan import plan_uniform
+from zoomzero.video.probe import probe
+from zoomzero.world.write import write_world
+
+
+def main() -> None:
+    """Run the evaluation and print and write its tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--short", type=int, default=256, help="short videos")
+    parser.add_argument("--long", type=int, default=32, help="long videos")
+    parser.add_argument("--seed", type=int, default=90210, help="of the videos; training never draws from these streams")
+    parser.add_argument("--worlds", type=Path, default=Path("outputs/embedded"), help="where the videos are written")
+    parser.add_argument("--short-modes", default="direct,coarse,zoom,context,search")
+    parser.add_argument("--long-modes", default="direct,coarse,zoom,divide")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    policy, settings = load_policy(arguments.model), load_model_settings(find(arguments.model))
+    started = time.perf_counter()
+    result: dict[str, Any] = {
+        "model": arguments.model,
+        "settings": settings_hash(settings),
+        "seed": arguments.seed,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}",
+    }
+    for kind, count, modes in (
+        ("short", arguments.short, arguments.short_modes),
+        ("long", arguments.long, arguments.long_modes),
+    ):
+        if count:
+            folder = arguments.worlds / kind
+            write_world(folder, count, arguments.seed, kind)  # type: ignore[arg-type]
+            examples = read_examples(folder / "examples.jsonl")
+            result[kind] = evaluate(policy, settings, examples, modes.split(","))
+            print(f"\n{kind} videos, {count} of them\n{table(result[kind])}", flush=True)
+    result["minutes"] = round((time.perf_counter() - started) / 60, 1)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def evaluate(
+    policy: Policy, settings: ModelSettings, examples: Sequence[Example], modes: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return, for every mode, its scores overall and by kind of question, and the controls of the close look."""
+    total, done = len(examples) * len(modes), 0
+    with bar("asking", "questions") as step:
+
+        def advance(example: Example, mode: str) -> None:
+            nonlocal done
+            step(done, total)
+            done += 1
+
+        rows = ask_examples(policy, settings, examples, modes, advance)  # type: ignore[arg-type]
+    scores: dict[str, dict[str, Any]] = {}
+    for mode in modes:
+        of_mode = [row for row in rows if row.mode == mode]
+        kinds = dict.fromkeys(row.kind for row in of_mode)
+        scores[mode] = asdict(score_mode(of_mode)) | {
+            "format": _well_formed(of_mode),
+            "by_kind": {kind: asdict(score_mode([r for r in of_mode if r.kind == kind])) for kind in kinds},
+        }
+    symbols = [example for example in examples if example.id.endswith("symbol")]
+    if symbols:
+        scores["close look, symbol questions"] = controls(policy, settings, symbols)
+    return scores
+
+
+def controls(policy: Policy, settings: ModelSettings, examples: Sequence[Example]) -> dict[str, float]:
+    """Return the close look's accuracy by where it looks."""
+    rng = np.random.default_rng(0)
+    right = dict.fromkeys(("true span", "random span", "uniform"), 0)
+    for example in examples:
+        info = probe(example.video)
+        asked = Asked(policy, settings, info, example.question, example.options)
+        length = example.spans[0].length_s
+        start = float(rng.uniform(0, info.duration_s - length))
+        true = widen(example.spans, settings.widen_s, 0, info.duration_s)
+        random = widen([Span(start, start + length)], settings.widen_s, 0, info.duration_s)
+        close = asked.zoom("zoom", true)
+        frames = len(close.trace.times_s)
+        uniform = plan_uniform(info, frames, settings.zoom.budget(), policy.geometry)
+        right["true span"] += close.trace.option == example.answer
+        right["random span"] += asked.zoom("zoom", random).trace.option == example.answer
+        right["uniform"] += asked.score("zoom", uniform, header="").trace.option == example.answer
+    return {name: count / len(examples) for name, count in right.items()} | {"n": len(examples)}
+
+
+def _well_formed(rows: Sequence[DemoRow]) -> float | None:
+    """Return the share of written passes whose text follows the strict grammar; None when nothing was written."""
+    written = [one for row in rows for one in row.trace.passes if one.text]
+    return sum(not one.problems for one in written) / len(written) if written else None
+
+
+def table(scores: dict[str, dict[str, Any]]) -> str:
+    """Return the scores as text."""
+    lines = []
+    for mode, values in scores.items():
+        if "by_kind" not in values:
+            lines.append(f"{mode}: " + ", ".join(f"{name} {value:.3g}" for name, value in values.items()))
+            continue
+        written = "" if values["format"] is None else f"  format {values['format']:.3f}"
+        lines.append(
+            f"{mode:<8} accuracy {values['accuracy']:.3f}  mIoU {values['miou']:.3f}  mIoP {values['miop']:.3f}{written}"
+            f"  visual tokens {values['visual_tokens']:.0f}  seconds {values['seconds']:.2f}"
+        )
+        lines += [
+            f"    {kind:<7} accuracy {of['accuracy']:.3f}  mIoU {of['miou']:.3f}  n {of['n']}"
+            for kind, of in values["by_kind"].items()
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
