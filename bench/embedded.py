@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--short", type=int, default=256, help="short videos")
     parser.add_argument("--long", type=int, default=32, help="long videos")
-    parser.add_argument("--seed", type=int, default=90210, help="of the videos; training never draws from these streams")
+    parser.add_argument("--seed", type=int, default=90210, help="of the videos; training has other streams")
     parser.add_argument("--worlds", type=Path, default=Path("outputs/embedded"), help="where the videos are written")
     parser.add_argument("--short-modes", default="direct,coarse,zoom,context,search")
     parser.add_argument("--long-modes", default="direct,coarse,zoom,divide")
@@ -134,10 +134,9 @@ def table(scores: dict[str, dict[str, Any]]) -> str:
             lines.append(f"{mode}: " + ", ".join(f"{name} {value:.3g}" for name, value in values.items()))
             continue
         written = "" if values["format"] is None else f"  format {values['format']:.3f}"
-        lines.append(
-            f"{mode:<8} accuracy {values['accuracy']:.3f}  mIoU {values['miou']:.3f}  mIoP {values['miop']:.3f}{written}"
-            f"  visual tokens {values['visual_tokens']:.0f}  seconds {values['seconds']:.2f}"
-        )
+        shares = f"accuracy {values['accuracy']:.3f}  mIoU {values['miou']:.3f}  mIoP {values['miop']:.3f}"
+        costs = f"visual tokens {values['visual_tokens']:.0f}  seconds {values['seconds']:.2f}"
+        lines.append(f"{mode:<8} {shares}{written}  {costs}")
         lines += [
             f"    {kind:<7} accuracy {of['accuracy']:.3f}  mIoU {of['miou']:.3f}  n {of['n']}"
             for kind, of in values["by_kind"].items()

@@ -1,7 +1,4 @@
-"""Lessons: what supervised fine-tuning reads. One clip, read once, and several questions about it with their answers.
-
-Packing the questions behind one prefix is the point: the video is most of the cost, the questions are nearly free.
-"""
+"""Lessons as tensors, and lessons from examples with real videos."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from torch import Tensor
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
+from zoomzero.data.lesson import Item, Lesson
 from zoomzero.errors import ConfigError
 from zoomzero.policy.base import Turn
 from zoomzero.policy.packed import Prompt
@@ -23,33 +21,10 @@ from zoomzero.spans import widen
 from zoomzero.video.decode import decode
 from zoomzero.video.plan import plan_regular, plan_spans
 from zoomzero.video.probe import probe
-from zoomzero.video.types import Clip, Geometry
+from zoomzero.video.types import Geometry
 
 if TYPE_CHECKING:
     from zoomzero.policy.prompt import PromptBuilder
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One question of a lesson.
-
-    `text` follows the clip and the lesson's header in the user turn; `target` is the assistant's whole answer.
-    `untrained` are character ranges of `target` that are read but not learned (a letter nobody can know).
-    """
-
-    text: str
-    target: str
-    untrained: tuple[tuple[int, int], ...] = ()
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lesson:
-    """One clip with the items that share it. `header` opens the text of every item."""
-
-    clip: Clip
-    header: str
-    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

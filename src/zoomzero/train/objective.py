@@ -1,6 +1,7 @@
 """Settings of what reinforcement learning optimises: rewards, credit, loss.
 
-Light: loads neither torch nor transformers. The defaults are ours; `PAPER_OBJECTIVE` is what the paper's code does. docs/training-credit.md has the equations.
+The defaults are ours, `PAPER_OBJECTIVE` is what the paper's code does; docs/training-credit.md has the equations.
+Light: loads neither torch nor transformers.
 """
 
 from __future__ import annotations

@@ -21,12 +21,13 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import read_examples
+from zoomzero.data.lesson import Lesson
 from zoomzero.errors import ConfigError
 from zoomzero.policy.load import find, load_policy
 from zoomzero.policy.packed import packed_states
 from zoomzero.policy.qwen import QwenPolicy
 from zoomzero.policy.save import save_checkpoint
-from zoomzero.train.lessons import ExampleLessons, Lesson, PackedLessons, pack_lessons
+from zoomzero.train.lessons import ExampleLessons, PackedLessons, pack_lessons
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
 from zoomzero.world.lessons import Stage, world_lesson

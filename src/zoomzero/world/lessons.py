@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zoomzero.config import ModelSettings
+from zoomzero.data.lesson import Item, Lesson
 from zoomzero.prompts import Mode, coarse_text, format_spans, video_header, zoom_text
 from zoomzero.spans import Span, clip, intersection_s
-from zoomzero.train.lessons import Item, Lesson
 from zoomzero.video.decode import resize_frames
 from zoomzero.video.plan import plan_regular, plan_spans
 from zoomzero.video.types import Clip, FramePlan, Geometry, VideoInfo
@@ -165,7 +165,7 @@ def _timeline_item(view: View) -> Item:
     """List everything that shows, in order, with its times: the densest lesson in finding moments."""
     rows = [(e.name, view.seen([e.span])) for e in view.scene.events]
     text = "".join(f" {name} {format_spans(spans)[1:-1]}" for name, spans in rows if spans)
-    return Item(LIST_TEXT, text, weight=0.5)
+    return Item(LIST_TEXT, text)
 
 
 def _zoom_lesson(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> Lesson:

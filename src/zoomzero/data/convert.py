@@ -1,0 +1,150 @@
+"""Annotation to Examples: every repair counted, the result written with a manifest."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from zoomzero.data.annotation import Dataset, Question, sha256
+from zoomzero.data.example import Example, write_examples
+from zoomzero.spans import Span
+
+REPAIRS = ("negative_starts", "reversed_spans", "clipped_spans", "empty_spans")
+STATED = (
+    "duplicate_options",
+    "empty_options",
+    "without_options",
+    "without_spans",
+    "unknown_duration",
+    "answer_not_among_options",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an examples file is made of.
+
+    `repairs` counts changed spans and stated oddities (see `repair_spans`, `to_examples`), `notes` what the reader of
+    the annotation left out or assumed, `sources` the annotation files with their hashes.
+    """
+
+    benchmark: str
+    split: str
+    seed: int
+    examples: int
+    videos: int
+    examples_sha256: str
+    sources: tuple[dict[str, str], ...]
+    repairs: dict[str, int]
+    notes: dict[str, int]
+
+
+def repair_spans(spans: Iterable[Span], duration_s: float, counts: Counter[str]) -> tuple[Span, ...]:
+    """Return spans that lie in the video, one for one and in order; what was done is added to `counts`.
+
+    A reversed span is turned round (`reversed_spans`), a start below 0 becomes 0 (`negative_starts`), an end past the
+    video becomes its end (`clipped_spans`; not when the duration is unknown), and a span of no length, before or after
+    that, is left out (`empty_spans`).
+
+    Args:
+        spans: as annotated, seconds.
+        duration_s: length of the video, 0 when unknown.
+        counts: counter to add to.
+    """
+    repaired = []
+    for start_s, end_s in spans:
+        if end_s < start_s:
+            counts["reversed_spans"] += 1
+            start_s, end_s = end_s, start_s
+        if start_s < 0:
+            counts["negative_starts"] += 1
+            start_s = 0.0
+        if duration_s and end_s > duration_s:
+            counts["clipped_spans"] += 1
+            end_s = duration_s
+        if end_s > start_s:
+            repaired.append(Span(start_s, end_s))
+        else:
+            counts["empty_spans"] += 1
+    return tuple(repaired)
+
+
+def to_examples(dataset: Dataset, videos: str | Path | None = None) -> tuple[list[Example], dict[str, int]]:
+    """Return a data set's questions as Examples, and the counts of what was repaired or found odd.
+
+    Options are never changed, since their letters are the benchmark's. A question whose right answer is none of its
+    options is left out (`answer_not_among_options`); where the file has letters without option texts, the example is
+    an open question without an answer (`without_options`), good for grounding alone.
+
+    Args:
+        dataset: the questions.
+        videos: folder to put before every video path; without it paths stay as the benchmark names them.
+    """
+    counts: Counter[str] = Counter(dict.fromkeys(REPAIRS + STATED, 0))
+    root = Path(videos).expanduser().resolve() if videos is not None else None
+    examples = []
+    for one in dataset.questions:
+        if one.options and not one.answer:
+            counts["answer_not_among_options"] += 1
+            continue
+        example = _to_example(one, dataset, root, counts)
+        _state(one, example, counts)
+        examples.append(example)
+    return examples, dict(counts)
+
+
+def _to_example(one: Question, dataset: Dataset, root: Path | None, counts: Counter[str]) -> Example:
+    return Example(
+        id=one.id,
+        video=str(root / one.video) if root is not None else one.video,
+        question=one.question,
+        options=one.options,
+        answer=one.answer if one.options else "",
+        spans=repair_spans(one.spans, one.duration_s, counts),
+        duration_s=one.duration_s,
+        source=dataset.name,
+        split=dataset.split,
+    )
+
+
+def _state(one: Question, example: Example, counts: Counter[str]) -> None:
+    counts["duplicate_options"] += len(set(one.options)) < len(one.options)
+    counts["empty_options"] += any(not option.strip() for option in one.options)
+    counts["without_options"] += not one.options
+    counts["without_spans"] += not example.spans
+    counts["unknown_duration"] += one.duration_s == 0
+
+
+def write_converted(dataset: Dataset, out: str | Path, seed: int = 0, videos: str | Path | None = None) -> Manifest:
+    """Write a data set as `out` (JSON Lines) and `out`.manifest.json; return the manifest.
+
+    Args:
+        dataset: the questions.
+        out: the examples file.
+        seed: the seed the questions were made with, where options are drawn.
+        videos: folder to put before every video path.
+    """
+    out = Path(out)
+    examples, repairs = to_examples(dataset, videos)
+    write_examples(out, examples)
+    manifest = Manifest(
+        benchmark=dataset.name,
+        split=dataset.split,
+        seed=seed,
+        examples=len(examples),
+        videos=len({example.video for example in examples}),
+        examples_sha256=sha256(out),
+        sources=tuple({"file": path.name, "sha256": sha256(path)} for path in dataset.files),
+        repairs=repairs,
+        notes=dict(dataset.notes),
+    )
+    manifest_path(out).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def manifest_path(out: str | Path) -> Path:
+    """Return where the manifest of an examples file lies."""
+    return Path(f"{out}.manifest.json")
