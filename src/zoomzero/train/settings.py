@@ -16,11 +16,11 @@ class StageSettings(Settings):
     """Which lessons the procedural world gives, as shares; the rest are coarse looks at whole short videos."""
 
     windows: float = Field(0.3, ge=0, le=1, description="Coarse looks at a window of a long video.")
-    sparse: float = Field(0.05, ge=0, le=1, description="Coarse looks at a quarter of the frame rate.")
+    sparse: float = Field(0.05, ge=0, le=1, description="Coarse looks at videos of up to 400 s.")
     zooms: float = Field(0.35, ge=0, le=1, description="Close looks at about the right spans.")
     listing: float = Field(0.5, ge=0, le=1, description="Share of coarse looks that also list everything that shows.")
     shortest_s: float = Field(48, ge=24, description="Shortest short video, seconds.")
-    longest_s: float = Field(96, ge=24, description="Longest short video, seconds.")
+    longest_s: float = Field(80, ge=24, description="Longest short video, seconds.")
     questions: int = Field(6, ge=1, description="Questions about one coarse look.")
 
     @model_validator(mode="after")

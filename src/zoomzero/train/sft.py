@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import read_examples
@@ -146,6 +146,7 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
         data_collator=lambda lessons: {"lessons": pack_lessons(lessons, policy.builder, policy.end_of_turn)},
         callbacks=list(callbacks),
     )
+    trainer.remove_callback(PrinterCallback)  # it prints raw dictionaries; progress is the caller's
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=str(last) if resume else None)
     record = TrainingRecord(

@@ -16,7 +16,7 @@ from zoomzero.prompts import Mode, coarse_text, format_spans, video_header, zoom
 from zoomzero.spans import Span, clip, intersection_s
 from zoomzero.video.decode import resize_frames
 from zoomzero.video.plan import plan_regular, plan_spans
-from zoomzero.video.types import Clip, FramePlan, Geometry, VideoInfo
+from zoomzero.video.types import Clip, FrameBudget, FramePlan, Geometry, VideoInfo
 from zoomzero.world.questions import NUMBERS, QUESTION_KINDS, Question, ask
 from zoomzero.world.render import SIZE, render
 from zoomzero.world.scenes import KINDS, SYMBOLS, Event, Scene, kind_name, make_scene
@@ -32,11 +32,11 @@ class Stage:
     """Shares of the lesson kinds; what is left over are coarse lessons on whole short videos."""
 
     windows: float = 0.35  # coarse lessons on a window of a long video
-    sparse: float = 0.05  # coarse lessons at a lower frame rate than usual
+    sparse: float = 0.05  # coarse lessons on longer videos than the short ones, and so at a lower frame rate
     zooms: float = 0.35
     listing: float = 0.5  # of coarse lessons: add the task of listing everything
     shortest_s: float = 48.0
-    longest_s: float = 96.0
+    longest_s: float = 80.0
     questions: int = 6
 
 
@@ -62,14 +62,14 @@ def world_lesson(seed: int, index: int, stage: Stage, settings: ModelSettings, g
     if draw < stage.zooms:
         return _zoom_lesson(rng, settings, geometry)
     if draw < stage.zooms + stage.windows:
-        return _coarse_lesson(rng, _window_view(rng), settings.coarse.fps, stage, settings, geometry)
+        return _coarse_lesson(rng, _window_view(rng), settings.window.budget(), stage, settings, geometry)
     if draw < stage.zooms + stage.windows + stage.sparse:
         duration_s = float(rng.integers(96, 400))
         view = View(make_scene(rng, duration_s), 0.0, Span(0, duration_s), duration_s)
-        return _coarse_lesson(rng, view, settings.coarse.fps / 4, stage, settings, geometry)
-    duration_s = float(rng.integers(round(2 * stage.shortest_s), round(2 * stage.longest_s) + 1)) / 2
+        return _coarse_lesson(rng, view, settings.coarse.budget(), stage, settings, geometry)
+    duration_s = float(rng.integers(round(stage.shortest_s), round(stage.longest_s) + 1))
     view = View(make_scene(rng, duration_s), 0.0, Span(0, duration_s), duration_s)
-    return _coarse_lesson(rng, view, settings.coarse.fps, stage, settings, geometry)
+    return _coarse_lesson(rng, view, settings.coarse.budget(), stage, settings, geometry)
 
 
 def _window_view(rng: np.random.Generator) -> View:
@@ -88,12 +88,11 @@ def _window_view(rng: np.random.Generator) -> View:
 def _coarse_lesson(
     rng: np.random.Generator,
     view: View,
-    fps: float,
+    budget: FrameBudget,
     stage: Stage,
     settings: ModelSettings,
     geometry: Geometry,
 ) -> Lesson:
-    budget = replace(settings.coarse.budget(), fps=fps)
     plan = plan_regular(_info(view), budget, geometry, view.span)
     items = [_coarse_item(rng, view, settings) for _ in range(stage.questions)]
     if rng.random() < stage.listing:
@@ -132,9 +131,9 @@ def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]]) 
     """Write what to notice, in the order of noticing, each with its moment."""
     moments = [(name, f"<time>{format_spans(spans)[1:-1]}</time>") for name, spans in steps]
     if question.kind == "count":
-        times = " ".join(moment for _, moment in moments)
-        return f"the {moments[0][0]} {times} {NUMBERS[len(moments) - 1]}"
-    return " then ".join(f"the {name} {moment}" for name, moment in moments)
+        times = "".join(moment for _, moment in moments)
+        return f"the {moments[0][0]} visible{times} {NUMBERS[len(moments) - 1]}"
+    return " then ".join(f"the {name} visible{moment}" for name, moment in moments)
 
 
 def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSettings) -> Item:
@@ -170,8 +169,8 @@ def _timeline_item(view: View) -> Item:
 
 def _zoom_lesson(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> Lesson:
     """A close look at (about) the right spans, sometimes at wrong ones."""
-    duration_s = float(rng.integers(96, 193)) / 2
-    shift_s = float(rng.integers(0, 2400)) / 2 if rng.random() < 0.5 else 0.0
+    duration_s = float(rng.integers(48, 97))
+    shift_s = float(rng.integers(0, 1200)) if rng.random() < 0.5 else 0.0
     scene = make_scene(rng, duration_s)
     total_s = duration_s + shift_s
     view = View(scene, shift_s, Span(shift_s, total_s), total_s)

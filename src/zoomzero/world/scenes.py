@@ -14,11 +14,11 @@ SHAPES = ("circle", "square", "triangle", "diamond")
 SYMBOLS = tuple("EHKMPTXZ")  # no option letters A-D and no digits, which mean other things in answers
 KINDS = len(COLOURS) * len(SHAPES)
 
-GRID_S = 0.5  # all times are multiples of it
+GRID_S = 1.0  # all times are multiples of it
 MIN_START_GAP_S = 1.0  # two objects never start closer together, so "next after" has one answer at 1 frame a second
 MIN_REPEAT_GAP_S = 3.0  # between two appearances of one kind, so that counting them is possible
 LAST_ALONE_S = 3.0  # only the last object is visible in these last seconds
-EVENT_LENGTHS_S = (3.5, 8.0)
+EVENT_LENGTHS_S = (4.0, 9.0)
 SECONDS_PER_EVENT = 6.5
 UNIQUE_IN_LONG = 10  # kinds that appear once in a long video: the ones that can be asked about
 

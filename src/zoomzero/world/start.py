@@ -13,9 +13,9 @@ from zoomzero.world.vocabulary import TAGS, model_config, write_tokenizer
 
 TINY_SETTINGS = ModelSettings(
     style="brief",
-    coarse=PassSettings(fps=1, max_tokens=64, max_frames=128, min_frame_tokens=1, max_frame_tokens=1),
+    coarse=PassSettings(fps=1, max_tokens=16, max_frames=32, min_frame_tokens=1, max_frame_tokens=1),
     zoom=PassSettings(fps=1, max_tokens=128, max_frames=16, min_frame_tokens=16, max_frame_tokens=16),
-    window=PassSettings(fps=1, max_tokens=32, max_frames=64, min_frame_tokens=1, max_frame_tokens=1),
+    window=PassSettings(fps=0.5, max_tokens=16, max_frames=32, min_frame_tokens=1, max_frame_tokens=1),
     widen_s=0.5,
     score_options_as="text",
     max_new_tokens=160,
@@ -67,25 +67,27 @@ def _carry_rows(old: Any, vocabulary: dict[str, int], tokenizer: Any, model: Any
 def _same_meaning() -> dict[str, str]:
     """Map tokens of our tokenizer to words of the word-level vocabulary."""
     space = "Ġ"
-    same = {tag: tag for tag in TAGS}
-    same |= {f"{space}{word}": word for word in (*COLOURS, *SHAPES, "symbol", "on", "the", "visible", "total")}
+    same = {tag: tag for tag in TAGS} | {"</think>\n": "</think>", "</answer>\n": "</answer>"}
+    same |= {f"{space}{word}": word for word in (*COLOURS, *SHAPES, "symbol", "on", "the", "visible")}
     same |= {f"{lead}{symbol}": f"s{symbol}" for symbol in SYMBOLS for lead in ("", space)}
-    same |= {colour: colour for colour in COLOURS}
+    same |= {colour: colour for colour in COLOURS} | {"the": "the"}
     same |= {str(digit): f"d{digit}" for digit in range(10)}
     same |= {letter: letter for letter in "ABCD"} | {f"{space}({letter})": f"({letter})" for letter in "ABCD"}
-    same |= {mark: mark for mark in "()[],.<"} | {
-        f"{space}(": "(",
-        f"{space}seconds>": "seconds>",
-        "the": "the",
+    same |= {mark: mark for mark in "()[],.<"} | {f"{space}(": "(", f",{space}": ",", f"{space}seconds>": "seconds>"}
+    phrases = {
+        "This video in total has ": "total",
+        " seconds.\nQuestion: Which": "which",
+        "Question: Which": "which",
+        " is on": "on",
+        "?\nOptions:": "options",
+        "\nThink, then answer.": "visible",
+        "\nRespond with only the letter of the option.": "letter",
+        "\nRespond with only the text of the option.": "say",
+        "List what you see.": "list",
     }
-    same |= {f"{space}Which": "which", "Options": "options", "List": "list", f"{space}letter": "letter"}
-    same |= {f"{space}text": "say", "<|im_start|>": "<user>", "<|im_end|>": "<eos>", "assistant": "<asst>"}
-    same |= {
-        "<|vision_start|>": "<vs>",
-        "<|vision_end|>": "<ve>",
-        "<|video_pad|>": "<vid>",
-        "<|image_pad|>": "<img>",
-    }
+    same |= {phrase.replace(" ", space).replace("\n", "Ċ"): word for phrase, word in phrases.items()}
+    same |= {"<|im_start|>": "<user>", "<|assistant|>": "<asst>", "<|im_end|>": "<eos>"}
+    same |= {"<|vision_start|>": "<vs>", "<|vision_end|>": "<ve>", "<|video_pad|>": "<vid>", "<|image_pad|>": "<img>"}
     return same
 
 

@@ -1,7 +1,7 @@
 """The embedded model's tokenizer and its untrained checkpoint.
 
 A byte-level tokenizer like Qwen's: every word of the world is one token, any other text falls back to bytes, so any
-question can be asked. Digits are single tokens; `<think>` and the other tags are single tokens too.
+question can be asked. Digits and tags are single tokens, and so are the fixed phrases of the prompts.
 """
 
 from __future__ import annotations
@@ -20,28 +20,58 @@ SPECIAL = (
     "<|vision_end|>",
     "<|video_pad|>",
     "<|image_pad|>",
+    "<|assistant|>",
 )
 TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<glue>", "</glue>", "<time>", "</time>")
-_SENTENCES = (
-    "This video in total has seconds. seconds> Question: Options: Which symbol is on the object appears appear next"
-    " after last before How many times does visible at end of one two three four Think, then answer. Answer and show"
-    " when. Respond with only letter text option. answer. Subtitles: List what you see. not then user assistant system"
+TAGS_WITH_LINE_END = ("</think>\n", "</answer>\n")  # as the canonical response writes them
+# Phrases of the prompts that are one token each: a prompt of this model is mostly frames, numbers and names.
+PHRASES = (
+    "This video in total has ",
+    " seconds.\nQuestion: Which",
+    " seconds.\nQuestion: How many times",
+    "Question: Which",
+    "Question: How many times",
+    " is on",
+    "?\nOptions:",
+    "\nThink, then answer.",
+    "\nAnswer and show when.",
+    "\nRespond with only the letter of the option.",
+    "\nRespond with only the text of the option.",
+    "List what you see.",
 )
-_PATTERN = r" seconds>| ?\([A-Z]\)| \p{N}(?![\p{N}.])|\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
+_WORDS = (
+    "This video in total has seconds Question Options Which symbol is on the object appears appear next after last before"
+    " How many times does visible at end of one two three four Think then answer Answer and show when Respond with only"
+    " letter text option Subtitles List what you see not user assistant system"
+)
+_PATTERN = "|".join(
+    [
+        *(phrase.replace(".", r"\.").replace("?", r"\?") for phrase in sorted(PHRASES, key=len, reverse=True)),
+        r" seconds>",
+        r", (?=\p{N})",
+        r" ?\([A-Z]\)",
+        r" \p{N}(?![\p{N}.])",
+        r"\p{N}",
+        r" ?\p{L}+",
+        r" ?[^\s\p{L}\p{N}]",
+        r"\s",
+    ]
+)
 CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% for m in messages %}"
+    "{% if m['role'] == 'assistant' %}<|assistant|>{% else %}<|im_start|>{% endif %}"
     "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
     "{% if c['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
-    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
 
 def words() -> list[str]:
     """Return every multi-character token, tags and special tokens excluded, in a fixed order."""
-    plain = _SENTENCES.replace(",", "").replace(".", "").replace(":", "").replace("seconds>", "").split()
-    plain += [*COLOURS, *SHAPES]
-    found = dict.fromkeys([" seconds>", " ("])
+    plain = [*_WORDS.split(), *COLOURS, *SHAPES]
+    found = dict.fromkeys([*PHRASES, " seconds>", ", ", " ("])
     found.update(dict.fromkeys(f" {word}" for word in plain))
     found.update(dict.fromkeys(word for word in plain if len(word) > 1))
     found.update(dict.fromkeys(f" {symbol}" for symbol in SYMBOLS))
@@ -63,7 +93,7 @@ def build_tokenizer() -> Any:
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in TAGS])
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in (*TAGS, *TAGS_WITH_LINE_END)])
     return tokenizer
 
 

@@ -20,7 +20,7 @@ from zoomzero.world.scenes import GRID_S, Scene, make_scene
 WorldKind = Literal["short", "long"]
 FPS = 8
 KEY_FRAME_EVERY_S = 2
-SHORT_DURATIONS_S = (48.0, 96.0)
+SHORT_DURATIONS_S = (48.0, 80.0)
 LONG_DURATION_S = 1200.0
 LABELS = "ABCD"
 _STREAM = {"short": 11, "long": 12}  # keeps the random streams of the kinds apart
@@ -66,7 +66,7 @@ def write_world(
         directory: where to; made when missing.
         count: number of videos, at least 1.
         seed: which world; the same seed gives the same files.
-        kind: short (48-96 s) or long (20 minutes).
+        kind: short (48-80 s) or long (20 minutes).
         workers: processes that draw and encode.
         progress: called with (seconds of video written, seconds of video in all).
 
