@@ -43,6 +43,7 @@ def save_checkpoint(
     }
     partial = directory / "model.safetensors.partial"
     save_file(weights, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)  # safetensors writes files only their owner can read
     partial.replace(directory / "model.safetensors")
     config = model.config.__class__.from_dict(model.config.to_dict())
     config.architectures = [type(model).__name__]
