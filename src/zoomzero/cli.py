@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoomzero.cli_data import register as register_data_commands
 from zoomzero.errors import ConfigError, ZoomZeroError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 MODES_HELP = "direct | coarse | zoom | context | divide | search (docs/method.md)"
 SMALL_MODEL_PARAMETERS = 100_000_000
 INTERRUPTED = 130
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 # typer's usage errors are click's or those of a copy of click inside typer, by its version: take what it raises.
 UsageErrors: Any = typer.BadParameter.__mro__[2]
 
@@ -29,7 +31,7 @@ UsageErrors: Any = typer.BadParameter.__mro__[2]
 def main() -> None:
     """Run the command line; errors are one line on stderr, the exit code says whose they are."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="zoomzero", standalone_mode=False)
     except ZoomZeroError as error:
         code = _fail(_one_line(str(error)), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -180,7 +182,7 @@ def world(
     out: Annotated[str, typer.Option(help="Directory for videos/ and examples.jsonl.")],
     count: Annotated[int, typer.Option(help="Number of videos, one question each.")] = 24,
     seed: Annotated[int, typer.Option(help="The same seed gives the same videos.")] = 0,
-    kind: Annotated[str, typer.Option(help="short (48-96 s) or long (20 minutes).")] = "short",
+    kind: Annotated[str, typer.Option(help="short (48-80 s) or long (20 minutes).")] = "short",
     workers: Annotated[int, typer.Option(help="Processes that draw and encode.")] = 2,
 ) -> None:
     """Write procedural videos with questions, answers and evidence: real mp4 files for tests and training.
@@ -236,7 +238,7 @@ def sft(
     from zoomzero.train.sft import train
 
     record = train(settings, resume=resume, callbacks=[RichProgress()])
-    _say(f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, mean loss {record.final_loss:.3f}")
+    _say(f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, last loss {record.final_loss:.3f}")
 
 
 @app.command()
@@ -248,6 +250,9 @@ def doctor() -> None:
     _say(text)
     if not healthy:
         raise typer.Exit(4)
+
+
+register_data_commands(app)
 
 
 def _check_positive(setting: str, value: float | None) -> None:
@@ -274,6 +279,8 @@ def _load(model: str, device: str, dtype: str, overrides: Any) -> tuple[Any, Any
     from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_settings
     from zoomzero.policy.load import find, load_policy
 
+    if device.partition(":")[0] not in DEVICES:
+        raise ConfigError("--device", f"{device!r} is unknown", f"use {', '.join(DEVICES)} or cuda:N")
     where = find(model)
     path = where / MODEL_SETTINGS_FILE
     settings = load_settings(ModelSettings, path if path.is_file() else None, overrides)

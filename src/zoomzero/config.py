@@ -117,7 +117,7 @@ def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], source: str
 
 
 def _over_defaults(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay values over each table's own defaults: naming one key of `zoom` must not reset the others to another pass's."""
+    """Lay values over each table's own defaults: naming one key of `zoom` must not reset the rest to a pass's."""
     filled = dict(values)
     for name, field in kind.model_fields.items():
         given = values.get(name)

@@ -10,14 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoomzero.world.scenes import KINDS, Event, Scene, kind_name, make_scene
+from zoomzero.world.scenes import (
+    EVENT_LENGTHS_S,
+    GRID_S,
+    KINDS,
+    LAST_ALONE_S,
+    MIN_REPEAT_GAP_S,
+    MIN_START_GAP_S,
+    Event,
+    Scene,
+    kind_name,
+    make_scene,
+)
 
 seeds = st.integers(0, 2**32 - 1)
-half_seconds = st.integers(48, 400)  # 24 s to 200 s
+seconds = st.integers(24, 200)
 
 
-def draw(seed: int, halves: int) -> Scene:
-    return make_scene(np.random.default_rng(seed), halves / 2)
+def draw(seed: int, duration_s: int) -> Scene:
+    return make_scene(np.random.default_rng(seed), float(duration_s))
 
 
 def gaps_between_repeats_s(scene: Scene) -> list[float]:
@@ -28,31 +39,31 @@ def gaps_between_repeats_s(scene: Scene) -> list[float]:
 
 
 def check_times(scene: Scene) -> None:
-    """The promises of the module's constants, written out as numbers."""
+    """What the module's constants promise."""
     starts = [event.start_s for event in scene.events]
-    assert all(b - a >= 1.0 for a, b in pairwise(starts)), "two objects start within a second"
-    assert all(0 <= e.start_s and e.end_s <= scene.duration_s for e in scene.events)
-    assert all(2.5 <= e.end_s - e.start_s <= 8.0 for e in scene.events)
-    assert all(t * 2 == int(t * 2) for e in scene.events for t in e.span), "a time off the half-second grid"
-    assert min(gaps_between_repeats_s(scene), default=3.0) >= 3.0
+    assert all(b - a >= MIN_START_GAP_S >= 1.0 for a, b in pairwise(starts)), "two objects start within a second"
+    assert all(e.start_s >= 0 and e.end_s <= scene.duration_s for e in scene.events)
+    assert all(2.5 <= e.end_s - e.start_s <= EVENT_LENGTHS_S[1] for e in scene.events)
+    assert all((t / GRID_S).is_integer() for e in scene.events for t in e.span), "a time off the grid"
+    assert min(gaps_between_repeats_s(scene), default=3.0) >= MIN_REPEAT_GAP_S >= 3.0
     *earlier, last = scene.events
     assert last.end_s == scene.duration_s
-    assert last.end_s - last.start_s >= 3.5
-    assert all(e.end_s <= scene.duration_s - 3.0 for e in earlier), "the last object is not alone at the end"
+    assert last.end_s - last.start_s >= EVENT_LENGTHS_S[0] >= LAST_ALONE_S
+    assert all(e.end_s <= scene.duration_s - LAST_ALONE_S for e in earlier), "the last object is not alone at the end"
 
 
 @settings(max_examples=150, deadline=None)
-@given(seeds, half_seconds)
-def test_every_scene_keeps_its_times(seed: int, halves: int) -> None:
-    scene = draw(seed, halves)
+@given(seeds, seconds)
+def test_every_scene_keeps_its_times(seed: int, duration_s: int) -> None:
+    scene = draw(seed, duration_s)
     check_times(scene)
     assert len(scene.events) >= 2
 
 
 @settings(max_examples=100, deadline=None)
-@given(seeds, st.integers(96, 192))
-def test_short_scene_repeats_at_most_one_kind(seed: int, halves: int) -> None:
-    counts = Counter(event.kind for event in draw(seed, halves).events)
+@given(seeds, st.integers(48, 96))
+def test_short_scene_repeats_at_most_one_kind(seed: int, duration_s: int) -> None:
+    counts = Counter(event.kind for event in draw(seed, duration_s).events)
     repeated = [n for n in counts.values() if n > 1]
     assert len(repeated) <= 1
     assert all(n <= 4 for n in repeated)
@@ -70,21 +81,21 @@ def test_long_scene_hides_ten_single_kinds_among_recurring_ones(seed: int) -> No
     assert len(counts) == KINDS
 
 
-@given(seeds, half_seconds)
+@given(seeds, seconds)
 @settings(max_examples=25, deadline=None)
-def test_scene_is_a_pure_function_of_its_seed(seed: int, halves: int) -> None:
-    assert draw(seed, halves) == draw(seed, halves)
+def test_scene_is_a_pure_function_of_its_seed(seed: int, duration_s: int) -> None:
+    assert draw(seed, duration_s) == draw(seed, duration_s)
 
 
 def test_other_seeds_give_other_scenes() -> None:
-    scenes = [draw(seed, 100) for seed in range(20)]
+    scenes = [draw(seed, 50) for seed in range(20)]
     assert len({scene.events for scene in scenes}) == 20
     assert len({scene.base for scene in scenes}) == 20
 
 
 def test_repeat_counts_are_drawn_evenly() -> None:
     """One kind appears one to four times, each equally often (where the scene has room for four)."""
-    counts = Counter(max(Counter(e.kind for e in draw(seed, 192).events).values()) for seed in range(400))
+    counts = Counter(max(Counter(e.kind for e in draw(seed, 96).events).values()) for seed in range(400))
     assert set(counts) == {1, 2, 3, 4}
     assert all(60 <= n <= 140 for n in counts.values()), counts
 
@@ -92,7 +103,7 @@ def test_repeat_counts_are_drawn_evenly() -> None:
 @given(seeds)
 @settings(max_examples=60, deadline=None)
 def test_every_eight_neighbours_carry_eight_symbols(seed: int) -> None:
-    events = draw(seed, 400).events
+    events = draw(seed, 200).events
     for first in range(0, len(events) - 7, 8):
         assert len({e.symbol for e in events[first : first + 8]}) == 8
     assert all(0 <= e.symbol < 8 and 0 <= e.kind < KINDS and 0 <= e.x <= 1 and 0 <= e.y <= 1 for e in events)
@@ -107,7 +118,7 @@ def test_kind_names_are_colour_then_shape() -> None:
 
 
 def test_events_of_a_kind_come_in_time_order() -> None:
-    scene = draw(3, 400)
+    scene = draw(3, 200)
     found = [scene.events_of(k) for k in range(KINDS)]
     assert sum(len(events) for events in found) == len(scene.events)
     assert all(a.start_s < b.start_s for events in found for a, b in pairwise(events))

@@ -29,8 +29,9 @@ class Question:
 
     `answer` is the right option's label, empty when the annotation names none of the options. `options` is empty when
     the file leaves the texts out. `spans` may start below 0, end past the video, be reversed or empty. `duration_s`
-    is 0 when the annotation does not state it in seconds. `groups` says where the question counts in tables:
-    `{"type": ("CW",)}`. `saliency` holds, for every 2 s clip of the video, the scores of the annotators.
+    is 0 when the annotation does not state it in seconds; `estimate_s` is then a rough guess. `groups` says where the
+    question counts in tables: `{"type": ("CW",)}`. `saliency` holds, for every 2 s clip of the video, the scores of
+    the annotators.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Question:
     answer: str
     spans: tuple[Span, ...]
     duration_s: float = 0.0
+    estimate_s: float = 0.0
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     saliency: tuple[tuple[float, ...], ...] = ()
 

@@ -31,7 +31,8 @@ TRIES = 100
 class Caption:
     """A caption with the time it holds.
 
-    `video` is the file that is watched; `recording` what it was cut from (captions of one recording look alike).
+    `video` is the file that is watched. `recording` groups captions that look alike: the recording the video was cut
+    from, or the one subject the captions are about.
     """
 
     id: str
@@ -43,6 +44,9 @@ class Caption:
     saliency: tuple[tuple[float, ...], ...] = ()
 
 
+Lender = Callable[[random.Random, Caption], str]
+
+
 def order_questions(captions: Sequence[Caption], seed: int) -> tuple[list[Question], Counter[str]]:
     """Return one question for every caption: what happens first, or right after the caption before it.
 
@@ -50,13 +54,13 @@ def order_questions(captions: Sequence[Caption], seed: int) -> tuple[list[Questi
     left out and counted (`left_out_unclear_order`).
 
     Args:
-        captions: in any order; those of one video are put in order of their first span's start.
+        captions: in any order; those of one recording are put in order of their first span's start.
         seed: draws and shuffles the options; the same seed gives the same questions, whatever else is asked.
     """
     notes = _notes("left_out_unclear_order")
     lend = _lender(captions)
     questions = []
-    for group in _by(captions, lambda one: one.video).values():
+    for group in _by(captions, lambda one: one.recording).values():
         ordered = sorted(group, key=lambda one: one.spans[0].start_s)
         for place, one in enumerate(ordered):
             before = ordered[place - 1] if place else None
@@ -65,7 +69,7 @@ def order_questions(captions: Sequence[Caption], seed: int) -> tuple[list[Questi
                 continue
             asked = FIRST if before is None else f'What happens right after this in the video: "{before.text}"?'
             own = [other.text for other in ordered if other is not one and other is not before]
-            questions.append(_question(one, asked, own, [o.text for o in ordered], lend, seed, notes))
+            questions += _question(one, asked, own, [o.text for o in ordered], lend, seed, notes)
     return questions, notes
 
 
@@ -84,12 +88,13 @@ def shown_questions(captions: Sequence[Caption], seed: int) -> tuple[list[Questi
     for one in captions:
         own = [other.text for other in recordings[one.recording] if other.video != one.video]
         true = [other.text for other in videos[one.video]]
-        questions.append(_question(one, SHOWN, own, true, lend, seed, notes))
+        questions += _question(one, SHOWN, own, true, lend, seed, notes)
     return questions, notes
 
 
 def _notes(*names: str) -> Counter[str]:
-    return Counter(dict.fromkeys((*names, "options_from_same_video", "options_from_other_videos"), 0))
+    names += ("options_from_same_video", "options_from_other_videos", "left_out_no_other_option")
+    return Counter(dict.fromkeys(names, 0))
 
 
 def _by(captions: Iterable[Caption], key: Callable[[Caption], str]) -> dict[str, list[Caption]]:
@@ -99,13 +104,13 @@ def _by(captions: Iterable[Caption], key: Callable[[Caption], str]) -> dict[str,
     return groups
 
 
-def _lender(captions: Sequence[Caption]) -> Callable[[random.Random, str], str]:
-    """Return a function that draws the text of a caption from another recording."""
+def _lender(captions: Sequence[Caption]) -> Lender:
+    """Return a function that draws the text of a caption of another video and recording, empty when it finds none."""
 
-    def lend(rng: random.Random, recording: str) -> str:
+    def lend(rng: random.Random, borrower: Caption) -> str:
         for _ in range(TRIES):
             other = captions[rng.randrange(len(captions))]
-            if other.recording != recording:
+            if other.recording != borrower.recording and other.video != borrower.video:
                 return other.text
         return ""
 
@@ -128,11 +133,11 @@ def _question(
     asked: str,
     own: Sequence[str],
     banned: Sequence[str],
-    lend: Callable[[random.Random, str], str],
+    lend: Lender,
     seed: int,
     notes: Counter[str],
-) -> Question:
-    """Make a question of four options.
+) -> list[Question]:
+    """Make a question of four options, of fewer when no more can be found, none when there is no wrong one.
 
     Args:
         one: the caption that is the right answer.
@@ -155,20 +160,25 @@ def _question(
     for _ in range(TRIES):
         if len(wrong) == N_OPTIONS - 1:
             break
-        text = lend(rng, one.recording)
+        text = lend(rng, one)
         if text and text.casefold() not in taken:
             wrong.append(text)
             taken.add(text.casefold())
             notes["options_from_other_videos"] += 1
+    if not wrong:
+        notes["left_out_no_other_option"] += 1
+        return []
     options = [one.text, *wrong]
     rng.shuffle(options)
-    return Question(
-        id=one.id,
-        video=one.video,
-        question=asked,
-        options=tuple(options),
-        answer=option_labels(len(options))[options.index(one.text)],
-        spans=one.spans,
-        duration_s=one.duration_s,
-        saliency=one.saliency,
-    )
+    return [
+        Question(
+            id=one.id,
+            video=one.video,
+            question=asked,
+            options=tuple(options),
+            answer=option_labels(len(options))[options.index(one.text)],
+            spans=one.spans,
+            duration_s=one.duration_s,
+            saliency=one.saliency,
+        )
+    ]

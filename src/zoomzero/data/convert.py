@@ -18,7 +18,8 @@ STATED = (
     "empty_options",
     "without_options",
     "without_spans",
-    "unknown_duration",
+    "durations_probed",
+    "durations_estimated",
     "answer_not_among_options",
 )
 
@@ -77,7 +78,9 @@ def to_examples(dataset: Dataset, videos: str | Path | None = None) -> tuple[lis
 
     Options are never changed, since their letters are the benchmark's. A question whose right answer is none of its
     options is left out (`answer_not_among_options`); where the file has letters without option texts, the example is
-    an open question without an answer (`without_options`), good for grounding alone.
+    an open question without an answer (`without_options`), good for grounding alone. A duration the annotation does not
+    state is read from the video when that is there (`durations_probed`), else a rough guess (`durations_estimated`):
+    running a model needs the videos anyway and goes by their true length.
 
     Args:
         dataset: the questions.
@@ -85,18 +88,22 @@ def to_examples(dataset: Dataset, videos: str | Path | None = None) -> tuple[lis
     """
     counts: Counter[str] = Counter(dict.fromkeys(REPAIRS + STATED, 0))
     root = Path(videos).expanduser().resolve() if videos is not None else None
+    lengths: dict[str, float] = {}
     examples = []
     for one in dataset.questions:
         if one.options and not one.answer:
             counts["answer_not_among_options"] += 1
             continue
-        example = _to_example(one, dataset, root, counts)
+        example = _to_example(one, dataset, root, counts, lengths)
         _state(one, example, counts)
         examples.append(example)
     return examples, dict(counts)
 
 
-def _to_example(one: Question, dataset: Dataset, root: Path | None, counts: Counter[str]) -> Example:
+def _to_example(
+    one: Question, dataset: Dataset, root: Path | None, counts: Counter[str], lengths: dict[str, float]
+) -> Example:
+    duration_s = one.duration_s or _length(one, root, counts, lengths)
     return Example(
         id=one.id,
         video=str(root / one.video) if root is not None else one.video,
@@ -104,10 +111,24 @@ def _to_example(one: Question, dataset: Dataset, root: Path | None, counts: Coun
         options=one.options,
         answer=one.answer if one.options else "",
         spans=repair_spans(one.spans, one.duration_s, counts),
-        duration_s=one.duration_s,
+        duration_s=duration_s,
         source=dataset.name,
         split=dataset.split,
     )
+
+
+def _length(one: Question, root: Path | None, counts: Counter[str], lengths: dict[str, float]) -> float:
+    """Return the length of a video whose annotation does not state it; `lengths` remembers the videos looked at."""
+    video = root / one.video if root is not None else None
+    if video is not None and video.exists():
+        from zoomzero.video.probe import probe
+
+        if one.video not in lengths:
+            lengths[one.video] = probe(video).duration_s
+        counts["durations_probed"] += 1
+        return lengths[one.video]
+    counts["durations_estimated"] += 1
+    return one.estimate_s
 
 
 def _state(one: Question, example: Example, counts: Counter[str]) -> None:
@@ -115,7 +136,6 @@ def _state(one: Question, example: Example, counts: Counter[str]) -> None:
     counts["empty_options"] += any(not option.strip() for option in one.options)
     counts["without_options"] += not one.options
     counts["without_spans"] += not example.spans
-    counts["unknown_duration"] += one.duration_s == 0
 
 
 def write_converted(dataset: Dataset, out: str | Path, seed: int = 0, videos: str | Path | None = None) -> Manifest:

@@ -111,10 +111,13 @@ def _parse(path: Path, number: int, values: Any) -> Example:
 
 def _times(path: Path, where: str, values: dict[str, Any]) -> tuple[tuple[Span, ...], float]:
     """Return the spans and the duration of a line, checked."""
+    pairs = values["spans"]
     try:
-        spans = tuple(Span(float(start), float(end)) for start, end in map(tuple, values["spans"]))
+        if not isinstance(pairs, list) or not all(isinstance(pair, list) for pair in pairs):
+            raise TypeError("no list of lists")
+        spans = tuple(Span(float(start), float(end)) for start, end in pairs)
         duration_s = float(values["duration_s"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(path, where, f"spans are [start, end] pairs and duration_s a number ({error})") from error
     if not all(math.isfinite(x) for span in spans for x in span) or not math.isfinite(duration_s):
         raise DataError(path, where, "spans and duration_s must be finite numbers")

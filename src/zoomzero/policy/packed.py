@@ -90,6 +90,7 @@ def packed_states(
     prompts: Sequence[Prompt],
     suffixes: Sequence[Sequence[Tensor]],
     features: VisualFeatures | None = None,
+    positions: Sequence[Sequence[Tensor]] | None = None,
 ) -> PackedStates:
     """Run prompts, each with its suffixes, as ONE row; every suffix sees its own prompt and itself.
 
@@ -101,10 +102,12 @@ def packed_states(
         prompts: N prompts.
         suffixes: for each prompt its suffixes, each (S,) int64 with S >= 1.
         features: what `encode_prompts` gave for these prompts, when the caller has it already.
+        positions: for each suffix its (3, S) M-RoPE positions, where they do not simply go on after the prompt's
+            largest (a prompt cut before its question, in a family whose text lies below the video's last time).
     """
     device = core(model).language_model.embed_tokens.weight.device
     features = features if features is not None else encode_prompts(model, prompts)
-    row = _row(prompts, suffixes)
+    row = _row(prompts, suffixes, positions)
     hidden = text_forward(
         model,
         row.ids.to(device),
@@ -179,7 +182,11 @@ class _RowBuilder:
         return start
 
 
-def _row(prompts: Sequence[Prompt], suffixes: Sequence[Sequence[Tensor]]) -> _Row:
+def _row(
+    prompts: Sequence[Prompt],
+    suffixes: Sequence[Sequence[Tensor]],
+    positions: Sequence[Sequence[Tensor]] | None = None,
+) -> _Row:
     """Lay out a packed row. The last token of a suffix predicts nothing asked for, so it is left out."""
     bodies = [[suffix[:-1].cpu() for suffix in group] for group in suffixes]
     groups = tuple(
@@ -192,8 +199,9 @@ def _row(prompts: Sequence[Prompt], suffixes: Sequence[Sequence[Tensor]]) -> _Ro
     starts: list[list[int]] = [[] for _ in prompts]
 
     def add_bodies(i: int) -> None:
-        for body in bodies[i]:
-            starts[i].append(row.add(body, continue_positions(prompts[i].next_position, len(body))))
+        for j, body in enumerate(bodies[i]):
+            after = continue_positions(prompts[i].next_position, len(body))
+            starts[i].append(row.add(body, after if positions is None else positions[i][j][:, : len(body)]))
 
     for i, prompt in enumerate(prompts):
         start = row.add(prompt.ids, prompt.positions)

@@ -15,6 +15,7 @@ from zoomzero.data.lesson import Item, Lesson
 from zoomzero.errors import ConfigError
 from zoomzero.policy.base import Turn
 from zoomzero.policy.packed import Prompt
+from zoomzero.policy.positions import continue_positions
 from zoomzero.prompts import Mode, coarse_text, format_response, option_labels, video_header, zoom_text
 from zoomzero.spans import clip as clip_spans
 from zoomzero.spans import widen
@@ -32,11 +33,13 @@ class PackedLessons:
     """Lessons as tensors: one prompt each, the items as its suffixes.
 
     `weights[i][j]` is (S,) float32 for suffix j of lesson i: how much each of its tokens counts, 0 for the question.
+    `positions[i][j]` is (3, S), where inference would put these tokens.
     """
 
     prompts: tuple[Prompt, ...]
     suffixes: tuple[tuple[Tensor, ...], ...]
     weights: tuple[tuple[Tensor, ...], ...]
+    positions: tuple[tuple[Tensor, ...], ...]
 
     @property
     def tokens(self) -> int:
@@ -57,29 +60,31 @@ def pack_lessons(lessons: Sequence[Lesson], builder: PromptBuilder, end_of_turn:
     """
     packed = [_pack_one(lesson, builder, end_of_turn) for lesson in lessons]
     packed.sort(key=lambda parts: len(parts[0]))
-    prompts, suffixes, weights = zip(*packed, strict=True)
-    return PackedLessons(prompts, suffixes, weights)
+    return PackedLessons(*zip(*packed, strict=True))
 
 
 def _pack_one(
     lesson: Lesson, builder: PromptBuilder, end_of_turn: int
-) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...]]:
+) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the shared prompt and, for every item, its tokens, their weights and their positions."""
     messages = [builder.messages([Turn("user", (lesson.clip, lesson.header + item.text))]) for item in lesson.items]
-    first = builder.layout(messages[0], [lesson.clip])
-    rows = [first.ids, *(builder.layout(message, []).ids for message in messages[1:])]
-    shared = _common_prefix(rows, len(first))
+    wholes = [builder.layout(messages[0], [lesson.clip]), *(builder.layout(message, []) for message in messages[1:])]
+    first = wholes[0]
+    shared = _common_prefix([whole.ids for whole in wholes], len(first))
     prompt = Prompt(first.ids[:shared], first.positions[:, :shared], first.visual_index, first.patches, first.grids)
-    suffixes, weights = [], []
-    for row, item in zip(rows, lesson.items, strict=True):
+    suffixes, weights, positions = [], [], []
+    for whole, item in zip(wholes, lesson.items, strict=True):
         target = [*builder.codec.encode(item.target), end_of_turn]
         _, offsets = builder.codec.decode(target)
         learned = [
             0.0 if any(low < end and start < high for low, high in item.untrained) else item.weight
             for start, end in offsets
         ]
-        suffixes.append(torch.cat([row[shared:], torch.tensor(target)]))
-        weights.append(torch.tensor([0.0] * (len(row) - shared) + learned))
-    return prompt, tuple(suffixes), tuple(weights)
+        suffixes.append(torch.cat([whole.ids[shared:], torch.tensor(target)]))
+        weights.append(torch.tensor([0.0] * (len(whole) - shared) + learned))
+        after = continue_positions(whole.next_position, len(target))
+        positions.append(torch.cat([whole.positions[:, shared:], after], 1))
+    return prompt, tuple(suffixes), tuple(weights), tuple(positions)
 
 
 def _common_prefix(rows: Sequence[Tensor], longest: int) -> int:

@@ -33,6 +33,10 @@ from zoomzero.video.types import Geometry
 from zoomzero.world.lessons import Stage, world_lesson
 
 
+# Settings a resumed run may change: no weight depends on them.
+FREE_TO_CHANGE = ("out", "threads", "log_every", "save_every", "keep", "report_to")
+
+
 class LessonLoss(nn.Module):
     """The model as the trainer sees it: packed lessons in, loss out."""
 
@@ -42,7 +46,7 @@ class LessonLoss(nn.Module):
 
     def forward(self, lessons: PackedLessons) -> dict[str, Tensor]:
         """Return the weighted mean cross-entropy over the answers' tokens; only they go through the head."""
-        packed = packed_states(self.model, lessons.prompts, lessons.suffixes)
+        packed = packed_states(self.model, lessons.prompts, lessons.suffixes, positions=lessons.positions)
         weights = torch.cat([w for group in lessons.weights for w in group]).to(packed.states.device)  # (T,)
         counted = weights > 0
         logits = self.model.lm_head(packed.states[counted]).float()
@@ -126,6 +130,7 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
         raise ConfigError("out", f"{out} is a file", "choose a directory")
     if not resume and out.exists() and any(out.iterdir()):
         raise ConfigError("out", f"{out} is not empty", "add --resume, or choose another directory")
+    _record_settings(settings, out, resume)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -163,6 +168,20 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
     trainer.save_weights(out, torch.float16)
     (out / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
     return record
+
+
+def _record_settings(settings: SftSettings, out: Path, resume: bool) -> None:
+    """Write the run's settings at its start; at a resume, refuse settings that would make it another run."""
+    path = out / "run.json"
+    values = settings.model_dump(mode="json")
+    if resume and path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in values if values[name] != before.get(name) and name not in FREE_TO_CHANGE]
+        if changed:
+            fix = "resume with the settings it was started with, or start a new run in another directory"
+            raise ConfigError("--resume", f"{out} was started with other {', '.join(changed)}", fix)
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def _lesson_maker(settings: SftSettings, model_settings: ModelSettings, geometry: Geometry) -> Callable[[int], Lesson]:

@@ -31,7 +31,7 @@ MIN_SEEN_S = 1.0  # an event shows in a window when at least this much of it doe
 class Stage:
     """Shares of the lesson kinds; what is left over are coarse lessons on whole short videos."""
 
-    windows: float = 0.35  # coarse lessons on a window of a long video
+    windows: float = 0.3  # coarse lessons on a window of a long video
     sparse: float = 0.05  # coarse lessons on longer videos than the short ones, and so at a lower frame rate
     zooms: float = 0.35
     listing: float = 0.5  # of coarse lessons: add the task of listing everything

@@ -92,8 +92,11 @@ def _count(rng: np.random.Generator, scene: Scene) -> Question | None:
     counts = {k: kinds.count(k) for k in set(kinds) if kinds.count(k) <= len(NUMBERS)}
     if not counts:
         return None
-    wanted = int(rng.choice(sorted(set(counts.values()))))  # every count is asked for equally often
-    kind = int(rng.choice(sorted(k for k, n in counts.items() if n == wanted)))
+    # Every scene has kinds that appear once: those are asked about only where nothing appears two to four times, which
+    # is one scene in four, so that each number is right equally often.
+    several = {k for k, n in counts.items() if n > 1} or set(counts)
+    kind = int(rng.choice(sorted(several)))
+    wanted = counts[kind]
     events = scene.events_of(kind)
     options, answer = _shuffled(rng, NUMBERS[wanted - 1], [n for n in NUMBERS if n != NUMBERS[wanted - 1]])
     text = f"How many times does the {kind_name(kind)} appear?"

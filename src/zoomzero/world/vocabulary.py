@@ -40,9 +40,9 @@ PHRASES = (
     "List what you see.",
 )
 _WORDS = (
-    "This video in total has seconds Question Options Which symbol is on the object appears appear next after last before"
-    " How many times does visible at end of one two three four Think then answer Answer and show when Respond with only"
-    " letter text option Subtitles List what you see not user assistant system"
+    "This video in total has seconds Question Options Which symbol is on the object appears appear next after last"
+    " before How many times does visible at end of one two three four Think then answer Answer and show when Respond"
+    " with only letter text option Subtitles List what you see not user assistant system"
 )
 _PATTERN = "|".join(
     [
