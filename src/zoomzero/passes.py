@@ -104,7 +104,7 @@ class Asked:
         )
         context = self.policy.read([Turn("user", (told, text))])
         completion = self._generate(context, 1, Sampling(max_tokens=self.settings.max_new_tokens))[0]
-        trace = self._trace(name, plan, frames, context, decode_s, time.perf_counter() - started)
+        trace = self._trace(name, frames, context, decode_s, time.perf_counter() - started)
         return Look(self._read(trace, completion, from_s), frames, context)
 
     def draw(self, name: str, look: Look, n: int, sampling: Sampling) -> list[Look]:
@@ -173,7 +173,7 @@ class Asked:
         frames = self._decode(plan)
         decode_s = time.perf_counter() - started
         context = self.policy.read([Turn("user", (frames, header + self._short_question(direct)))])
-        trace = self._judge(self._trace(name, plan, frames, context, decode_s, 0.0), context)
+        trace = self._judge(self._trace(name, frames, context, decode_s, 0.0), context)
         return Look(replace(trace, seconds=time.perf_counter() - started), frames, context)
 
     def zoom_in_context(self, name: str, coarse: Look, spans: Sequence[Span]) -> Look:
@@ -185,7 +185,7 @@ class Asked:
         decode_s = time.perf_counter() - started
         turns = [Turn("assistant", (coarse.trace.text,)), Turn("user", (frames, self._short_question(False)))]
         context = self.policy.extend(coarse.context, turns)
-        trace = self._judge(self._trace(name, plan, frames, context, decode_s, 0.0), context)
+        trace = self._judge(self._trace(name, frames, context, decode_s, 0.0), context)
         return Look(replace(trace, seconds=time.perf_counter() - started), frames, context)
 
     def _short_question(self, direct: bool) -> str:
@@ -199,14 +199,14 @@ class Asked:
         """Fill in the answer of a pass that scores: softmax over the options' log-probabilities."""
         if not self.options:
             completion = self._generate(context, 1, Sampling(max_tokens=64))[0]
-            likely = math.exp(sum(completion.logprobs) / max(1, len(completion.logprobs)))
-            answer = completion.text.strip() or None
+            reading = read_response(completion.text, 0, "direct")
             return replace(
                 trace,
                 generated_tokens=len(completion.token_ids),
                 text=completion.text,
-                answer=answer,
-                confidence=likely if answer is not None else 0.0,
+                answer=reading.answer,
+                confidence=answer_confidence(reading, completion) if reading.answer is not None else 0.0,
+                problems=reading.problems,
             )
         as_text = self.settings.score_options_as == "text"
         scores = self.policy.score(context, self.options if as_text else self.labels, closed=as_text)
@@ -255,13 +255,11 @@ class Asked:
         exact = plan.fps >= SPARSE_FPS or not self.policy.geometry.free_times
         return decode(self.info, plan, cache=self.cache, timeout_s=self.timeout_s, exact=exact)
 
-    def _trace(
-        self, name: str, plan: FramePlan, frames: Clip, context: Context, decode_s: float, seconds: float
-    ) -> PassTrace:
+    def _trace(self, name: str, frames: Clip, context: Context, decode_s: float, seconds: float) -> PassTrace:
         height, width = frames.frames.shape[1:3]
         return PassTrace(
             name=name,
-            spans=plan.spans,
+            spans=frames.spans,  # without what did not decode
             times_s=frames.times_s,
             height=height,
             width=width,

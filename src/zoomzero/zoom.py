@@ -11,6 +11,7 @@ Modes (docs/method.md):
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from zoomzero.trace import Trace
 from zoomzero.video.plan import plan_regular, plan_windows
 from zoomzero.video.probe import probe
 from zoomzero.video.subtitles import read_subtitles
-from zoomzero.video.types import FrameBudget, FramePlan, VideoInfo
+from zoomzero.video.types import FramePlan, VideoInfo
 
 AskMode = Literal["direct", "coarse", "zoom", "context", "divide", "search"]
 MODES: tuple[AskMode, ...] = get_args(AskMode)
@@ -304,15 +305,16 @@ def _distinct(candidates: Sequence[Look], same_iou: float = 0.7) -> list[Look]:
 
 
 def _chunks(asked: Asked, parts: Sequence[Span]) -> list[FramePlan]:
-    """Plan window-long looks at the parts nobody pointed at, the longest parts first."""
+    """Plan window-long looks at the parts nobody pointed at; when there are too many, some spread over all of them."""
     window = asked.settings.window
     length_s = window.max_frames / window.fps
-    budget: FrameBudget = window.budget()
-    plans = []
-    for part in sorted(parts, key=lambda p: -p.length_s):
-        count = max(1, -(-int(part.length_s) // max(1, int(length_s))))
+    edges: list[Span] = []
+    for part in parts:
+        count = max(1, math.ceil(part.length_s / length_s))
         step = part.length_s / count
         if step >= 1.0:
-            edges = [Span(part.start_s + i * step, part.start_s + (i + 1) * step) for i in range(count)]
-            plans += [plan_regular(asked.info, budget, asked.policy.geometry, edge) for edge in edges]
-    return plans[: asked.settings.outside_looks]
+            edges += [Span(part.start_s + i * step, part.start_s + (i + 1) * step) for i in range(count)]
+    most = asked.settings.outside_looks
+    if len(edges) > most:
+        edges = [edges[(2 * i + 1) * len(edges) // (2 * most)] for i in range(most)]
+    return [plan_regular(asked.info, window.budget(), asked.policy.geometry, edge) for edge in edges]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from zoomzero.errors import VideoError
 from zoomzero.spans import Span
@@ -304,6 +305,15 @@ def test_a_directory_of_images_is_a_video(tmp_path: Path) -> None:
     clip = decode(info, plan_regular(info, FrameBudget(fps=2.0), Geometry(16)))
     assert [made.number_of(frame) for frame in clip.frames] == list(range(12))
     assert clip.times_s == tuple(i / 2 for i in range(12))
+
+
+def test_an_image_that_changed_is_not_answered_from_the_cache(tmp_path: Path) -> None:
+    folder, cache = made.write_images(tmp_path / "images", 4), FrameCache(2**24)
+    info = probe(folder, fps=1.0)
+    decode(info, at([0.0, 1.0], 4.0), cache=cache)
+    Image.fromarray(made.picture(77)).save(folder / "frame 2.png")
+    again = decode(info, at([0.0, 1.0], 4.0), cache=cache)
+    assert [made.number_of(frame) for frame in again.frames] == [0, 77]
 
 
 @pytest.mark.parametrize(

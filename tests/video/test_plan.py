@@ -66,9 +66,9 @@ def test_fit_size_keeps_its_limits(
     assert w % geometry.factor == 0
     assert 1 <= rows * cols <= most
     assert rows * cols * patches <= budget.max_tokens
-    natural = max(1, -(-height // geometry.factor)) * max(1, -(-width // geometry.factor))
-    if rows * cols > natural:
-        assert natural <= least  # only frames below the minimum are enlarged
+    if rows > -(-height // geometry.factor) or cols > -(-width // geometry.factor):
+        nearest = max(1, round(height / geometry.factor)) * max(1, round(width / geometry.factor))
+        assert nearest < least  # only frames below the minimum are enlarged beyond their own size
 
 
 @given(height=st.integers(200, 3000), width=st.integers(200, 3000), frames=st.integers(2, 64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -168,6 +169,18 @@ def test_a_name_that_looks_like_a_url_is_a_file(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VideoError, match="no such file"):
         probe("https://example.org/video.mp4")
+
+
+def test_a_playlist_cannot_make_us_call_out(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        text = f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n"
+        (tmp_path / "list.m3u8").write_text(text)
+        with pytest.raises(VideoError):
+            probe(tmp_path / "list.m3u8", timeout_s=10)
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 # --- directories of images ---

@@ -20,6 +20,7 @@ KINDS = {
     "candidate": "candidate",
     "search": "candidate",
     "zoom": "zoom",
+    "verify": "zoom",
     "context": "context",
     "outside": "outside",
 }

@@ -32,7 +32,6 @@ from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
 from zoomzero.world.lessons import Stage, world_lesson
 
-
 # Settings a resumed run may change: no weight depends on them.
 FREE_TO_CHANGE = ("out", "threads", "log_every", "save_every", "keep", "report_to")
 

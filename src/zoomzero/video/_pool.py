@@ -109,7 +109,8 @@ class Worker:
 def hung(path: str, name: str, limit_s: float) -> VideoError:
     """Return the error for a worker that gave no sign of life during a task."""
     reason = f"the decoder gave no sign of life for {limit_s:g} s and was stopped"
-    return VideoError(path, _stage(name), reason, "raise timeout_s if the disk is slow, else re-encode the file")
+    fix = "raise --timeout (timeout_s) if the disk is slow, else re-encode the file"
+    return VideoError(path, _stage(name), reason, fix)
 
 
 def crashed(path: str, name: str) -> VideoError:

@@ -58,7 +58,7 @@ class FileSource:
 
     def groups(self, times_s: Sequence[float]) -> list[int] | None:
         """Return for every time which group of pictures holds it, or None without an index of key frames."""
-        index: Any = getattr(self.stream, "index_entries", ())  # PyAV 16 and later
+        index = self.stream.index_entries
         if self.walker.reads_through or len(index) < 2:
             return None
         first, last = index[0].timestamp, index[len(index) - 1].timestamp
@@ -110,6 +110,7 @@ class ImagesSource:
         self.frame_bytes = info.width * info.height * 3
         self.files = image_files(Path(info.path))
         self._missing: dict[int, str] = {}
+        self._last: tuple[int, Rgb] | None = None
 
     def groups(self, times_s: Sequence[float]) -> list[int] | None:
         """Every image stands alone."""
@@ -120,15 +121,18 @@ class ImagesSource:
         for wish, time_s, _give_s in wishes:
             self.beat()
             index = self._index(time_s)
-            try:
-                picture = load_image(self.files[index])
-            except VideoError:
-                self._missing[wish] = "not a readable image"
-                continue
+            if self._last is None or self._last[0] != index:
+                try:
+                    picture = load_image(self.files[index])
+                except VideoError:
+                    self._missing[wish] = "not a readable image"
+                    continue
+                self._last = index, picture
+                self.decoded += 1
+            picture = self._last[1]
             if picture.shape[:2] != (self.info.height, self.info.width):
                 self._missing[wish] = "of another size than when it was probed"
                 continue
-            self.decoded += 1
             yield [wish], index / self.info.fps, partial(np.asarray, picture)
 
     def take_losses(self) -> tuple[dict[int, str], list[int]]:

@@ -15,6 +15,8 @@ from typing import Any
 
 import av.error
 
+from zoomzero.video.probe import read_packets
+
 SKIPS_UNREFERENCED = frozenset({"h264", "hevc"})  # decoders that honour a skip level changed between packets
 _MOST_REORDERED = 17  # no codec shows a frame more than 16 frames later than it decodes it
 _FAILURES = (av.error.FFmpegError, ValueError)
@@ -87,7 +89,7 @@ class GopWalker:
 
     def _restart(self) -> None:
         """Forget what was read; reading goes on where the container now stands. The decoder must be empty."""
-        self._packets = self.container.demux(self.stream)
+        self._packets = read_packets(self.container, self.stream)
         self._ahead: deque[Any] = deque()  # read, not yet decoded
         self._seen: list[int] = []  # presentation times read since the run's key frame, ascending
         self._horizon: int | None = None  # highest decode time read: every frame shown before it has been read
@@ -96,7 +98,8 @@ class GopWalker:
         self._key: int | None = None  # the key frame of the run; None while the decoder is empty
         self._end = self.first  # where the last frame that was read ends
         self._eof = self._wall = False  # nothing more to read; because of damage
-        self._broken = self._tainted = False
+        self._broken = False  # a packet that does not decode, or a damaged key frame: nothing more from this group
+        self._ruined = self._tainted = False  # the group's key frame is damaged; some frame of it is
         self._put_out = 0  # frames of this run that the decoder put out
         self._wanted: dict[int, list[int]] = {}
         self._previous: tuple[int, Any] | None = None
@@ -211,7 +214,7 @@ class GopWalker:
             self._ahead.popleft()
         self._key = self._run_key = key
         self._seen = self._seen[bisect_left(self._seen, key) :]
-        self._broken = self._tainted = False
+        self._broken = self._ruined = self._tainted = False
         self._put_out, self._previous = 0, None
 
     def _on_screen(self, target: int) -> int | None:
@@ -262,12 +265,13 @@ class GopWalker:
         self._put_out += 1
         if pts is None:
             return
-        if frame.is_corrupt:
+        if frame.key_frame:
+            self._ruined, self._tainted = bool(frame.is_corrupt), False
+            self._broken = self._broken or self._ruined
+        if frame.is_corrupt or self._ruined:
             self._tainted = True
             self.missing.update(dict.fromkeys(self._wanted.pop(pts, []), "damaged"))
             return
-        if frame.key_frame:
-            self._tainted = False
         if not self.can_skip and self._previous is not None:  # packets without a picture of their own (VP8)
             for late in [w for w in self._wanted if w < pts]:
                 yield self._wanted.pop(late), *self._previous

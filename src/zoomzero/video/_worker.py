@@ -121,6 +121,7 @@ class Tasks:
 def main(connection_fd: int, memory_fd: int) -> None:
     """Serve requests `(name, path, arguments, limit_s)` until the parent closes the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     connection = Connection(connection_fd)
     tasks = Tasks(connection, memory_fd)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -18,6 +18,7 @@ from zoomzero.errors import VideoError
 from zoomzero.spans import Span, complement
 from zoomzero.video._pool import Worker, borrow, crashed, hung, warm_up
 from zoomzero.video.cache import FrameCache
+from zoomzero.video.probe import image_files
 from zoomzero.video.types import Clip, FramePlan, VideoInfo
 
 __all__ = ["decode", "resize_frames", "warm_up"]
@@ -87,7 +88,7 @@ def decode(
     Raises:
         VideoError: nothing decodes, the file changed or is gone, or a worker hung or crashed.
     """
-    identity = _identity(info.path)
+    identity = _identity(info)
     frames = np.empty((len(plan.times_s), plan.height, plan.width, 3), np.uint8)  # (T, H, W, 3)
     job = _Job(info, plan, frames, exact, timeout_s, progress)
     keys = [(identity, round(t * 1e6), plan.height, plan.width, exact) for t in plan.times_s]
@@ -95,11 +96,8 @@ def decode(
         for i, key in enumerate(keys):
             found = cache.get(key)
             if found is not None:
-                frames[i] = found[0]
-                job.times_s[i] = found[1]
-        cached = set(job.times_s)
-    else:
-        cached = set()
+                frames[i], job.times_s[i] = found
+    cached = set(job.times_s)
     job.run(workers)
     if cache is not None:
         for i in job.times_s.keys() - cached - set(job.traces):  # frames with traces come with a note
@@ -244,13 +242,15 @@ def _gives(times_s: Sequence[float], exact: bool) -> list[float]:
     return [min(near) / 4 for near in zip([gaps[0], *gaps], [*gaps, gaps[-1]], strict=True)]
 
 
-def _identity(path: str) -> tuple[str, int, int]:
-    """Return what names the exact file: absolute path, size, modification time in ns."""
+def _identity(info: VideoInfo) -> tuple[str, int, int]:
+    """Return what names the exact pixels: absolute path, bytes, modification time in ns (the latest of all images)."""
+    place = Path(info.path)
     try:
-        stat = Path(path).stat()
+        stats = [file.stat() for file in (image_files(place) if info.kind == "frames" else [place])]
     except OSError as error:
-        raise VideoError(path, "open", "no such file or directory", "check the path") from error
-    return str(Path(path).absolute()), stat.st_size, stat.st_mtime_ns
+        raise VideoError(place, "open", "no such file or directory", "check the path") from error
+    size, changed_ns = sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+    return str(place.absolute()), size, changed_ns
 
 
 def _clip(info: VideoInfo, plan: FramePlan, job: _Job, identity: tuple[str, int, int]) -> Clip:
@@ -260,9 +260,11 @@ def _clip(info: VideoInfo, plan: FramePlan, job: _Job, identity: tuple[str, int,
     whole = [i for patch in patches if all(j in job.times_s for j in patch) for i in patch]
     if not whole:
         why = ", ".join(sorted(set(job.missing.values()))) or "no times are planned"
-        raise VideoError(info.path, "decode", f"none of the {count} frames decodes ({why})", "re-encode the file")
+        fix = "ask for a part that decodes, or get the whole file again"
+        raise VideoError(info.path, "decode", f"none of the {count} frames decodes ({why})", fix)
     times_s = tuple(job.times_s[i] for i in whole)
-    name = hashlib.sha256(repr((identity, times_s, plan.height, plan.width)).encode()).hexdigest()[:32]
+    pixels = repr((identity, times_s, plan.height, plan.width))
+    key = hashlib.sha256(pixels.encode()).hexdigest()[:32]
     notes = list(dict.fromkeys(job.notes))
     traces = sorted(set(job.traces) & set(whole))
     if traces:
@@ -274,7 +276,7 @@ def _clip(info: VideoInfo, plan: FramePlan, job: _Job, identity: tuple[str, int,
         spans = _without(plan, lost)
         notes.append(_loss_note(info, plan, job, lost))
     frames = job.frames[whole] if lost else job.frames
-    return Clip(frames, times_s, plan.fps, spans, job.decoded, name, tuple(notes))
+    return Clip(frames, times_s, plan.fps, spans, job.decoded, key, tuple(notes))
 
 
 def _without(plan: FramePlan, lost: Sequence[int]) -> tuple[Span, ...]:

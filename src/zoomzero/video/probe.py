@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def probe(path: str | Path, *, fps: float | None = None, timeout_s: float = 60) 
 def key_frames(path: str | Path, *, timeout_s: float = 60) -> tuple[float, ...]:
     """Return the times of the key frames in seconds from the first frame, without decoding.
 
+    Every packet is read, so this takes as long as reading the file. A directory of images has none.
+
     Raises:
         VideoError: as `probe`.
     """
@@ -97,6 +100,9 @@ def examine(path: str, fps: float | None) -> VideoInfo:
             fix = "put it in a container: ffmpeg -i IN -c copy OUT.mp4"
             raise VideoError(path, "probe", "its frames carry no times (a raw stream)", fix)
         start_s = float(first.pts * stream.time_base)
+        dark_s = start_s - float((stream.start_time or 0) * stream.time_base)
+        if stream.start_time is not None and dark_s > _LIE_S:
+            notes.append(f"the first {dark_s:.1f} s do not decode: times count from the first frame that does")
         header_s = _header_duration(container, stream)
         end_s, packets, whole = _measured_end(container, stream, header_s)
         duration_s = max(end_s - start_s, 0.0)
@@ -142,7 +148,7 @@ def examine_keys(path: str) -> tuple[float, ...]:
         with suppress(av.error.FFmpegError):  # a truncated file: the keys up to there are what it has
             keys.extend(
                 float((packet.pts - start) * stream.time_base)
-                for packet in container.demux(stream)
+                for packet in read_packets(container, stream)
                 if packet.is_keyframe and packet.size and packet.pts is not None and packet.pts >= start
             )
         return tuple(sorted(keys))
@@ -154,15 +160,14 @@ def open_container(path: str) -> Any:
     import av.error
 
     try:
-        return av.open(path, metadata_errors="replace")
+        # a playlist must not make this process talk to the network
+        return av.open(path, metadata_errors="replace", options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError, ValueError) as error:
         with open(path, "rb") as file:
             head = file.read(64 * 1024)
         if b"ftyp" in head[:64]:
-            reason, fix = (
-                "the index (moov) is missing: recording or download was cut off",
-                "get the whole file again",
-            )
+            reason = "the index (moov) is missing or damaged: a recording or download that was cut off"
+            fix = "get the whole file again"
         elif not any(byte < 9 for byte in head[:4096]):
             reason, fix = "this is text, not a video", "give a video file"
         else:
@@ -171,16 +176,28 @@ def open_container(path: str) -> Any:
         raise VideoError(path, "open", reason, fix) from error
 
 
+def read_packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield a stream's packets from where the container stands; streams that begin in mid-file are passed over."""
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:  # PyAV met a packet of a stream that it did not list on opening
+            continue
+
+
 def pick_stream(container: Any, path: str, index: int | None = None) -> Any:
     """Return the stream with this index, or the best video stream that is not cover art."""
     if index is not None:
         return container.streams[index]
-    videos = [s for s in container.streams.video if not _is_cover(s)]
+    videos = [s for s in container.streams.video if not _is_cover(s) and s.codec_context is not None]
     if not videos:
-        what = (
+        if any(not _is_cover(s) for s in container.streams.video):
+            raise VideoError(path, "probe", "its codec is not known to this ffmpeg", _REENCODE)
+        holds = (
             "only cover art" if container.streams.video else "only sound" if container.streams.audio else "no picture"
         )
-        raise VideoError(path, "probe", f"the file holds {what}, no video stream", "give a file with a video stream")
+        raise VideoError(path, "probe", f"the file holds {holds}, no video stream", "give a file with a video stream")
     best = container.streams.best("video")
     return best if best in videos else max(videos, key=lambda s: s.codec_context.width * s.codec_context.height)
 
@@ -264,7 +281,7 @@ def _first_frame(container: Any, stream: Any, path: str) -> Any:
     stream.codec_context.thread_count = 1
     tried = 0
     try:
-        for packet in container.demux(stream):
+        for packet in read_packets(container, stream):
             tried += 1
             try:
                 frames = stream.codec_context.decode(packet if packet.size else None)
@@ -310,7 +327,7 @@ def _read_to_end(container: Any, stream: Any, point: int) -> tuple[float | None,
     usual = 1 / (stream.average_rate or stream.guessed_rate or 25) / stream.time_base
     try:
         container.seek(point, stream=stream)
-        for packet in container.demux(stream):
+        for packet in read_packets(container, stream):
             if packet.pts is None or not packet.size or packet.is_corrupt or packet.is_discard:
                 continue
             packets += 1
