@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -191,9 +192,11 @@ def world(
     """
     from zoomzero.world.write import write_world
 
+    started = time.perf_counter()
     with _bar("writing", "s of video") as step:
         examples = write_world(out, count, seed, kind, workers=workers, progress=step)  # type: ignore[arg-type]
-    _say(f"{len(examples)} videos and {Path(out) / 'examples.jsonl'}")
+    seconds, shown_s = time.perf_counter() - started, sum(example.duration_s for example in examples)
+    _say(f"{len(examples)} videos, {shown_s:.0f} s in all, and {Path(out) / 'examples.jsonl'} in {seconds:.1f} s")
 
 
 @app.command()
