@@ -280,7 +280,7 @@ def test_search_looks_outside_when_every_candidate_is_weak(video: Path) -> None:
     )
     trace = ask(policy, video, "search", settings=SETTINGS.model_copy(update=settings))
     assert names(trace) == ["coarse", "verify 1", "outside 1", "verify outside 1", "outside 2"]
-    # nobody pointed at 0-4 s and 8-48 s: one and three looks of at most 16 s would cover them; two are spread over these
+    # nobody pointed at 0-4 s and 8-48 s: 1 + 3 looks of at most 16 s cover them, 2 are spread
     assert [shown.clip.spans[0] for shown in (policy.shown[2], policy.shown[4])] == [
         pytest.approx((8.0, 8.0 + 40 / 3)),
         pytest.approx((8.0 + 80 / 3, 48.0)),
