@@ -287,7 +287,13 @@ def test_ctrl_c_ends_without_a_trace_and_without_orphans(video: Path, model: Pat
     command = [sys.executable, "-m", "zoomzero", "ask", str(video), QUESTION, "--model", str(model), *slow]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # a suite started in the background may ignore Ctrl-C, and a program would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         while not (workers := children(process.pid)) and time.monotonic() < deadline:

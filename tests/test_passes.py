@@ -147,9 +147,9 @@ def test_looks_outside_are_windows_too(video: Path, subtitles: Path) -> None:
     settings = SETTINGS.model_copy(update={"weak": 0.6})
     trace = ask(policy, video, "search", subtitles=subtitles, settings=settings)
     outside = policy.shown[2]
-    assert outside.times_s == tuple(float(t) for t in range(16))  # 16-32 s of the video
-    assert outside.text.startswith(video_header(16.0) + "Subtitles: [5-10] in the middle\n")
-    assert trace.spans == (Span(21.0, 22.0),)
+    assert outside.times_s == tuple(float(t) for t in range(16))  # 32-48 s of the video
+    assert outside.text.startswith(video_header(16.0) + "Subtitles: [5-10] last words\n")
+    assert trace.spans == (Span(37.0, 38.0),)
 
 
 def test_moving_a_clip_keeps_its_pixels(info: VideoInfo) -> None:

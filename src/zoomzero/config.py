@@ -64,6 +64,9 @@ class ModelSettings(Settings):
         PassSettings(fps=2.0, max_tokens=4096, max_frames=256),
         description="One window of divide-and-conquer; max_frames / fps is its length in seconds.",
     )
+    window_clock: Literal["video", "window"] = Field(
+        "video", description="Tell a window its true times, or let it be a video of its own that begins at 0."
+    )
     widen_s: float = Field(10.0, ge=0, description="Seconds added at both ends of found spans before zooming.")
     long_after_s: float = Field(600.0, gt=0, description="Videos longer than this get the long-video template.")
     score_options_as: Literal["letter", "text"] = Field(
@@ -127,7 +130,13 @@ def _over_defaults(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str
 
 
 def load_model_settings(directory: str | Path) -> ModelSettings:
-    """Read `zoomzero.json` of a checkpoint directory; the defaults when it has none."""
+    """Read `zoomzero.json` of a checkpoint directory; the defaults when it has none.
+
+    Raises:
+        ConfigError: there is no such directory (`zoomzero.policy.load.find` gives that of a name or hub id).
+    """
+    if not Path(directory).is_dir():
+        raise ConfigError(str(directory), "no such directory", "give that of a checkpoint, as `find(model)` does")
     path = Path(directory) / MODEL_SETTINGS_FILE
     return load_settings(ModelSettings, path) if path.is_file() else ModelSettings()
 

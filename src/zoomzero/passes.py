@@ -85,14 +85,15 @@ class Asked:
             name: the pass's name in the trace.
             plan: frames to look at.
             window: the part of the video the model is shown as if it were the video, for families that cannot be told
-                true times; spans come back in the video's own time all the same.
+                true times and models that want it so; spans come back in the video's own time all the same.
         """
         self.progress(name)
         started = time.perf_counter()
         frames = self._decode(plan)
         decode_s = time.perf_counter() - started
         told, duration_s, from_s = frames, self.info.duration_s, 0.0
-        if window is not None and not self.policy.geometry.free_times:
+        own_clock = self.settings.window_clock == "window" or not self.policy.geometry.free_times
+        if window is not None and own_clock:
             told, duration_s, from_s = moved(frames, -window.start_s), window.length_s, window.start_s
         text = video_header(duration_s) + coarse_text(
             self.question,

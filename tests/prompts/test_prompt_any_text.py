@@ -94,11 +94,9 @@ def test_no_text_breaks_the_reader(text: str, n: int, mode: str, with_options: b
     "unit", [*PIECES, "<glue>1", "x<time>", "answer is A. ", "<think><answer><glue>", "(1, ", "1:"]
 )
 def test_reading_is_linear_in_the_length(unit: str) -> None:
-    def cpu_s(size: int) -> float:
-        text = unit * (size // len(unit))
-        started = time.process_time()
-        read_response(text, 4)
-        return time.process_time() - started
-
-    # Ten times the text: linear takes 10x as long, quadratic 100x. Short times are noise.
-    assert cpu_s(100_000) < max(0.05, 40 * cpu_s(10_000))
+    # A megabyte takes about a second when every part is read once, and hours when anything rereads what came before:
+    # the limit is far from both, so a busy machine does not matter.
+    text = unit * (1_000_000 // len(unit))
+    started = time.process_time()
+    read_response(text, 4)
+    assert time.process_time() - started < 60

@@ -155,7 +155,7 @@ def test_a_hanging_worker_is_killed_at_the_limit(plain: Path, two_workers: list[
     for worker in two_workers:
         os.kill(worker.process.pid, signal.SIGSTOP)
     started = time.monotonic()
-    with pytest.raises(VideoError, match=r"no sign of life for 0\.5 s.*raise timeout_s"):
+    with pytest.raises(VideoError, match=r"no sign of life for 0\.5 s.*raise --timeout"):
         decode(info, half_seconds(info), timeout_s=0.5)
     assert time.monotonic() - started < 5
     assert all(not worker.alive() for worker in two_workers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -97,20 +96,22 @@ class TextCodec:
 
 
 def decode_utf8(data: bytes) -> tuple[str, list[int]]:
-    """Decode bytes as UTF-8; return the text and the index of the character each byte is part of."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    """Decode bytes as UTF-8, broken ones as U+FFFD; also return for every byte the index of its character."""
     chars: list[str] = []
     owner: list[int] = []
-    for i in range(len(data) + 1):
-        done = i == len(data)
-        out = decoder.decode(b"" if done else data[i : i + 1], final=done)
-        waiting = 0 if done else len(decoder.getstate()[0])
-        ready = min(i + 1, len(data)) - waiting  # bytes [len(owner), ready) are spoken for by `out`
-        if len(out) > 1 and not done:  # broken bytes before this one, then this one's own character
-            owner += [len(chars)] * (ready - 1 - len(owner)) + [len(chars) + len(out) - 1]
-        elif out:
-            owner += [len(chars)] * (ready - len(owner))
-        chars += out
+    at = 0
+    while at < len(data):
+        try:
+            good, broken = data[at:].decode("utf-8"), 0
+        except UnicodeDecodeError as error:
+            good, broken = data[at : at + error.start].decode("utf-8"), error.end - error.start
+        for char in good:
+            owner += [len(chars)] * len(char.encode())
+            chars.append(char)
+        if broken:
+            owner += [len(chars)] * broken
+            chars.append("\ufffd")
+        at = len(owner)
     return "".join(chars), owner
 
 

@@ -16,6 +16,7 @@ TINY_SETTINGS = ModelSettings(
     coarse=PassSettings(fps=1, max_tokens=16, max_frames=32, min_frame_tokens=1, max_frame_tokens=1),
     zoom=PassSettings(fps=1, max_tokens=128, max_frames=16, min_frame_tokens=16, max_frame_tokens=16),
     window=PassSettings(fps=0.5, max_tokens=16, max_frames=32, min_frame_tokens=1, max_frame_tokens=1),
+    window_clock="window",
     widen_s=0.5,
     score_options_as="text",
     max_new_tokens=160,
