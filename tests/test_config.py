@@ -175,6 +175,7 @@ def test_pass_becomes_a_budget() -> None:
 # one other value for every setting; a new setting without a line here fails the test below
 CHANGED: dict[str, Any] = {
     "style": "brief",
+    "window_clock": "window",
     "widen_s": 9.0,
     "long_after_s": 601.0,
     "score_options_as": "text",

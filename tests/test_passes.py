@@ -140,6 +140,15 @@ def test_windows_of_a_family_with_free_times_keep_theirs(video: Path) -> None:
     assert trace.spans == (Span(18.0, 20.0),)
 
 
+def test_windows_of_a_model_that_wants_its_own_clock_are_videos_of_their_own(video: Path) -> None:
+    policy = ScriptedPolicy(says("A"), says("B", [(2.0, 4.0)], p=0.96), says("A"), says("A"))
+    trace = ask(policy, video, "divide", settings=SETTINGS.model_copy(update={"window_clock": "window"}))
+    assert policy.shown[1].times_s == tuple(float(t) for t in range(16))
+    assert policy.shown[1].text.startswith(video_header(16.0))
+    assert trace.passes[1].times_s == tuple(float(t) for t in range(16, 32))
+    assert trace.spans == (Span(18.0, 20.0),)
+
+
 def test_looks_outside_are_windows_too(video: Path, subtitles: Path) -> None:
     policy = ScriptedPolicy(
         says("A", [(0.0, 16.0)], p=0.1), rates(1, 1), says("B", [(5.0, 6.0)]), rates(1, 9), free_times=False
