@@ -17,9 +17,9 @@ from lesson_models import FAMILIES
 
 from zoomzero.policy.features import FeatureCache
 from zoomzero.policy.load import load_policy
-from zoomzero.policy.packed import core
+from zoomzero.policy.packed import core, fill_rows
 from zoomzero.train.build import add_adapter, load_trained, make_reference
-from zoomzero.train.scores import GroupScores, PackedGroups, fill_rows, pack_groups, plan_rows
+from zoomzero.train.scores import GroupScores, PackedGroups, pack_groups, plan_rows
 from zoomzero.train.settings import LoraSettings
 
 TEMPERATURE, CHUNK = 0.7, 5

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import torch
 from grpo_runs import asked_about, grpo_settings, said, spans_text, tiny_settings
-from hypothesis import given
-from hypothesis import strategies as st
 
 from zoomzero.config import PassSettings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.errors import ModelError
 from zoomzero.passes import softmax
+from zoomzero.policy import packed
 from zoomzero.policy.features import FeatureCache
 from zoomzero.policy.load import load_policy
 from zoomzero.spans import Span
@@ -25,7 +24,7 @@ from zoomzero.train.build import add_adapter, make_reference, make_verifier
 from zoomzero.train.rewards import ZoomLook, zoom_reward
 from zoomzero.train.settings import GrpoSettings, LoraSettings
 from zoomzero.train.stopwatch import Stopwatch
-from zoomzero.train.verify import Verifier, _rows
+from zoomzero.train.verify import Verifier
 from zoomzero.video.plan import plan_on_grid
 from zoomzero.video.types import Clip
 
@@ -322,19 +321,33 @@ def test_a_reference_is_made_only_when_somebody_asks_it(
 # --- rows ---
 
 
-class Seen:
-    """A sight as the filling of rows sees it."""
+@pytest.mark.parametrize("most", [1, 300, 10**6])
+def test_rows_hold_everything_once_and_one_kind_each(
+    tiny_policy: Any, examples: list[Example], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Scored and written looks never share a row, and a row of several keeps to `row_tokens`."""
+    rows: dict[str, list[list[int]]] = {"scored": [], "written": []}
+    states, read_many = packed.packed_states, tiny_policy.read_many
 
-    def __init__(self, tokens: int, is_open: bool) -> None:
-        self.tokens, self.asked = tokens, self
-        self.options = () if is_open else ("x", "y")
+    def noted_states(model: Any, prompts: Any, *rest: Any) -> Any:
+        rows["scored"].append([len(prompt) for prompt in prompts])
+        return states(model, prompts, *rest)
 
+    def noted_reading(chats: Any, **named: Any) -> Any:
+        rows["written"].append([tiny_policy.prompt_length(chat) for chat in chats])
+        return read_many(chats, **named)
 
-@given(st.lists(st.tuples(st.integers(1, 50), st.booleans()), max_size=20), st.integers(1, 120))
-def test_rows_hold_everything_once_and_one_kind_each(sizes: list[tuple[int, bool]], most: int) -> None:
-    seen: list[Any] = [Seen(*size) for size in sizes]
-    rows = _rows(seen, most)
-    assert sorted(id(s) for row in rows for s in row) == sorted(map(id, seen))
-    for row in rows:
-        assert len({bool(s.options) for s in row}) == 1
-        assert len(row) == 1 or sum(s.tokens for s in row) <= most
+    verifier, alone = make(tiny_policy, {"row_tokens": most}), make(tiny_policy)
+    asked = [asked_about(tiny_policy, e) for e in (examples[0], replace(examples[1], options=()), examples[2])]
+    sights = [verifier.look_at(one, [Span(start, start + 4.0)]) for start in (2.0, 12.0, 20.0) for one in asked]
+    expected = [alone.judge([sight])[0] for sight in sights]
+    monkeypatch.setattr(packed, "packed_states", noted_states)
+    monkeypatch.setattr(tiny_policy, "read_many", noted_reading)
+    looks = verifier.judge(sights)
+    assert [sum(map(len, found)) for found in rows.values()] == [6, 3]
+    for row in [*rows["scored"], *rows["written"]]:
+        assert len(row) == 1 or sum(row) <= most
+    assert len(rows["scored"]) == {1: 6, 10**6: 1}.get(most, len(rows["scored"]))
+    for look, wanted in zip(looks, expected, strict=True):
+        assert (look.text, look.on_span) == (wanted.text, True)
+        assert look.option_log_probs == pytest.approx(wanted.option_log_probs, abs=1e-4)

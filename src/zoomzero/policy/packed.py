@@ -64,6 +64,25 @@ class PackedStates:
         return [[next(pieces) for _ in group] for group in self.lengths]
 
 
+def fill_rows(sizes: Sequence[int], most: int, order: Sequence[int] | None = None) -> list[list[int]]:
+    """Return the places of things grouped into rows of at most `most` in all; a larger thing is a row of its own.
+
+    Args:
+        sizes: of the things.
+        most: that a row may hold.
+        order: in which places are taken; as they come when None.
+    """
+    rows: list[list[int]] = []
+    room = 0
+    for i in range(len(sizes)) if order is None else order:
+        if not rows or sizes[i] > room:
+            rows.append([])
+            room = most
+        rows[-1].append(i)
+        room -= sizes[i]
+    return rows
+
+
 def core(model: Any) -> Any:
     """Return the module that holds `.visual` and `.language_model` (adapters such as peft unwrapped)."""
     return _unwrap(model).model

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from zoomzero.policy.vision import VisualFeatures
 from zoomzero.video.types import Clip, Geometry
 
 PATCHES_AT_ONCE = {"cpu": 8192, "cuda": 65536}  # in the vision tower; 8192 float32 patches are 50 MB
-Thing = TypeVar("Thing")
 TOKENS_AT_ONCE = 65536  # prompt tokens of several chats that are read, scored or written after together
 
 
@@ -87,6 +86,10 @@ class QwenPolicy:
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Return the prompt `read` would run: what training packs with suffixes (`packed.packed_states`)."""
         return self.builder.build(turns)
+
+    def prompt_length(self, turns: Sequence[Turn]) -> int:
+        """Return how many tokens `read` would run for a chat, visual ones included."""
+        return len(self.builder.layout(self.builder.messages(turns)))
 
     def tokens(self, text: str, end: bool = False) -> Tensor:
         """Return a continuation's token ids, (S,) int64; with `end`, the end-of-turn token after them."""
@@ -228,10 +231,10 @@ class QwenPolicy:
         parts = [
             vision.encode(
                 packed.core(self.model),
-                torch.cat([self.family.patches(frames, self.device) for frames, _ in batch]),
-                torch.tensor([grid for _, grid in batch]),
+                torch.cat([self.family.patches(stretches[i][0], self.device) for i in batch]),
+                torch.tensor([stretches[i][1] for i in batch]),
             )
-            for batch in _runs(stretches, [math.prod(grid) for _, grid in stretches], most)
+            for batch in packed.fill_rows([math.prod(grid) for _, grid in stretches], most)
         ]
         return vision.join_features(parts) if parts else None
 
@@ -463,21 +466,7 @@ def _stacked(patches: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _batches(sizes: Sequence[int], most: int) -> list[list[int]]:
     """Cut things of these sizes, from the smallest on, into batches of at most `most` (a larger one goes alone)."""
-    order = sorted(range(len(sizes)), key=sizes.__getitem__)
-    return _runs(order, [sizes[i] for i in order], most)
-
-
-def _runs(things: Sequence[Thing], sizes: Sequence[int], most: int) -> list[list[Thing]]:
-    """Cut things into runs of at most `most` in all; one that is larger is a run of its own."""
-    runs: list[list[Thing]] = []
-    room = 0
-    for thing, size in zip(things, sizes, strict=True):
-        if size > room:
-            runs.append([])
-            room = most
-        runs[-1].append(thing)
-        room -= size
-    return runs
+    return packed.fill_rows(sizes, most, sorted(range(len(sizes)), key=sizes.__getitem__))
 
 
 def _common_prefix(a: Tensor, b: Tensor) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoomzero.policy.packed import Prompt, packed_states, suffix_scores
+from zoomzero.policy.packed import Prompt, fill_rows, packed_states, suffix_scores
 from zoomzero.policy.qwen import QwenPolicy
 from zoomzero.policy.vision import VisualFeatures, join_features
 from zoomzero.train.record import RolloutGroup
@@ -144,23 +144,12 @@ def plan_rows(
         prompted: what the model was asked, for each group.
         most_tokens: in one row, prompts and completions together; a larger group is a row of its own.
     """
-    prompts = [len(policy.builder.layout(policy.builder.messages(one.chat))) for one in prompted]
-    order = sorted(range(len(groups)), key=prompts.__getitem__)
-    sizes = [prompts[i] + sum(len(r.token_ids) for r in groups[i].rollouts) for i in order]
-    return [[order[place] for place in row] for row in fill_rows(sizes, most_tokens)]
-
-
-def fill_rows(sizes: Sequence[int], most_tokens: int) -> list[list[int]]:
-    """Return indices grouped into rows of at most so many tokens, in order; a larger one is a row of its own."""
-    rows: list[list[int]] = []
-    filled = 0
-    for i, size in enumerate(sizes):
-        if not rows or filled + size > most_tokens:
-            rows.append([])
-            filled = 0
-        rows[-1].append(i)
-        filled += size
-    return rows
+    prompts = [policy.prompt_length(one.chat) for one in prompted]
+    sizes = [
+        length + sum(len(rollout.token_ids) for rollout in group.rollouts)
+        for length, group in zip(prompts, groups, strict=True)
+    ]
+    return fill_rows(sizes, most_tokens, sorted(range(len(groups)), key=prompts.__getitem__))
 
 
 class Reference:

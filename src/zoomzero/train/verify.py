@@ -12,6 +12,7 @@ from zoomzero.config import ModelSettings
 from zoomzero.errors import ModelError
 from zoomzero.passes import Asked
 from zoomzero.policy.base import Sampling, Turn
+from zoomzero.policy.packed import fill_rows
 from zoomzero.policy.qwen import QwenPolicy
 from zoomzero.prompts import Reading
 from zoomzero.spans import Span, clip, widen
@@ -24,7 +25,6 @@ from zoomzero.video.types import Clip, FramePlan
 UNIFORM_FRAMES = 20  # of the whole video when there is no span (the paper's code)
 WRITTEN_TOKENS = 16
 LEAST_SPAN_S = 1e-3  # shorter ones show nothing
-TEXT_TOKENS = 200  # allowance for a zoom prompt's words when rows are filled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,12 +40,6 @@ class Sight:
         """Equal for sights whose answer must be equal: the same pixels, words and options."""
         parts = [part for turn in self.chat or () for part in turn.parts]
         return (self.asked.options, *(p if isinstance(p, str) else (p.key, p.times_s) for p in parts))
-
-    @property
-    def tokens(self) -> int:
-        """About how many tokens its prompt has."""
-        clips = [part for turn in self.chat or () for part in turn.parts if isinstance(part, Clip)]
-        return TEXT_TOKENS + sum(c.visual_tokens(self.asked.policy.geometry) for c in clips)
 
 
 class Verifier:
@@ -112,46 +106,37 @@ class Verifier:
             ModelError: the memory does not take them, or the scores are not numbers.
         """
         unique = {sight.key: sight for sight in sights if sight.chat is not None}
-        looks: dict[tuple[object, ...], ZoomLook] = {}
+        written = [sight for sight in unique.values() if self.writes or not sight.asked.options]
+        scored = [sight for sight in unique.values() if not self.writes and sight.asked.options]
         with self.watch.phase("zoom"), self.guard():
-            for batch in _rows(list(unique.values()), self.row_tokens):
-                written = self.writes or not all(sight.asked.options for sight in batch)
-                found = self._write(batch) if written else self._score(batch)
-                looks.update(zip([sight.key for sight in batch], found, strict=True))
+            found = [*self._score(scored), *self._write(written)]
+        looks = dict(zip([sight.key for sight in [*scored, *written]], found, strict=True))
         nothing = ZoomLook(False, text="") if self.writes else ZoomLook(False)
         return [nothing if sight.chat is None else replace(looks[sight.key], on_span=sight.on_span) for sight in sights]
 
-    def _score(self, batch: Sequence[Sight]) -> list[ZoomLook]:
-        chats = [sight.chat or () for sight in batch]
-        texts, closed = zip(*(sight.asked.answers for sight in batch), strict=True)
-        scores = self.policy.score_many(chats, texts, closed=closed[0])
+    def _score(self, sights: Sequence[Sight]) -> list[ZoomLook]:
+        if not sights:
+            return []
+        chats = [sight.chat or () for sight in sights]
+        texts, closed = zip(*(sight.asked.answers for sight in sights), strict=True)
+        scores = self.policy.score_many(chats, texts, closed=closed[0], max_prompt_tokens=self.row_tokens)
         if any(math.isnan(value) for values in scores for value in values):
             fix = "set bf16 = false and dtype = float32; if that does not help, its weights are damaged"
             raise ModelError(self.policy.name, "its scores of the options are not numbers (NaN)", fix)
         return [ZoomLook(True, option_log_probs=tuple(values)) for values in scores]
 
-    def _write(self, batch: Sequence[Sight]) -> list[ZoomLook]:
-        chats = [sight.chat or () for sight in batch]
-        sampling = Sampling(max_tokens=WRITTEN_TOKENS)
-        drawn = self.policy.generate_many(self.policy.read_many(chats), 1, [sampling] * len(chats))
-        return [ZoomLook(True, text=completions[0].text) for completions in drawn]
+    def _write(self, sights: Sequence[Sight]) -> list[ZoomLook]:
+        chats = [sight.chat or () for sight in sights]
+        looks: list[ZoomLook] = []
+        # a row at a time: what was read is kept until the answers are written
+        for row in fill_rows([self.policy.prompt_length(chat) for chat in chats], self.row_tokens):
+            contexts = self.policy.read_many([chats[i] for i in row])
+            drawn = self.policy.generate_many(contexts, 1, [Sampling(max_tokens=WRITTEN_TOKENS)] * len(row))
+            looks += [ZoomLook(True, text=completions[0].text) for completions in drawn]
+        return looks
 
 
 def as_if_contiguous(frames: Clip) -> Clip:
     """Return a clip whose frames follow each other at its rate from 0 s on: the paper's code loses their times."""
     times = tuple(i / frames.fps for i in range(len(frames.times_s)))
     return replace(frames, times_s=times, spans=(Span(0.0, len(times) / frames.fps),))
-
-
-def _rows(sights: Sequence[Sight], most_tokens: int) -> list[list[Sight]]:
-    """Fill rows of at most so many tokens, open questions (which are written) apart from the others."""
-    rows: list[list[Sight]] = []
-    filled = 0
-    for sight in sorted(sights, key=lambda s: (not s.asked.options, s.tokens)):
-        alike = rows and bool(rows[-1][0].asked.options) == bool(sight.asked.options)
-        if not alike or filled + sight.tokens > most_tokens:
-            rows.append([])
-            filled = 0
-        rows[-1].append(sight)
-        filled += sight.tokens
-    return rows
