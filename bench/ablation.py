@@ -38,7 +38,7 @@ from zoomzero.prompts import option_labels, read_response
 from zoomzero.spans import clip, iop, iou, widen
 from zoomzero.train.record import read_groups
 from zoomzero.video.cache import FrameCache
-from zoomzero.video.plan import plan_regular, plan_spans
+from zoomzero.video.plan import plan_spans
 from zoomzero.video.probe import probe
 from zoomzero.world.write import write_world
 from zoomzero.zoom import answer
@@ -181,10 +181,7 @@ def ask_examples(
     for first in range(0, len(examples), AT_ONCE):
         some = examples[first : first + AT_ONCE]
         asked = [Asked(policy, settings, probe(e.video), e.question, e.options, cache=cache) for e in some]
-        chats = []
-        for one in asked:
-            plan = plan_regular(one.info, settings.coarse.budget(), policy.geometry)
-            chats.append(one.writing_chat(one.frames(plan))[0])
+        chats = [one.writing_chat(one.frames(one.whole_plan()))[0] for one in asked]
         sampling = Sampling(max_tokens=settings.max_new_tokens)
         drawn = policy.generate_many(policy.read_many(chats), 1, [sampling] * len(chats))
         readings = [

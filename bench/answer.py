@@ -40,7 +40,6 @@ from zoomzero.policy.qwen import QwenPolicy
 from zoomzero.spans import Span
 from zoomzero.trace import PassTrace
 from zoomzero.video.decode import warm_up
-from zoomzero.video.plan import plan_regular
 from zoomzero.video.probe import probe
 from zoomzero.world.questions import ask
 from zoomzero.world.scenes import make_scene
@@ -104,7 +103,7 @@ def look(policy: QwenPolicy, settings: ModelSettings, one: Film, mode: str) -> t
     info = probe(one.path)
     asked = Asked(policy, settings, info, one.question, one.options)
     if mode == "coarse":
-        return (asked.write("coarse", plan_regular(info, settings.coarse.budget(), policy.geometry)).trace,)
+        return (asked.write("coarse", asked.whole_plan()).trace,)
     middle = info.duration_s / 2
     return (asked.zoom("zoom", [Span(middle - 10, middle + 10)]).trace,)
 

@@ -28,7 +28,7 @@ from zoomzero.spans import Span, clip, shift
 from zoomzero.trace import PassTrace
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.decode import decode
-from zoomzero.video.plan import plan_spans
+from zoomzero.video.plan import plan_regular, plan_spans
 from zoomzero.video.subtitles import Cue, cues_in
 from zoomzero.video.types import Clip, FrameBudget, FramePlan, VideoInfo
 
@@ -79,6 +79,10 @@ class Asked:
     def whole(self) -> Span:
         """The whole video."""
         return Span(0.0, self.info.duration_s)
+
+    def whole_plan(self) -> FramePlan:
+        """Return the frames of a pass over the whole video."""
+        return plan_regular(self.info, self.settings.coarse.budget(), self.policy.geometry)
 
     # --- passes that write ---------------------------------------------------------------------------------------
 
@@ -161,15 +165,9 @@ class Asked:
         own_clock = self.settings.window_clock == "window" or not self.policy.geometry.free_times
         if window is not None and own_clock:
             told, duration_s, from_s = moved(frames, -window.start_s), window.length_s, window.start_s
-        text = video_header(duration_s) + coarse_text(
-            self.question,
-            self.options,
-            self.mode,
-            self.settings.style,
-            long=duration_s > self.settings.long_after_s,
-            subtitles=subtitle_text(self.cues, window or self.whole, from_s),
-        )
-        return [Turn("user", (told, text))], from_s
+        long, said = duration_s > self.settings.long_after_s, subtitle_text(self.cues, window or self.whole, from_s)
+        text = coarse_text(self.question, self.options, self.mode, self.settings.style, long=long, subtitles=said)
+        return [Turn("user", (told, video_header(duration_s) + text))], from_s
 
     def draw(self, name: str, look: Look, n: int, sampling: Sampling) -> list[Look]:
         """Draw n more answers from what a pass has read already: they cost their own words and nothing else."""

@@ -175,7 +175,7 @@ Outcome = tuple[tuple[Look, ...], Look, tuple[Span, ...], str]
 def _direct(asked: Asked) -> Outcome:
     if asked.cues and asked.settings.score_options_as == "text":
         asked.missed.append("this model's direct mode reads no subtitles")
-    look = asked.score("direct", _whole_plan(asked), header=video_header(asked.info.duration_s), direct=True)
+    look = asked.score("direct", asked.whole_plan(), header=video_header(asked.info.duration_s), direct=True)
     return (look,), look, (), "one pass over the whole video; no spans are asked for"
 
 
@@ -288,12 +288,8 @@ def _because(winner: Look, others: Sequence[Look]) -> str:
     return f"{winner.trace.name} is the most confident ({winner.trace.confidence:.2f} against {rest})"
 
 
-def _whole_plan(asked: Asked) -> FramePlan:
-    return plan_regular(asked.info, asked.settings.coarse.budget(), asked.policy.geometry)
-
-
 def _coarse_look(asked: Asked) -> Look:
-    return asked.write("coarse", _whole_plan(asked))
+    return asked.write("coarse", asked.whole_plan())
 
 
 def _window_look(asked: Asked, name: str, plan: FramePlan) -> Look | None:

@@ -30,7 +30,6 @@ from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.train.stream import ExampleStream, prompt_seed
 from zoomzero.train.verify import Sight, Verifier
 from zoomzero.video.cache import FrameCache
-from zoomzero.video.plan import plan_regular
 from zoomzero.video.probe import probe
 from zoomzero.video.types import Clip, VideoInfo
 
@@ -117,7 +116,7 @@ class Roller:
             cache=self.cache,
             timeout_s=self.settings.data.timeout_s,
         )
-        frames = asked.frames(plan_regular(info, self.model_settings.coarse.budget(), self.policy.geometry))
+        frames = asked.frames(asked.whole_plan())
         return Prompted(place, example, asked, tuple(asked.writing_chat(frames)[0]))
 
     def take(self, count: int, step: int) -> list[Prompted]:

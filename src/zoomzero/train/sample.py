@@ -22,7 +22,6 @@ from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.prompts import option_labels, read_response
 from zoomzero.train.stream import prompt_seed
 from zoomzero.video.cache import FrameCache
-from zoomzero.video.plan import plan_regular
 from zoomzero.video.probe import probe
 from zoomzero.video.types import VideoInfo
 
@@ -117,7 +116,7 @@ class Sampler:
                 cache=self._cache,
                 timeout_s=self.settings.timeout_s,
             )
-            frames = asked.frames(plan_regular(info, self.model_settings.coarse.budget(), self.policy.geometry))
+            frames = asked.frames(asked.whole_plan())
         except VideoError as error:
             self._infos[example.video] = error  # its other questions need not wait for it again
             return _Ready(place, example, error=str(error))
