@@ -14,9 +14,9 @@ from zoomzero.data.example import Example
 from zoomzero.policy.base import Turn
 from zoomzero.policy.positions import continue_positions
 from zoomzero.spans import Span
+from zoomzero.train.prompted import Prompted
 from zoomzero.train.record import Rollout, RolloutGroup
 from zoomzero.train.rewards import RewardValues
-from zoomzero.train.rollout import Prompted
 
 RAGGED = ((5, 3, 7, 1), (4, 4), (1, 1, 9))  # tokens of every completion of three prompts
 

@@ -19,10 +19,11 @@ from zoomzero.errors import TrainingError, VideoError
 from zoomzero.passes import Asked
 from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.policy.qwen import QwenPolicy
-from zoomzero.prompts import Reading, answer_token_mask, option_labels, read_response
+from zoomzero.prompts import Reading, answer_token_mask, option_labels
 from zoomzero.spans import Span, clip, covered_s
 from zoomzero.train.advantages import estimate, without_truncated
 from zoomzero.train.engine import RolloutEngine
+from zoomzero.train.prompted import Prompted, Prompter, read_completion
 from zoomzero.train.record import Rollout, RolloutGroup
 from zoomzero.train.rewards import ZoomLook, as_columns, reward_values, right_option, zoom_hard, zoom_written
 from zoomzero.train.settings import GrpoSettings
@@ -30,8 +31,7 @@ from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.train.stream import ExampleStream, prompt_seed
 from zoomzero.train.verify import Sight, Verifier
 from zoomzero.video.cache import FrameCache
-from zoomzero.video.probe import probe
-from zoomzero.video.types import Clip, VideoInfo
+from zoomzero.video.types import Clip
 
 LEAST_SEEN = 20  # examples before a share of unreadable ones means anything
 
@@ -47,16 +47,6 @@ class Tally:
     true_right: int = 0
     random_right: int = 0
     controls: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prompted:
-    """An example with what the model is asked about it."""
-
-    place: int
-    example: Example
-    asked: Asked
-    chat: tuple[Turn, ...]
 
 
 class Roller:
@@ -83,12 +73,12 @@ class Roller:
         watch: Stopwatch,
     ) -> None:
         self.engine, self.policy, self.verifier, self.stream = engine, policy, verifier, stream
-        self.settings, self.model_settings, self.watch = settings, model_settings, watch
+        self.settings, self.watch = settings, watch
         self.cache = FrameCache(settings.data.frame_cache_mb << 20)
+        self.ask = Prompter(policy, model_settings, self.cache, settings.data.timeout_s)
         self.tally = Tally()
         self.seen = self.unreadable = 0
         self.prompted: dict[int, Prompted] = {}  # of the groups that were kept last, by place
-        self._infos: dict[str, VideoInfo] = {}
         self._ahead = ThreadPoolExecutor(1, "decode-ahead")
         self._coming: dict[int, Future[Prompted]] = {}  # by place: what is decoded in the background
 
@@ -97,27 +87,6 @@ class Roller:
         self._ahead.shutdown(wait=False, cancel_futures=True)
 
     # --- what the model is asked -----------------------------------------------------------------------------------
-
-    def ask(self, place: int, example: Example) -> Prompted:
-        """Decode what the coarse pass sees and put the question to it.
-
-        Raises:
-            VideoError: the video cannot be read.
-        """
-        if example.video not in self._infos:
-            self._infos[example.video] = probe(example.video, timeout_s=self.settings.data.timeout_s)
-        info = self._infos[example.video]
-        asked = Asked(
-            self.policy,
-            self.model_settings,
-            info,
-            example.question,
-            example.options,
-            cache=self.cache,
-            timeout_s=self.settings.data.timeout_s,
-        )
-        frames = asked.frames(asked.whole_plan())
-        return Prompted(place, example, asked, tuple(asked.writing_chat(frames)[0]))
 
     def take(self, count: int, step: int) -> list[Prompted]:
         """Return the next `count` readable examples; unreadable ones are skipped, counted and listed.
@@ -304,11 +273,6 @@ class Roller:
             rollouts=credited,
             kept=teaches(credited, self.settings),
         )
-
-
-def read_completion(one: Prompted, text: str) -> Reading:
-    """Return what a completion of a prompt says."""
-    return read_response(text, len(one.example.options), one.asked.mode, options=one.example.options)
 
 
 def chose_right(look: ZoomLook, example: Example) -> bool:

@@ -17,13 +17,11 @@ from pydantic import Field
 from zoomzero.config import ModelSettings, Settings
 from zoomzero.data.example import Example
 from zoomzero.errors import ConfigError, DataError, ModelError, VideoError
-from zoomzero.passes import Asked
-from zoomzero.policy.base import Completion, Sampling, Turn
-from zoomzero.prompts import option_labels, read_response
+from zoomzero.policy.base import Completion, Sampling
+from zoomzero.prompts import option_labels
+from zoomzero.train.prompted import Prompted, Prompter, read_completion
 from zoomzero.train.stream import prompt_seed
 from zoomzero.video.cache import FrameCache
-from zoomzero.video.probe import probe
-from zoomzero.video.types import VideoInfo
 
 if TYPE_CHECKING:
     from zoomzero.policy.qwen import QwenPolicy
@@ -49,15 +47,12 @@ class SampleSettings(Settings):
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ready:
-    """An example with what the model is asked, or with why it cannot be; `place` is its place in the file."""
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """An example the model cannot be asked about, and why."""
 
-    place: int
     example: Example
-    chat: tuple[Turn, ...] = ()
-    asked: Asked | None = None
-    error: str = ""
+    error: str
 
 
 @dataclass(slots=True)
@@ -73,12 +68,13 @@ class Sampler:
     policy: QwenPolicy
     model_settings: ModelSettings
     settings: SampleSettings
-    _cache: FrameCache = field(init=False)
-    _infos: dict[str, VideoInfo | VideoError] = field(init=False, default_factory=dict)
+    _ask: Prompter = field(init=False)
+    _unreadable: dict[str, str] = field(init=False, default_factory=dict)  # video -> why
     _stopped: Event = field(init=False, default_factory=Event)
 
     def __post_init__(self) -> None:
-        self._cache = FrameCache(self.settings.frame_cache_mb << 20)
+        cache = FrameCache(self.settings.frame_cache_mb << 20)
+        self._ask = Prompter(self.policy, self.model_settings, cache, self.settings.timeout_s)
 
     def rows(self, examples: Sequence[tuple[int, Example]]) -> Iterator[list[list[dict[str, Any]]]]:
         """Yield, for every few examples, the rows of each: n answers, or one error.
@@ -101,56 +97,39 @@ class Sampler:
             finally:
                 self._stopped.set()  # an interrupted run waits for one video, not for the whole next batch
 
-    def _prepare(self, batch: Sequence[tuple[int, Example]]) -> list[_Ready]:
+    def _prepare(self, batch: Sequence[tuple[int, Example]]) -> list[Prompted | _Unreadable]:
         return [self._ready(place, example) for place, example in batch if not self._stopped.is_set()]
 
-    def _ready(self, place: int, example: Example) -> _Ready:
-        try:
-            info = self._probe(example.video)
-            asked = Asked(
-                self.policy,
-                self.model_settings,
-                info,
-                example.question,
-                example.options,
-                cache=self._cache,
-                timeout_s=self.settings.timeout_s,
-            )
-            frames = asked.frames(asked.whole_plan())
-        except VideoError as error:
-            self._infos[example.video] = error  # its other questions need not wait for it again
-            return _Ready(place, example, error=str(error))
-        return _Ready(place, example, tuple(asked.writing_chat(frames)[0]), asked)
+    def _ready(self, place: int, example: Example) -> Prompted | _Unreadable:
+        if example.video not in self._unreadable:
+            try:
+                return self._ask(place, example)
+            except VideoError as error:
+                self._unreadable[example.video] = str(error)  # its other questions need not wait for it again
+        return _Unreadable(example, self._unreadable[example.video])
 
-    def _probe(self, video: str) -> VideoInfo:
-        if video not in self._infos:
-            self._infos[video] = probe(video, timeout_s=self.settings.timeout_s)
-        found = self._infos[video]
-        if isinstance(found, VideoError):
-            raise found
-        return found
-
-    def _answers(self, ready: Sequence[_Ready]) -> list[list[dict[str, Any]]]:
-        can = [one for one in ready if one.asked is not None]
+    def _answers(self, ready: Sequence[Prompted | _Unreadable]) -> list[list[dict[str, Any]]]:
+        can = [one for one in ready if isinstance(one, Prompted)]
         rules = self.settings
         limit = rules.max_new_tokens or self.model_settings.max_new_tokens
         samplings = [Sampling(rules.temperature, rules.top_p, limit, prompt_seed(rules.seed, one.place)) for one in can]
         contexts = self.policy.read_many([one.chat for one in can])
         drawn = iter(self.policy.generate_many(contexts, rules.n, samplings))
         return [
-            [{"id": one.example.id, "error": one.error}] if one.asked is None else self._rows_of(one, next(drawn))
+            self._rows_of(one, next(drawn))
+            if isinstance(one, Prompted)
+            else [{"id": one.example.id, "error": one.error}]
             for one in ready
         ]
 
-    def _rows_of(self, one: _Ready, completions: Sequence[Completion]) -> list[dict[str, Any]]:
-        assert one.asked is not None
+    def _rows_of(self, one: Prompted, completions: Sequence[Completion]) -> list[dict[str, Any]]:
         example, labels = one.example, option_labels(len(one.example.options))
         rows = []
         for number, completion in enumerate(completions):
             if any(map(math.isnan, completion.logprobs)):
                 fix = "use --dtype float32; if that does not help, its weights are damaged"
                 raise ModelError(self.policy.name, "its probabilities are not numbers (NaN)", fix)
-            reading = read_response(completion.text, len(example.options), one.asked.mode, options=example.options)
+            reading = read_completion(one, completion.text)
             answer = reading.answer if not labels else None if reading.option is None else labels[reading.option]
             spans = [list(span) for span in reading.spans]
             row = {"id": example.id, "sample": number, "answer": answer, "spans": spans, "text": completion.text}

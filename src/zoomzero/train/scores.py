@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from zoomzero.policy.packed import Prompt, fill_rows, packed_states, suffix_scores
 from zoomzero.policy.qwen import QwenPolicy
 from zoomzero.policy.vision import VisualFeatures, join_features
+from zoomzero.train.prompted import Prompted
 from zoomzero.train.record import RolloutGroup
-from zoomzero.train.rollout import Prompted
 from zoomzero.train.settings import GrpoSettings
 from zoomzero.video.types import Clip
 

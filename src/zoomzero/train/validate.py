@@ -8,8 +8,9 @@ from zoomzero.data.example import Example
 from zoomzero.errors import VideoError
 from zoomzero.policy.base import Sampling
 from zoomzero.train.monitor import Monitor, Sums
+from zoomzero.train.prompted import Prompted, read_completion
 from zoomzero.train.rewards import reward_values
-from zoomzero.train.rollout import Prompted, Roller, read_completion
+from zoomzero.train.rollout import Roller
 from zoomzero.train.settings import GrpoSettings
 
 
