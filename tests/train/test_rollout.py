@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -394,6 +395,44 @@ def test_a_video_that_cannot_be_read_ahead_is_counted_when_its_turn_comes(
     assert roller.unreadable == roller.seen - 2
 
 
+def test_close_looks_are_decoded_while_the_next_prompt_is_written(
+    tiny_policy: Any, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(prompts_at_once: int) -> Any:
+        changes = {"rollout": {"prompts_at_once": prompts_at_once, "filter": {"enabled": False}}}
+        return scripted(tiny_policy, examples, {e.question: [telling(e)] for e in examples}, changes)
+
+    expected, _ = make(5).collect(5, step=0)
+    roller = make(1)
+    written, met = [threading.Event() for _ in examples], []
+    generate, sight = roller.engine.generate, roller.verifier.sight
+
+    def noted(*args: Any) -> Any:
+        next(event for event in written if not event.is_set()).set()
+        return generate(*args)
+
+    def late(asked: Any, reading: Any) -> Any:
+        """Decode for a prompt only once the one after it is being written."""
+        place = [e.question for e in order].index(asked.question)
+        met.append(place == len(order) - 1 or written[place + 1].wait(60))
+        return sight(asked, reading)
+
+    order = [example for _, example in roller.stream.peek(5)]
+    assert len({example.question for example in order}) == 5
+    monkeypatch.setattr(roller.engine, "generate", noted)
+    monkeypatch.setattr(roller.verifier, "sight", late)
+    groups, _ = roller.collect(5, step=0)
+    roller.close()
+    assert met
+    assert all(met)
+    assert [(g.index, g.example.id, g.kept) for g in groups] == [(g.index, g.example.id, g.kept) for g in expected]
+    for group, other in zip(groups, expected, strict=True):
+        for mine, theirs in zip(group.rollouts, other.rollouts, strict=True):
+            assert mine.zoom is not None
+            assert mine.zoom.option_log_probs == pytest.approx(theirs.zoom.option_log_probs, abs=1e-4)
+            assert mine.rewards.zoom == pytest.approx(theirs.rewards.zoom, abs=1e-4)
+
+
 # --- controls ---
 
 
@@ -414,9 +453,10 @@ def test_true_and_random_spans_are_looked_at_for_the_log(
     assert 0 <= roller.tally.true_right <= 3
     monkeypatch.setattr(roller.verifier, "look_at", noted)
     prompted = [roller.ask(place, example) for place, example in enumerate(examples[:2])]
-    roller.tally.controls = 2  # one more is wanted
+    roller.tally.controls = roller.tally.control_prompts = 2  # one more is wanted
     before = (roller.tally.true_right, roller.tally.random_right)
-    roller._watch_controls(prompted)
+    monkeypatch.setattr(roller.engine, "texts", {e.question: [["nothing"] * 2] for e in examples})
+    roller.roll(prompted, step=0)
     assert roller.tally.controls == 3
     ((true,), (other,)) = looked
     assert true == (23.0, 32.0)

@@ -41,7 +41,8 @@ LORA_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up
 # What a resumed run may change: no weight depends on it.
 FREE_TO_CHANGE = (
     *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
-    *("data.max_unreadable", "data.timeout_s", "data.decode_ahead", "data.frame_cache_mb", "data.feature_cache_mb"),
+    *("data.max_unreadable", "data.timeout_s", "data.decode_ahead", "data.decode_threads", "data.frame_cache_mb"),
+    "data.feature_cache_mb",
     *("data.world.folder", "validation.world.folder"),
 )
 

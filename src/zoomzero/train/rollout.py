@@ -10,26 +10,24 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
 from zoomzero.errors import TrainingError, VideoError
-from zoomzero.passes import Asked
 from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.policy.qwen import QwenPolicy
 from zoomzero.prompts import Reading, answer_token_mask, option_labels
-from zoomzero.spans import Span, clip, covered_s
 from zoomzero.train.advantages import estimate, without_truncated
 from zoomzero.train.engine import RolloutEngine
+from zoomzero.train.looks import CloseLooks, Looked
 from zoomzero.train.prompted import Prompted, Prompter, read_completion
 from zoomzero.train.record import Rollout, RolloutGroup
 from zoomzero.train.rewards import ZoomLook, as_columns, reward_values, right_option, zoom_hard, zoom_written
 from zoomzero.train.settings import GrpoSettings
 from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.train.stream import ExampleStream, prompt_seed
-from zoomzero.train.verify import Sight, Verifier
+from zoomzero.train.verify import Verifier
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.types import Clip
 
@@ -44,9 +42,20 @@ class Tally:
     dropped: int = 0
     filled: int = 0  # dropped groups that were learned from all the same, for want of better ones
     unreadable: list[str] = field(default_factory=list)
+    control_prompts: int = 0  # examples whose true spans are looked at
+    controls: int = 0  # those of them that decoded
     true_right: int = 0
     random_right: int = 0
-    controls: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Written:
+    """Completions of some prompts, whose close looks are being decoded; none of these without a verifier."""
+
+    prompted: Sequence[Prompted]
+    completions: Sequence[Sequence[Completion]]
+    readings: Sequence[Sequence[Reading]]
+    looked: Sequence[Future[Looked]]
 
 
 class Roller:
@@ -79,12 +88,16 @@ class Roller:
         self.tally = Tally()
         self.seen = self.unreadable = 0
         self.prompted: dict[int, Prompted] = {}  # of the groups that were kept last, by place
-        self._ahead = ThreadPoolExecutor(1, "decode-ahead")
+        threads = settings.data.decode_threads
+        self.looks = None if verifier is None else CloseLooks(verifier, settings.seed, threads)
+        self._ahead = ThreadPoolExecutor(threads, "decode-ahead")
         self._coming: dict[int, Future[Prompted]] = {}  # by place: what is decoded in the background
 
     def close(self) -> None:
         """Let go of what is decoded in the background."""
         self._ahead.shutdown(wait=False, cancel_futures=True)
+        if self.looks is not None:
+            self.looks.close()
 
     # --- what the model is asked -----------------------------------------------------------------------------------
 
@@ -163,13 +176,22 @@ class Roller:
         return sorted(kept, key=lambda g: g.index), dropped[: len(dropped) - short]
 
     def roll(self, prompted: Sequence[Prompted], step: int) -> list[RolloutGroup]:
-        """Draw, verify and reward the completions of some prompts."""
-        at_once, groups = self.settings.rollout.prompts_at_once, []
-        for first in range(0, len(prompted), at_once):
-            groups += self._roll(prompted[first : first + at_once], step)
-        return groups
+        """Draw, verify and reward the completions of some prompts.
 
-    def _roll(self, prompted: Sequence[Prompted], step: int) -> list[RolloutGroup]:
+        While some prompts are written after, the frames that those before them named are decoded.
+        """
+        at_once = self.settings.rollout.prompts_at_once
+        groups: list[RolloutGroup] = []
+        waiting: _Written | None = None
+        for first in range(0, len(prompted), at_once):
+            written = self._write(prompted[first : first + at_once])
+            if waiting is not None:
+                groups += self._groups(waiting, step)
+            waiting = written
+        return groups if waiting is None else groups + self._groups(waiting, step)
+
+    def _write(self, prompted: Sequence[Prompted]) -> _Written:
+        """Draw completions and begin to decode what they name."""
         rules = self.settings.rollout
         samplings = [
             Sampling(rules.temperature, rules.top_p, rules.max_new_tokens, prompt_seed(self.settings.seed, one.place))
@@ -180,58 +202,53 @@ class Roller:
             [read_completion(one, completion.text) for completion in completions]
             for one, completions in zip(prompted, drawn, strict=True)
         ]
-        looks = self.look(prompted, readings)
-        self._watch_controls(prompted)
-        return [self._group(*parts, step) for parts in zip(prompted, drawn, readings, looks, strict=True)]
+        return _Written(prompted, drawn, readings, self._start_looks(prompted, readings, controls=True))
+
+    def _groups(self, written: _Written, step: int) -> list[RolloutGroup]:
+        """Verify and reward what was written."""
+        looks = self._judge(written.prompted, written.readings, written.looked)
+        return [
+            self._group(*parts, step)
+            for parts in zip(written.prompted, written.completions, written.readings, looks, strict=True)
+        ]
+
+    # --- close looks -----------------------------------------------------------------------------------------------
 
     def look(self, prompted: Sequence[Prompted], readings: Sequence[Sequence[Reading]]) -> list[list[ZoomLook | None]]:
         """Judge the spans of all responses in one batch; None for each when there is no verifier."""
+        return self._judge(prompted, readings, self._start_looks(prompted, readings, controls=False))
+
+    def _start_looks(
+        self, prompted: Sequence[Prompted], readings: Sequence[Sequence[Reading]], *, controls: bool
+    ) -> list[Future[Looked]]:
+        """Begin to decode; with `controls`, also the true spans of the batch's first few examples that have any."""
+        if self.looks is None:
+            return []
+        coming = []
+        for one, group in zip(prompted, readings, strict=True):
+            wanted = controls and self.tally.control_prompts < self.settings.rollout.controls
+            wanted = wanted and self.looks.has_controls(one)
+            self.tally.control_prompts += wanted
+            coming.append(self.looks.start(one, group, controls=wanted))
+        return coming
+
+    def _judge(
+        self, prompted: Sequence[Prompted], readings: Sequence[Sequence[Reading]], coming: Sequence[Future[Looked]]
+    ) -> list[list[ZoomLook | None]]:
+        """Wait for the frames and judge all of them, controls for the log."""
         if self.verifier is None:
             return [[None] * len(group) for group in readings]
-        found = iter(
-            self.verifier.judge([self._sight(p.asked, r) for p, g in zip(prompted, readings, strict=True) for r in g])
-        )
-        return [[next(found) for _ in group] for group in readings]
-
-    def _watch_controls(self, prompted: Sequence[Prompted]) -> None:
-        """Judge the true spans of a few examples, and random ones as long, for the log."""
-        if self.verifier is None:
-            return
-        wanted = self.settings.rollout.controls - self.tally.controls
-        pairs: list[tuple[Prompted, tuple[Sight, Sight]]] = []
-        for one in prompted:
-            if len(pairs) < wanted and (sights := self._controls(one)) is not None:
-                pairs.append((one, sights))
-        looks = iter(self.verifier.judge([sight for _, sights in pairs for sight in sights]))
-        for one, _ in pairs:
+        with self.watch.phase("decode"):
+            looked = [future.result() for future in coming]
+        self.tally.unreadable += [problem for one in looked for problem in one.problems]
+        found = iter(self.verifier.judge([sight for one in looked for sight in one.sights]))
+        pairs = [(p.example, one.controls) for p, one in zip(prompted, looked, strict=True) if one.controls is not None]
+        verdicts = iter(self.verifier.judge([sight for _, controls in pairs for sight in controls]))
+        for example, _ in pairs:
             self.tally.controls += 1
-            self.tally.true_right += chose_right(next(looks), one.example)
-            self.tally.random_right += chose_right(next(looks), one.example)
-
-    def _sight(self, asked: Asked, reading: Reading) -> Sight:
-        """Return what the verifier sees; spans whose frames do not decode give it nothing to see."""
-        assert self.verifier is not None
-        try:
-            return self.verifier.sight(asked, reading)
-        except VideoError as error:
-            self.tally.unreadable.append(f"close look: {error}")
-            return Sight(asked, False, None)
-
-    def _controls(self, one: Prompted) -> tuple[Sight, Sight] | None:
-        """Return the sights of an example's true spans and of a random span as long; None where there are none."""
-        assert self.verifier is not None
-        duration_s = one.asked.info.duration_s
-        true = clip(one.example.spans, 0.0, duration_s)
-        if not true or not one.example.options:
-            return None
-        rng = np.random.default_rng(prompt_seed(self.settings.seed, one.place))
-        start_s = float(rng.uniform(0.0, duration_s - covered_s(true)))
-        other = [Span(start_s, start_s + covered_s(true))]
-        try:
-            return self.verifier.look_at(one.asked, true), self.verifier.look_at(one.asked, other)
-        except VideoError as error:
-            self.tally.unreadable.append(f"close look: {error}")
-            return None
+            self.tally.true_right += chose_right(next(verdicts), example)
+            self.tally.random_right += chose_right(next(verdicts), example)
+        return [[next(found) for _ in group] for group in readings]
 
     # --- rewards and credit ----------------------------------------------------------------------------------------
 

@@ -95,6 +95,9 @@ class DataSettings(Settings):
     max_unreadable: float = Field(0.05, ge=0, le=1, description="Share of unreadable videos at which the run stops.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds one decoding job may take.")
     decode_ahead: int = Field(2, ge=0, description="Videos decoded in the background while the model works.")
+    decode_threads: int = Field(
+        2, ge=1, description="Videos, and prompts whose close looks are taken, decoded side by side."
+    )
     frame_cache_mb: int = Field(1024, ge=0, description="Decoded frames kept in memory.")
     feature_cache_mb: int = Field(1024, ge=0, description="Features of a frozen vision tower kept in memory.")
 

@@ -90,8 +90,7 @@ class Verifier:
         return Sight(asked, True, self._chat(asked, plan, think))
 
     def _chat(self, asked: Asked, plan: FramePlan, think: str) -> tuple[Turn, ...]:
-        with self.watch.phase("zoom"):
-            frames = asked.frames(plan)
+        frames = asked.frames(plan)
         if self.joined:
             frames = as_if_contiguous(frames)
         words = re.sub(r"<[^>]*>", " ", think).strip()
@@ -100,7 +99,7 @@ class Verifier:
     def judge(self, sights: Sequence[Sight]) -> list[ZoomLook]:
         """Return the verifier's look at every sight; equal sights are answered once.
 
-        Its own decoding and its vision tower's work count as time of the zoom pass, so that the log says what it costs.
+        Its vision tower's work counts as time of the zoom pass, so that the log says what it costs.
 
         Raises:
             ModelError: the memory does not take them, or the scores are not numbers.
