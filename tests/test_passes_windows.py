@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,41 @@ def test_equal_to_one_by_one(tiny: Any, video: Path, at_once: int, monkeypatch: 
         assert (a.trace.times_s, a.trace.prompt_tokens) == (b.trace.times_s, b.trace.prompt_tokens)
         assert a.trace.confidence == pytest.approx(b.trace.confidence, abs=1e-5)
         assert a.trace.span_confidence == pytest.approx(b.trace.span_confidence, abs=1e-4)
-        assert 0 < a.trace.decode_seconds < a.trace.seconds
+        assert a.trace.decode_seconds > 0
+        assert a.trace.seconds > 0
+
+
+def test_the_next_windows_are_decoded_while_the_model_works(
+    tiny: Any, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "WINDOWS_AT_ONCE", 2)
+    begun = {f"window {i}": threading.Event() for i in range(6)}
+    met: list[bool] = []
+    read_many = tiny.read_many
+
+    def waits(chats: Any) -> Any:
+        """Read a run once the decoding of the one after it has begun."""
+        after = 2 * (len(met) + 1)
+        met.append(after == 6 or begun[f"window {after}"].wait(60))
+        return read_many(chats)
+
+    monkeypatch.setattr(tiny, "read_many", waits)
+    found = look(replace(asked(tiny, video), progress=lambda name: begun[name].set()))
+    assert met == [True] * 3
+    assert [one.trace.name for one in found] == list(begun)
+
+
+def test_an_interrupted_answer_decodes_no_further_run(tiny: Any, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "WINDOWS_AT_ONCE", 1)
+    seen: list[str] = []
+
+    def interrupted(chats: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tiny, "read_many", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        look(replace(asked(tiny, video), progress=seen.append))
+    assert seen in (["window 0"], ["window 0", "window 1"])
 
 
 def test_a_window_that_does_not_decode_is_left_out(tiny: Any, video: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Event
 from typing import TypeVar
 
 from zoomzero.config import ModelSettings
@@ -36,6 +38,7 @@ Progress = Callable[[str], None]
 Found = TypeVar("Found")
 SPARSE_FPS = 0.5
 WINDOWS_AT_ONCE = 8
+Job = tuple[str, FramePlan]  # a pass's name and what it looks at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +53,16 @@ class Look:
     def found(self) -> tuple[Span, ...]:
         """The evidence the pass named."""
         return self.trace.found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """A window with its frames, None where it does not decode, and the seconds decoding took."""
+
+    name: str
+    plan: FramePlan
+    frames: Clip | None
+    decode_s: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +121,8 @@ class Asked:
     def write_windows(self, names: Sequence[str], plans: Sequence[FramePlan]) -> list[Look | None]:
         """`write` for each of several windows, some at a time where the model reads several chats together.
 
+        Then the next ones are decoded while the model works: a pass's seconds hold what was waited for its frames.
+
         Args:
             names: the passes' names in the trace.
             plans: frames to look at; each plan's first span is its window.
@@ -118,40 +133,62 @@ class Asked:
         """
         jobs = list(zip(names, plans, strict=True))
         if isinstance(self.policy, ManyPolicy):
-            runs = [jobs[i : i + WINDOWS_AT_ONCE] for i in range(0, len(jobs), WINDOWS_AT_ONCE)]
-            looks = [look for run in runs for look in self._write_together(self.policy, run)]
+            looks = self._write_runs(
+                self.policy, [jobs[i : i + WINDOWS_AT_ONCE] for i in range(0, len(jobs), WINDOWS_AT_ONCE)]
+            )
         else:
             looks = [self.attempt(n, partial(self.write, n, plan, window=plan.spans[0])) for n, plan in jobs]
         return [look and replace(look, context=replace(look.context, state=None)) for look in looks]
 
-    def _write_together(self, policy: ManyPolicy, jobs: Sequence[tuple[str, FramePlan]]) -> list[Look | None]:
-        """Decode windows one after the other, then read and write all of them at once."""
-        seen: list[tuple[str, Clip | None, float]] = []
-        for name, plan in jobs:
+    def _write_runs(self, policy: ManyPolicy, runs: Sequence[Sequence[Job]]) -> list[Look | None]:
+        """Read and write runs of windows, each at once; the next run is decoded meanwhile."""
+        looks: list[Look | None] = []
+        stopped = Event()  # an interrupted answer waits for one window, not for the whole next run
+        with ThreadPoolExecutor(1, "decode-ahead") as ahead:
+            try:
+                coming = [ahead.submit(self._see, run, stopped) for run in runs[:1]]
+                for number in range(len(runs)):
+                    started = time.perf_counter()
+                    seen = coming.pop().result()
+                    waited_s = time.perf_counter() - started
+                    coming = [ahead.submit(self._see, run, stopped) for run in runs[number + 1 : number + 2]]
+                    looks += self._write_together(policy, seen, waited_s)
+            finally:
+                stopped.set()
+        return looks
+
+    def _see(self, run: Sequence[Job], stopped: Event) -> list[_Seen]:
+        """Decode windows one after the other."""
+        seen: list[_Seen] = []
+        for name, plan in run:
+            if stopped.is_set():
+                break
             self.progress(name)
             started = time.perf_counter()
             frames = self.attempt(name, partial(self.frames, plan))
-            seen.append((name, frames, time.perf_counter() - started))
-        asked = [
-            self.writing_chat(f, p.spans[0]) for (_, p), (_, f, _) in zip(jobs, seen, strict=True) if f is not None
-        ]
+            seen.append(_Seen(name, plan, frames, time.perf_counter() - started))
+        return seen
+
+    def _write_together(self, policy: ManyPolicy, run: Sequence[_Seen], waited_s: float) -> list[Look | None]:
+        """Read and write decoded windows at once; each has its share of the time that was waited for them."""
+        asked = [self.writing_chat(one.frames, one.plan.spans[0]) for one in run if one.frames is not None]
         if not asked:
-            return [None] * len(jobs)
+            return [None] * len(run)
         started = time.perf_counter()
         sampling = Sampling(max_tokens=self.settings.max_new_tokens)
         contexts = policy.read_many([chat for chat, _ in asked])
         drawn = policy.generate_many(contexts, 1, [sampling] * len(asked))
-        share_s = (time.perf_counter() - started) / len(asked)
+        share_s = (time.perf_counter() - started + waited_s) / len(asked)
         written = iter(zip(contexts, drawn, asked, strict=True))
         looks: list[Look | None] = []
-        for name, frames, decode_s in seen:
-            if frames is None:
+        for one in run:
+            if one.frames is None:
                 looks.append(None)
                 continue
             context, (completion,), (_, from_s) = next(written)
             self._checked(completion.logprobs)
-            trace = self._trace(name, frames, context, decode_s, decode_s + share_s)
-            looks.append(Look(self._read(trace, completion, from_s), frames, context))
+            trace = self._trace(one.name, one.frames, context, one.decode_s, share_s)
+            looks.append(Look(self._read(trace, completion, from_s), one.frames, context))
         return looks
 
     def writing_chat(self, frames: Clip, window: Span | None = None) -> tuple[list[Turn], float]:

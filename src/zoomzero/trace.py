@@ -28,8 +28,8 @@ class PassTrace:
     prompt_tokens: int
     new_tokens: int
     generated_tokens: int
-    seconds: float  # decoding, reading and writing together
-    decode_seconds: float
+    seconds: float  # waiting for frames, reading and writing together
+    decode_seconds: float  # of windows some passes beside the model's work
     text: str  # what the model wrote; empty when options were scored
     answer: str | None
     option: str | None
