@@ -275,6 +275,21 @@ def test_log_has_everything_to_watch(run: dict[str, Any]) -> None:
     assert run["steps"][0]["loss/entropy"] > 0
 
 
+def test_log_says_how_often_features_were_kept(run: dict[str, Any], tmp_path: Path) -> None:
+    first, second, third = (row["features/hit_rate"] for row in run["steps"])
+    assert second == 1.0, "a batch's later updates encode nothing"
+    assert 0.0 < first < 1.0
+    assert 0.0 < third <= 1.0
+    values = run["settings"].model_dump(mode="json") | {"steps": 1, "validation": {}}
+    values["data"] |= {"feature_cache_dir": str(tmp_path / "features")}
+    for turn in ("one", "two"):
+        train(GrpoSettings.model_validate(values | {"out": str(tmp_path / turn)}))
+    rows = [json.loads((tmp_path / turn / "log.jsonl").read_text().splitlines()[0]) for turn in ("one", "two")]
+    fresh, kept = (row["features/hit_rate"] for row in rows)
+    assert fresh <= first, "nothing was on the disk yet, and no validation came before"
+    assert kept > max(fresh, 0.9), "what the first run encoded was read from the disk"
+
+
 def test_ratios_start_at_one_in_every_batch(run: dict[str, Any]) -> None:
     first, second, third = run["steps"]
     assert first["loss/ratio"] == third["loss/ratio"] == 1.0

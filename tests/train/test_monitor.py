@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_record import make_group
 
+from zoomzero.policy.features import FeatureCounts
 from zoomzero.train import monitor as monitor_module
 from zoomzero.train.loss import LossDiagnostics
 from zoomzero.train.monitor import Monitor, peak_mb, pooled
@@ -116,6 +117,16 @@ def test_seconds_are_means_over_updates() -> None:
     monitor.add_seconds({"decode": 0.0, "backward": 2.0})
     found = pooled([monitor.take()])
     assert (found["seconds/decode"], found["seconds/backward"]) == (4.0, 1.5)
+
+
+def test_kept_features_are_weighted_by_what_was_asked_for() -> None:
+    """6 of 8 and 0 of 4 patches were there: 6 of 12."""
+    monitor, counts = Monitor(), FeatureCounts(memory_hits=3, disk_hits=2, repeats=3, misses=4)
+    monitor.add_features(counts.since(FeatureCounts(memory_hits=1, repeats=1, misses=2)))
+    assert counts.hit_rate == pytest.approx(8 / 12)
+    monitor.add_features(FeatureCounts(misses=4))
+    monitor.add_features(FeatureCounts())  # nothing was asked for
+    assert pooled([monitor.take()])["features/hit_rate"] == pytest.approx(6 / 12)
 
 
 def test_tokens_per_second_leave_validation_out(clock: Clock) -> None:

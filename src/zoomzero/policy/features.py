@@ -46,10 +46,18 @@ class FeatureCounts:
     damaged: int = 0
 
     @property
+    def lookups(self) -> int:
+        """How many temporal patches were asked for."""
+        return self.memory_hits + self.disk_hits + self.repeats + self.misses
+
+    @property
     def hit_rate(self) -> float:
         """The share that needed no encoding, 0 before anything was asked for."""
-        hits = self.memory_hits + self.disk_hits + self.repeats
-        return hits / (hits + self.misses) if hits + self.misses else 0.0
+        return 1 - self.misses / self.lookups if self.lookups else 0.0
+
+    def since(self, earlier: FeatureCounts) -> FeatureCounts:
+        """Return what was counted after an earlier reading."""
+        return FeatureCounts(*(getattr(self, name) - getattr(earlier, name) for name in self.__slots__))
 
 
 class FeatureCache:

@@ -156,7 +156,7 @@ def make_trainer(
     copied = _load(settings, settings.dtype) if settings.fsdp else policy
     reference = make_reference(settings, policy)
     if not settings.train_vision:
-        features = FeatureCache(settings.data.feature_cache_mb << 20)
+        features = FeatureCache(settings.data.feature_cache_mb << 20, settings.data.feature_cache_dir)
         for one in (policy, copied, *([reference.policy] if reference else [])):
             one.features = features  # one frozen tower, whoever runs it
     engine = LocalEngine(

@@ -25,6 +25,7 @@ from transformers import Trainer, TrainerCallback
 
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings
 from zoomzero.errors import ConfigError, TrainingError
+from zoomzero.policy.features import FeatureCounts
 from zoomzero.policy.qwen import QwenPolicy
 from zoomzero.policy.save import save_checkpoint
 from zoomzero.train.journal import Journal
@@ -99,6 +100,7 @@ class GrpoTrainer(Trainer):  # type: ignore[misc]
         self.settings, self.policy, self.reference, self.roller = settings, policy, reference, roller
         self.validation, self.source, self.model_settings, self.watch = validation, source, model_settings, watch
         self.monitor = Monitor()
+        self._features_before = FeatureCounts()
         self.pending: list[RolloutGroup] = []
         scores = GroupScores(policy.model, settings.rollout.temperature, settings.head_chunk)
         super().__init__(model=scores, train_dataset=roller.stream.examples, **kwargs)
@@ -280,7 +282,14 @@ class GrpoTrainer(Trainer):  # type: ignore[misc]
         if self.control.should_save:
             self.control.should_log = True  # sums that wait for a log line are not in the checkpoint
         self.monitor.add_seconds(self.watch.take())
+        self.monitor.add_features(self._feature_counts())
         super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _feature_counts(self) -> FeatureCounts:
+        """Return what was asked of the feature cache since the last call."""
+        cache, before = self.policy.features, self._features_before
+        self._features_before = cache.counts if cache is not None else before
+        return self._features_before.since(before)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Ask the held-out examples greedily, log what comes out, and keep the best models."""
@@ -296,7 +305,8 @@ class GrpoTrainer(Trainer):  # type: ignore[misc]
             if metrics.get(name, 0.0) > self.best.get(name, -1.0):
                 self.best[name] = metrics[name]
                 self.write_model(self.out / f"best-{name.split('/')[1]}", getattr(torch, self.settings.save_dtype))
-        self.watch.take()  # its seconds are no step's
+        self.watch.take()  # its seconds, and what it looked up, are no step's
+        self._feature_counts()
         self.monitor.leave_out(time.perf_counter() - began)
         return metrics
 

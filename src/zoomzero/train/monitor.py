@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from zoomzero.policy.features import FeatureCounts
 from zoomzero.train.loss import LossDiagnostics
 from zoomzero.train.record import RolloutGroup
 from zoomzero.train.rewards import REWARDS
@@ -73,6 +74,11 @@ class Monitor:
         """Add where one update's seconds went; those of rollouts fall on the update that draws them."""
         for name, value in seconds.items():
             self.add(f"seconds/{name}", value)
+
+    def add_features(self, counts: FeatureCounts) -> None:
+        """Add how often one update found the vision tower's features kept."""
+        if counts.lookups:
+            self.add("features/hit_rate", counts.hit_rate, counts.lookups)
 
     def leave_out(self, seconds: float) -> None:
         """Take time that belongs to no update (validation) out of tokens per second."""

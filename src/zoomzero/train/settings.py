@@ -100,6 +100,9 @@ class DataSettings(Settings):
     )
     frame_cache_mb: int = Field(1024, ge=0, description="Decoded frames kept in memory.")
     feature_cache_mb: int = Field(1024, ge=0, description="Features of a frozen vision tower kept in memory.")
+    feature_cache_dir: str | None = Field(
+        None, description="Folder where they are kept too, in float16, for later epochs and runs; it only grows."
+    )
 
 
 class FilterSettings(Settings):
