@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example, read_examples
@@ -29,10 +29,11 @@ from zoomzero.train.progress import GrpoProgress
 from zoomzero.train.rollout import Roller
 from zoomzero.train.run import TrainingRecord, check_run, claim_run, device_name, last_checkpoint, versions
 from zoomzero.train.scores import Reference, computing
-from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData, schedule_of
+from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData
 from zoomzero.train.sharded import fsdp_arguments
 from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.train.stream import ExampleStream
+from zoomzero.train.trainer import engine_arguments
 from zoomzero.train.validate import Validation
 from zoomzero.train.verify import Verifier
 
@@ -187,7 +188,6 @@ def make_trainer(
     for callback in callbacks:
         if isinstance(callback, GrpoProgress):
             callback.follow(watch)
-    trainer.remove_callback(PrinterCallback)  # it prints raw dictionaries; progress is the caller's
     return trainer
 
 
@@ -258,31 +258,15 @@ def make_verifier(
 
 def arguments(settings: GrpoSettings, out: Path, *, validates: bool) -> TrainingArguments:
     """Return the engine's settings."""
-    made = TrainingArguments(
-        output_dir=str(out),
-        max_steps=settings.steps,
+    made = engine_arguments(
+        settings,
+        out,
         per_device_train_batch_size=1,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=schedule_of(settings),
-        warmup_steps=settings.warmup_steps,
-        adam_beta2=settings.beta2,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.bf16,
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=min(settings.log_every, settings.steps),
         logging_nan_inf_filter=False,
-        save_steps=settings.save_every,
-        save_total_limit=settings.keep,
         eval_strategy="steps" if validates else "no",
         eval_steps=settings.validation.every if validates else None,
         eval_on_start=validates,
-        report_to=settings.report_to,
-        seed=settings.seed,
-        disable_tqdm=True,
-        remove_unused_columns=False,
         ignore_data_skip=True,  # the stream itself knows where it stands
-        label_names=[],
         ddp_find_unused_parameters=False,  # every weight that learns is used in every pass
         **(fsdp_arguments(settings) if settings.fsdp else {}),
     )

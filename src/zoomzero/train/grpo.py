@@ -21,10 +21,10 @@ import torch
 from accelerate.utils import save_fsdp_optimizer
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings
-from zoomzero.errors import ConfigError, TrainingError
+from zoomzero.errors import TrainingError
 from zoomzero.policy.features import FeatureCounts
 from zoomzero.policy.qwen import QwenPolicy
 from zoomzero.policy.save import save_checkpoint
@@ -39,6 +39,7 @@ from zoomzero.train.scores import GroupScores, PackedGroups, Reference, computin
 from zoomzero.train.settings import GrpoSettings
 from zoomzero.train.sharded import load_whole_weights, shard_with, trained_weights
 from zoomzero.train.stopwatch import Stopwatch
+from zoomzero.train.trainer import PolicyTrainer
 from zoomzero.train.validate import Validation
 
 BEST_BY = ("validation/answer", "validation/iou")
@@ -71,7 +72,7 @@ class OptimizerClock(TrainerCallback):  # type: ignore[misc]
         self.running.close()
 
 
-class GrpoTrainer(Trainer):  # type: ignore[misc]
+class GrpoTrainer(PolicyTrainer):
     """The GRPO step on the trainer's engine (accelerate, schedules, checkpoints, logging integrations).
 
     Args:
@@ -97,13 +98,13 @@ class GrpoTrainer(Trainer):  # type: ignore[misc]
         watch: Stopwatch,
         **kwargs: Any,
     ) -> None:
-        self.settings, self.policy, self.reference, self.roller = settings, policy, reference, roller
-        self.validation, self.source, self.model_settings, self.watch = validation, source, model_settings, watch
+        self.settings, self.reference, self.roller = settings, reference, roller
+        self.validation, self.watch = validation, watch
         self.monitor = Monitor()
         self._features_before = FeatureCounts()
         self.pending: list[RolloutGroup] = []
         scores = GroupScores(policy.model, settings.rollout.temperature, settings.head_chunk)
-        super().__init__(model=scores, train_dataset=roller.stream.examples, **kwargs)
+        super().__init__(policy, source, model_settings, model=scores, train_dataset=roller.stream.examples, **kwargs)
         self.out = Path(self.args.output_dir)
         self.journal = Journal(self.out, self.rank, settings.rollouts_logged)
         self.best: dict[str, float] = {}
@@ -334,11 +335,6 @@ class GrpoTrainer(Trainer):  # type: ignore[misc]
         if self.is_world_process_zero():
             self.save_weights(directory, dtype, weights)
 
-    @property
-    def last_loss(self) -> float:
-        """The mean loss of the last logged steps."""
-        return next((float(row["loss"]) for row in reversed(self.state.log_history) if "loss" in row), 0.0)
-
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write where the run stands, then the trainer's part, whose state file marks a whole checkpoint."""
         directory = self.out / f"checkpoint-{self.state.global_step}"
@@ -396,12 +392,7 @@ class GrpoTrainer(Trainer):  # type: ignore[misc]
             from peft import set_peft_model_state_dict
 
             set_peft_model_state_dict(self.policy.model, load_file(where / "adapter_model.safetensors"))
-            return
-        if self.settings.fsdp:
+        elif self.settings.fsdp:
             load_whole_weights(model, where / "model.safetensors", PREFIX)
-            return
-        weights = load_file(where / "model.safetensors")
-        missing, unexpected = self.policy.model.load_state_dict(weights, strict=False)
-        if unexpected or set(missing) - {"lm_head.weight"}:
-            fix = "resume with the settings the run was started with"
-            raise ConfigError("--resume", f"{resume_from_checkpoint} holds another model", fix)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)

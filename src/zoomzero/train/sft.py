@@ -16,19 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import read_examples
 from zoomzero.data.lesson import Lesson
-from zoomzero.errors import ConfigError
 from zoomzero.policy.load import find, load_policy
 from zoomzero.policy.packed import packed_states
 from zoomzero.policy.qwen import QwenPolicy
 from zoomzero.policy.save import save_checkpoint
 from zoomzero.train.lessons import ExampleLessons, PackedLessons, pack_lessons
 from zoomzero.train.run import TrainingRecord, device_name, open_run, versions
-from zoomzero.train.settings import SftSettings, schedule_of
+from zoomzero.train.settings import SftSettings
+from zoomzero.train.trainer import PolicyTrainer, engine_arguments
 from zoomzero.video.types import Geometry
 from zoomzero.world.lessons import Stage, world_lesson
 
@@ -50,12 +50,11 @@ class LessonLoss(nn.Module):
         return {"loss": (losses * weights[counted]).sum() / weights.sum()}
 
 
-class SftTrainer(Trainer):  # type: ignore[misc]
-    """`Trainer` that reads lessons in order and saves plain checkpoints."""
+class SftTrainer(PolicyTrainer):
+    """The trainer that reads lessons in order and saves plain checkpoints."""
 
     def __init__(self, policy: QwenPolicy, source: Path, model_settings: ModelSettings, **kwargs: Any) -> None:
-        self.policy, self.source, self.model_settings = policy, source, model_settings
-        super().__init__(model=LessonLoss(policy.model), **kwargs)
+        super().__init__(policy, source, model_settings, model=LessonLoss(policy.model), **kwargs)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -66,15 +65,6 @@ class SftTrainer(Trainer):  # type: ignore[misc]
     def save_weights(self, directory: Path, dtype: torch.dtype) -> None:
         """Write the model as a plain checkpoint."""
         save_checkpoint(self.policy.model, self.source, directory, settings=self.model_settings, dtype=dtype)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        from safetensors.torch import load_file
-
-        weights = load_file(Path(resume_from_checkpoint) / "model.safetensors")
-        missing, unexpected = self.policy.model.load_state_dict(weights, strict=False)
-        if unexpected or set(missing) - {"lm_head.weight"}:
-            fix = "resume with the settings the run was started with"
-            raise ConfigError("--resume", f"{resume_from_checkpoint} holds another model", fix)
 
 
 class LessonStream(Dataset[Lesson]):
@@ -119,12 +109,16 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
         policy,
         source,
         model_settings,
-        args=_arguments(settings, out),
+        args=engine_arguments(
+            settings,
+            out,
+            per_device_train_batch_size=settings.lessons_per_row,
+            gradient_accumulation_steps=settings.rows_per_step,
+        ),
         train_dataset=LessonStream(make, count),
         data_collator=lambda lessons: {"lessons": pack_lessons(lessons, policy.builder, policy.end_of_turn)},
         callbacks=list(callbacks),
     )
-    trainer.remove_callback(PrinterCallback)  # it prints raw dictionaries; progress is the caller's
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     record = TrainingRecord(
@@ -132,7 +126,7 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
         settings_hash=settings_hash(settings),
         steps=result.global_step,
         minutes=round((time.perf_counter() - started) / 60, 1),
-        final_loss=round(_last_loss(trainer), 4),
+        final_loss=round(trainer.last_loss, 4),
         device=device_name(),
         versions=versions(),
         data={"examples": settings.examples} if settings.examples else {"world_seed": settings.world_seed},
@@ -147,34 +141,3 @@ def _lesson_maker(settings: SftSettings, model_settings: ModelSettings, geometry
         return ExampleLessons(read_examples(settings.examples), model_settings, geometry)
     stage = Stage(**settings.stage.model_dump())
     return lambda index: world_lesson(settings.world_seed, index, stage, model_settings, geometry)
-
-
-def _arguments(settings: SftSettings, out: Path) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(out),
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.lessons_per_row,
-        gradient_accumulation_steps=settings.rows_per_step,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=schedule_of(settings),
-        warmup_steps=settings.warmup_steps,
-        adam_beta2=settings.beta2,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.bf16,
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=min(settings.log_every, settings.steps),  # a short run logs its loss at its last step
-        save_steps=settings.save_every,
-        save_total_limit=settings.keep,
-        report_to=settings.report_to,
-        seed=settings.seed,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_num_workers=0,
-        label_names=[],
-    )
-
-
-def _last_loss(trainer: Trainer) -> float:
-    """Return the mean loss of the last logged steps; `TrainOutput` has the mean since the start or the resume."""
-    return next(float(row["loss"]) for row in reversed(trainer.state.log_history) if "loss" in row)
