@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from zoomzero.config import (
     ModelSettings,
     PassSettings,
+    flatten,
     load_model_settings,
     load_settings,
     parse_settings,
@@ -198,6 +199,10 @@ def test_hash_changes_with_every_setting(name: str) -> None:
         changed = [CHANGED[name]]
     hashes = {settings_hash(ModelSettings().model_copy(update={name: value})) for value in changed}
     assert len(hashes | {settings_hash(ModelSettings())}) == len(changed) + 1
+
+
+def test_flat_settings() -> None:
+    assert flatten({"a": 1, "b": {"c": 2, "d": {"e": None}}}) == {"a": 1, "b.c": 2, "b.d.e": None}
 
 
 def test_hash_is_of_the_values_alone() -> None:

@@ -124,6 +124,14 @@ def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one table with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
 def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], source: str) -> SettingsT:
     """Validate a plain mapping, naming `source` and the first wrong key in the error."""
     try:

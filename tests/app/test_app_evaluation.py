@@ -14,7 +14,6 @@ from made_runs import COSTS, DIRECT, GONE, ZOOM, failed, row, write_questions, w
 
 from cli_runner import make_runner
 from zoomzero.app.evaluation import evaluate_runs, evaluation_page, write_evaluation_page
-from zoomzero.app.evaluation_facts import flatten
 from zoomzero.app.evaluation_questions import TEXT_BUDGET, question_data, text_limit
 from zoomzero.app.evaluation_runs import read_runs
 from zoomzero.app.evaluation_scores import (
@@ -454,10 +453,6 @@ def test_long_words_are_marked_as_cut(tmp_path: Path, data: Path) -> None:
     found = read_runs([write_run(tmp_path / "run", data, {"zoom": [long]})])
     (question,) = question_data(found, tmp_path)["questions"]
     assert question["answers"][0]["passes"][0][8] == "y" * 4000 + "…"
-
-
-def test_flat_settings() -> None:
-    assert flatten({"a": 1, "b": {"c": 2, "d": {"e": None}}}) == {"a": 1, "b.c": 2, "b.d.e": None}
 
 
 def test_writing(run: Path, tmp_path: Path, read) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoomzero.app.evaluation_runs import Entry, QuestionSet, Run
+from zoomzero.config import flatten
 
 HASH_DIGITS = 12
 # What makes two runs different experiments: key of run.json -> what it is called.
@@ -44,14 +45,6 @@ class Facts:
     named: tuple[tuple[str, str, str], ...]
     rows: tuple[FactRow, ...]
     settings: tuple[FactRow, ...]
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as one table with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def facts(runs: Sequence[Run]) -> Facts:

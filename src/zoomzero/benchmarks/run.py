@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoomzero.config import flatten
 from zoomzero.errors import ConfigError, DataError, EvaluationError
 
 RUN_FILE, SUMMARY_FILE, LOCK_FILE = "run.json", "summary.json", "run.lock"
@@ -130,19 +131,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
         if was == is_ or (key == "dtype" and None in (was, is_)):
             continue
         if isinstance(was, Mapping) and isinstance(is_, Mapping):
-            old, new = _flat(was), _flat(is_)
+            old, new = flatten(was), flatten(is_)
             name = next(name for name in (*old, *new) if old.get(name) != new.get(name))
             found.append(Difference(f"{what} ({name})", f"{old.get(name)}", f"{new.get(name)}", fix))
         else:
             found.append(Difference(what, f"{was}", f"{is_}", fix))
     return found
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 class RunFolder:

@@ -6,13 +6,14 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from zoomzero.config import flatten
 from zoomzero.errors import ConfigError
 
 SETTINGS_FILE = "run.json"
@@ -92,7 +93,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any], out: Path, free: Seque
     if started != processes:
         reason = f"{out} was started with {started} processes, now there are {processes}"
         raise ConfigError("--resume", reason, "start as many as before")
-    old, new = dict(_leaves(before)), dict(_leaves(now))
+    old, new = flatten(before), flatten(now)
     changed = [
         name
         for name in dict.fromkeys([*new, *old])
@@ -101,15 +102,6 @@ def _compare(before: dict[str, Any], now: dict[str, Any], out: Path, free: Seque
     if changed:
         fix = "resume with the settings it was started with, or start a new run in another directory"
         raise ConfigError("--resume", f"{out} was started with other {', '.join(changed)}", fix)
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every setting of a tree by its dotted name."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def last_checkpoint(out: Path) -> Path | None:
