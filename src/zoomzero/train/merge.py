@@ -18,6 +18,7 @@ from zoomzero.config import MODEL_SETTINGS_FILE, load_model_settings
 from zoomzero.errors import ConfigError, ModelError
 from zoomzero.policy.load import check_family, find, load_codec, load_network, quiet, read_json
 from zoomzero.policy.save import tied_names, write_companions, write_weights
+from zoomzero.train.run import versions
 from zoomzero.train.shards import SHARDS, Shards
 
 Kind = Literal["adapter", "shards", "plain"]
@@ -86,7 +87,7 @@ def merge(
         write_weights(partial, tally.count(weights, say), DTYPES[dtype], most_bytes=MOST_BYTES)
         write_companions(model, source, partial, settings=settings, dtype=DTYPES[dtype])
         named = (kind, checkpoint, str(source), dtype, tally.tensors, tally.parameters, left_out)
-        record = MergeRecord(*named, versions=_versions())
+        record = MergeRecord(*named, versions=versions())
         (partial / "merge.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
         for name in KEPT_RECORDS:
             if (where / name).is_file():
@@ -267,9 +268,3 @@ class _Tally:
             self.parameters += value.numel()
             say(f"writing {self.parameters / 1e6:,.0f} M weights")
             yield name, value
-
-
-def _versions() -> dict[str, str]:
-    from zoomzero.train.run import versions
-
-    return versions()
