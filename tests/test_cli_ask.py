@@ -190,7 +190,7 @@ def test_a_page_that_cannot_be_written_does_not_cost_the_answer(
     def full(self: Path, *args: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "replace", full)
     ran = zoom("ask", video, "q", "--model", model, "--mode", "direct", "--json", "--html", tmp_path / "page.html")
     assert ran.code == 2
     assert json.loads(ran.out)["mode"] == "direct"

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 import re
 from functools import lru_cache
 from importlib import resources
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoomzero.app import timeline
 from zoomzero.errors import ConfigError
+from zoomzero.files import write_whole
 from zoomzero.spans import Span
 
 if TYPE_CHECKING:
@@ -77,13 +77,10 @@ def write_page(path: str | Path, html: str, setting: str) -> Path:
         ConfigError: the path cannot be written; the error names `setting`.
     """
     path = Path(path)
-    partial = path.parent / f".zoomzero-{os.getpid()}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(html, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, html)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        _remove(partial)
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(setting, f"cannot write {path} ({reason})", "give a file in a writable folder") from error
     return path
@@ -143,11 +140,3 @@ def _assets(names: Sequence[str], ending: str) -> Any:
 
     folder = resources.files("zoomzero.app").joinpath("templates")
     return Markup("\n".join(folder.joinpath(n).read_text(encoding="utf-8") for n in names if n.endswith(ending)))
-
-
-def _remove(partial: Path) -> None:
-    """Take away what a failed write left; when even that fails, the failed write is the error to report."""
-    try:
-        partial.unlink(missing_ok=True)
-    except (OSError, ValueError):
-        return

@@ -27,6 +27,7 @@ from zoomzero.benchmarks.predictions import Prediction, read_predictions
 from zoomzero.benchmarks.registry import benchmark
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.errors import ConfigError, DataError
+from zoomzero.files import write_whole
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
 
@@ -107,7 +108,8 @@ def export(
     contents = WRITERS[name](dataset, rows, changes)
     paths = [out / path if path else out for path in contents]
     for path, content in zip(paths, contents.values(), strict=True):
-        _write(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
     counts = {
         "missing": len(dataset.questions) - len(known),
         "failed": changes.pop("failed"),
@@ -129,13 +131,6 @@ def _check_out(name: str, out: Path, predictions: Sequence[str | Path]) -> Path:
     if any(out.resolve() == Path(path).expanduser().resolve() for path in predictions):
         raise ConfigError("--out", f"{out} is the predictions file itself", "give another name")
     return out
-
-
-def _write(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)
 
 
 # --- forms ----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from typing import Any
 
 from zoomzero.config import flatten
 from zoomzero.errors import ConfigError, DataError, EvaluationError
+from zoomzero.files import write_whole
 
 RUN_FILE, SUMMARY_FILE, LOCK_FILE = "run.json", "summary.json", "run.lock"
 SYNC_EVERY_S = 1.0
@@ -211,17 +212,8 @@ class RunFolder:
         self._synced = time.monotonic()
 
     def _replace(self, path: Path, text: str) -> None:
-        partial = path.with_name(path.name + ".partial")
         with self._writing(path):
-            try:
-                with partial.open("w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(path)
-            except OSError:
-                partial.unlink(missing_ok=True)  # on a full disk it is in the way
-                raise
+            write_whole(path, text, sync=True)
 
     @contextmanager
     def _writing(self, path: Path) -> Iterator[None]:

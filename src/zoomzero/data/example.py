@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.errors import DataError
+from zoomzero.files import write_whole
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
 
@@ -61,10 +62,7 @@ def read_examples(path: str | Path) -> list[Example]:
 
 def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
     """Write an examples file, complete or not at all."""
-    path = Path(path)
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text("".join(example.to_json() + "\n" for example in examples), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, "".join(example.to_json() + "\n" for example in examples))
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, Example]]:

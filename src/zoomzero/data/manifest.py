@@ -21,6 +21,7 @@ from zoomzero.data.annotation import read_json, sha256
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.fingerprint import content_key, question_key, video_name
 from zoomzero.errors import ConfigError, DataError
+from zoomzero.files import write_whole
 
 SUFFIX = ".manifest.json"
 SAME_LENGTH_S, SAME_LENGTH_SHARE = 2.0, 0.05  # annotations round durations; copies of a video keep theirs
@@ -120,9 +121,7 @@ def make_manifest(
 def write_manifest(path: str | Path, manifest: Manifest) -> Path:
     """Write a manifest beside its examples file, complete or not at all, and return where."""
     where = manifest_path(path)
-    partial = Path(f"{where}.partial")
-    partial.write_text(json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(where)
+    write_whole(where, json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n")
     return where
 
 

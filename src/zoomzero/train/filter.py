@@ -22,6 +22,7 @@ from zoomzero.data.difficulty import KEPT, DifficultySettings, Judged, counts, j
 from zoomzero.data.example import Example, read_examples, write_examples
 from zoomzero.data.manifest import LeakReport, find_leaks, make_manifest, write_manifest
 from zoomzero.errors import ConfigError
+from zoomzero.files import write_whole
 from zoomzero.train.sample import Progress, SampleSettings, sample
 
 if TYPE_CHECKING:
@@ -179,9 +180,7 @@ def _write(report: FilterReport, out: Path, sources: Sequence[Path]) -> None:
         }
         for one in report.judged
     ]
-    partial = Path(f"{out}.filter.json.partial")
-    partial.write_text(json.dumps({**report.to_dict(), "items": items}, indent=1) + "\n", encoding="utf-8")
-    partial.replace(record_path(out))
+    write_whole(record_path(out), json.dumps({**report.to_dict(), "items": items}, indent=1) + "\n")
 
 
 def record_path(out: str | Path) -> Path:

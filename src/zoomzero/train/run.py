@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from zoomzero.config import flatten
 from zoomzero.errors import ConfigError
+from zoomzero.files import PARTIAL, write_whole
 
 SETTINGS_FILE = "run.json"
 PROCESSES = "processes"  # beside the settings there
@@ -53,11 +54,8 @@ def open_run(settings: BaseModel, out: Path, *, resume: bool, free: Sequence[str
 def claim_run(settings: BaseModel, out: Path, *, processes: int = 1) -> None:
     """Make a run's directory and say in `run.json` whose it is; see `check_run`."""
     out.mkdir(parents=True, exist_ok=True)
-    path = out / SETTINGS_FILE
     values = {**settings.model_dump(mode="json"), PROCESSES: processes}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(out / SETTINGS_FILE, json.dumps(values, indent=1) + "\n")
 
 
 def check_run(
@@ -78,7 +76,8 @@ def check_run(
     path = out / SETTINGS_FILE
     if out.exists() and not out.is_dir():
         raise ConfigError("out", f"{out} is a file", "choose a directory")
-    if not resume and out.exists() and any(file != path.with_suffix(".partial") for file in out.iterdir()):
+    # a kill while the run was claimed leaves a partial file, and no run
+    if not resume and out.exists() and any(file.suffix != PARTIAL for file in out.iterdir()):
         raise ConfigError("out", f"{out} is not empty", "add --resume, or choose another directory")
     if resume and not path.is_file():
         raise ConfigError("--resume", f"{out} holds no run", "start the run without --resume")
@@ -143,9 +142,7 @@ def cut_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
         return
     with path.open("rb") as lines:
         kept = [line for line in lines if line.endswith(b"\n") and keep(json.loads(line))]
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(b"".join(kept))
-    partial.replace(path)
+    write_whole(path, b"".join(kept))
 
 
 def device_name() -> str:

@@ -17,6 +17,7 @@ from pydantic import Field
 from zoomzero.config import ModelSettings, Settings
 from zoomzero.data.example import Example
 from zoomzero.errors import ConfigError, DataError, ModelError, VideoError
+from zoomzero.files import write_whole
 from zoomzero.policy.base import Completion, Sampling
 from zoomzero.prompts import option_labels
 from zoomzero.train.prompted import Prompted, Prompter, read_completion
@@ -216,9 +217,7 @@ def _claim(path: Path, identity: dict[str, Any]) -> None:
             raise ConfigError("--samples-file", f"{path} was drawn with other {', '.join(changed)}", NEW_FILE)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(f"{record}.partial")
-    partial.write_text(json.dumps(identity, indent=1) + "\n", encoding="utf-8")
-    partial.replace(record)
+    write_whole(record, json.dumps(identity, indent=1) + "\n")
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

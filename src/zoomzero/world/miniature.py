@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoomzero.errors import ConfigError
+from zoomzero.files import write_whole
 from zoomzero.world.miniatures import answers, captions
 from zoomzero.world.miniatures.material import Format, Layout, film
 from zoomzero.world.write import WorldKind, check_arguments, make_directory, write_videos
@@ -90,7 +91,8 @@ def write_miniature(
         make_directory(folder)
     write_videos(kind, seed, paths, workers=workers, progress=progress)
     for path, content in layout.files.items():
-        _write(annotation / path, content)
+        make_directory((annotation / path).parent)
+        write_whole(annotation / path, content)
     seconds = sum(one.scene.duration_s for one in films)
     return Miniature(name, form.split, annotation, videos, count, layout.entries, seconds)
 
@@ -105,10 +107,3 @@ def _refuse_another(annotation: Path, layout: Layout) -> None:
             content = layout.files.get(there.as_posix())
             if content is None or content != path.read_bytes():
                 raise ConfigError("--out", f"{path} belongs to another miniature", "give an empty directory")
-
-
-def _write(path: Path, content: bytes) -> None:
-    make_directory(path.parent)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
