@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoomzero.cli.common import check_device, print_text
 from zoomzero.errors import ConfigError
 
 NAMES_HELP = (
@@ -66,7 +67,7 @@ def evaluate(
 
       zoomzero eval lvbench --data lvbench --videos videos --model DIR --ray auto --workers 32 --out run
     """
-    _check_device(device)
+    check_device(device)
     from zoomzero.benchmarks.evaluate import EvalSettings
     from zoomzero.benchmarks.evaluate import evaluate as run
     from zoomzero.config import parse_settings
@@ -101,11 +102,11 @@ def evaluate(
     if json_:
         import json
 
-        _say(json.dumps(summary, allow_nan=False))
+        print_text(json.dumps(summary, allow_nan=False))
         return
     from zoomzero.benchmarks.summary import table_text
 
-    _say(f"{table_text(summary)}\n\n{Path(out) / 'summary.json'}\n{Path(out) / 'predictions.*.jsonl'}")
+    print_text(f"{table_text(summary)}\n\n{Path(out) / 'summary.json'}\n{Path(out) / 'predictions.*.jsonl'}")
 
 
 def _modes(given: list[str] | None) -> list[str]:
@@ -117,18 +118,5 @@ def _modes(given: list[str] | None) -> list[str]:
     return modes
 
 
-def _check_device(device: str) -> None:
-    from zoomzero.cli import DEVICES
-
-    if device.partition(":")[0] not in DEVICES:
-        raise ConfigError("--device", f"{device!r} is unknown", f"use {', '.join(DEVICES)} or cuda:N")
-
-
 def _note(text: str) -> None:
     typer.echo(f"zoomzero: note: {text}", err=True)
-
-
-def _say(text: str) -> None:
-    from zoomzero.cli import _say as say
-
-    say(text)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoomzero.cli.common import print_text
 from zoomzero.errors import ConfigError
 
 NAMES_HELP = (
@@ -68,9 +69,9 @@ def score(
     if json_:
         import json
 
-        _say(json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False))
+        print_text(json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False))
     else:
-        _say(report_text(report))
+        print_text(report_text(report))
 
 
 def convert(
@@ -101,12 +102,12 @@ def convert(
     if json_:
         import json
 
-        _say(json.dumps(manifest.summary(), ensure_ascii=False))
+        print_text(json.dumps(manifest.summary(), ensure_ascii=False))
         return
-    _say(f"{manifest.examples} examples on {manifest.videos} videos: {out} ({manifest_path(out)})")
+    print_text(f"{manifest.examples} examples on {manifest.videos} videos: {out} ({manifest_path(out)})")
     for what, count in {**manifest.repairs, **manifest.notes}.items():
         if count:
-            _say(f"{count:>8} {what.replace('_', ' ')}")
+            print_text(f"{count:>8} {what.replace('_', ' ')}")
 
 
 def export(
@@ -132,15 +133,9 @@ def export(
     if json_:
         import json
 
-        _say(json.dumps(done.to_dict(), ensure_ascii=False))
+        print_text(json.dumps(done.to_dict(), ensure_ascii=False))
     else:
-        _say(done.text())
-
-
-def _say(text: str) -> None:
-    from zoomzero.cli import _say as say
-
-    say(text)
+        print_text(done.text())
 
 
 def _options(seed: int, fps: float | None) -> Any:

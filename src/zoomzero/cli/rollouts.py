@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from zoomzero.cli.common import page_place, print_text
 from zoomzero.errors import ConfigError
 
 
@@ -28,11 +29,9 @@ def rollouts(
 
       zoomzero rollouts outputs/world --last 2000 --out world.html
     """
-    from zoomzero.cli import _page_place, _say
-
     if last < 1:
         raise ConfigError("--last", f"{last} groups are none", "give 1 or more")
-    page = _page_place(out, "--out") if out is not None else None
+    page = page_place(out, "--out") if out is not None else None
     from zoomzero.app.progress import status
     from zoomzero.app.rollouts import read_run, write_rollouts_page
 
@@ -42,7 +41,7 @@ def rollouts(
         say("writing the page")
         page = write_rollouts_page(page or Path(run) / "rollouts.html", record)
     left_out = f" ({_count(record.left_out, 'earlier one')} left out)" if record.left_out else ""
-    _say(f"{page}: {_count(len(record.shown), 'group')}{left_out}, {page.stat().st_size / 1e6:.1f} MB")
+    print_text(f"{page}: {_count(len(record.shown), 'group')}{left_out}, {page.stat().st_size / 1e6:.1f} MB")
 
 
 def _count(number: int, what: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoomzero.cli.common import load_model, print_text
 from zoomzero.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,20 +88,20 @@ def filter_(
     if json_:
         import json
 
-        _say(json.dumps({**report.to_dict(), "page": str(page)}, ensure_ascii=False))
+        print_text(json.dumps({**report.to_dict(), "page": str(page)}, ensure_ascii=False))
         return
     if report.leaks:
-        _say(report.leaks.text())
-    _say(table(report.judged))
+        print_text(report.leaks.text())
+    print_text(table(report.judged))
     for name, count in report.faults.items():
         if count:
-            _say(f"{count} {name.replace('_', ' ')} in the predictions")
+            print_text(f"{count} {name.replace('_', ' ')} in the predictions")
     unreadable = list(dict.fromkeys(one.detail for one in report.judged if one.verdict == "unreadable"))
     for reason in unreadable[:SHOWN]:
-        _say(f"unreadable: {reason}")
+        print_text(f"unreadable: {reason}")
     if len(unreadable) > SHOWN:
-        _say(f"unreadable: {len(unreadable) - SHOWN} more in {out}.filter.json")
-    _say(f"\n{out}\n{page}")
+        print_text(f"unreadable: {len(unreadable) - SHOWN} more in {out}.filter.json")
+    print_text(f"\n{out}\n{page}")
 
 
 def _drawn(model: str, device: str, dtype: str, examples: str, settings: OfflineFilterSettings, file: Path) -> Drawn:
@@ -125,9 +126,7 @@ def _drawn(model: str, device: str, dtype: str, examples: str, settings: Offline
     }
 
     def load() -> tuple[object, object]:
-        from zoomzero.cli import _load
-
-        return _load(model, device, dtype, ())
+        return load_model(model, device, dtype, ())
 
     return Drawn(model, load, identity, file)  # type: ignore[arg-type]
 
@@ -155,13 +154,9 @@ def merge(
 
     with status() as say:
         record = run(checkpoint, out, dtype=dtype, base=base, say=say)
-    _say(f"{out}: {record.parameters / 1e6:,.1f} M weights in {record.tensors} tensors, {record.dtype} ({record.kind})")
+    print_text(
+        f"{out}: {record.parameters / 1e6:,.1f} M weights in {record.tensors} tensors, {record.dtype} ({record.kind})"
+    )
     if record.left_out:
         some = ", ".join(record.left_out[:3])
-        _say(f"left out {len(record.left_out)} tensors that are not the model's: {some}")
-
-
-def _say(text: str) -> None:
-    from zoomzero.cli import _say as say
-
-    say(text)
+        print_text(f"left out {len(record.left_out)} tensors that are not the model's: {some}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from zoomzero.cli.common import print_text
 from zoomzero.errors import ConfigError
 
 
@@ -38,7 +39,6 @@ def report(
     from zoomzero.app.evaluation import evaluate_runs, write_evaluation_page
     from zoomzero.app.progress import status
     from zoomzero.benchmarks.score import BootstrapSettings
-    from zoomzero.cli import _say
 
     page = Path(out).expanduser()
     with status() as say:
@@ -49,4 +49,4 @@ def report(
         typer.echo(f"zoomzero: note: {text}", err=True)
     count = len(found.facts.runs)
     size = f"{page.stat().st_size / 1e6:.1f} MB"
-    _say(f"{page}: {count} run{'' if count == 1 else 's'}, {found.answers:,} answers, {size}")
+    print_text(f"{page}: {count} run{'' if count == 1 else 's'}, {found.answers:,} answers, {size}")

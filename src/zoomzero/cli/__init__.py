@@ -1,0 +1,83 @@
+"""The command line: one module for each group of commands. Imports nothing heavy until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from zoomzero.cli import ask, data, eval, prepare, report, rollouts, train
+from zoomzero.errors import ZoomZeroError
+
+app = typer.Typer(
+    name="zoomzero",
+    help="Answer questions about long videos and show when the evidence is on screen.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+INTERRUPTED = 130
+# typer's usage errors are click's or those of a copy of click inside typer, by its version: take what it raises.
+UsageErrors: Any = typer.BadParameter.__mro__[2]
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr, the exit code says whose they are."""
+    try:
+        code = app(prog_name="zoomzero", standalone_mode=False)
+    except ZoomZeroError as error:
+        code = _fail(_one_line(str(error)), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED  # some versions of typer return this code themselves
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _fail(f"{where}{error.strerror or error}; check the path, its permissions and the free space", 2)
+    except UsageErrors as error:
+        code = _usage(error)
+    if code == INTERRUPTED:
+        _fail("interrupted", INTERRUPTED)
+    sys.exit(code or 0)
+
+
+def _usage(error: Any) -> int:
+    """Print a usage error as one line; a command without arguments prints its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message())
+        return 2
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "zoomzero"
+    return _fail(f"{_one_line(error.format_message()).rstrip('.')}; see `{command} --help`", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"zoomzero: {message}\n")
+    return code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import zoomzero
+
+        typer.echo(f"zoomzero {zoomzero.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Answer questions about long videos and show when the evidence is on screen.
+
+    Try it: zoomzero demo
+    """
+
+
+for group in (ask, train, data, rollouts, eval, report, prepare):  # in the order of `zoomzero --help`
+    group.register(app)
