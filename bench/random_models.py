@@ -1,7 +1,8 @@
 """Models of real sizes with random weights, built from their configurations: nothing is downloaded.
 
 Speed does not depend on what weights say. The shapes of `3b` and `7b` are those of the released checkpoints; `tiny` is
-a model of about 30 million parameters for measuring on a CPU.
+a model of about 25 million parameters for measuring on a CPU, whose vision tower has the share of the work that it has
+in `3b` (prompts of 2,048 visual tokens: 0.85 of the text model's for Qwen2.5-VL, 0.29 for Qwen3-VL; there 0.87, 0.30).
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ class Shape:
 SHAPES = {
     ("qwen2_5_vl", "tiny"): Shape(
         (384, 1152, 8, 6, 2, 64, 16384, True),
-        {"depth": 8, "hidden_size": 256, "intermediate_size": 704, "num_heads": 4, "fullatt_block_indexes": [3, 7]},
+        {"depth": 8, "hidden_size": 192, "intermediate_size": 512, "num_heads": 3, "fullatt_block_indexes": [3, 7]},
         "Qwen2.5-VL, small",
     ),
     ("qwen3_vl", "tiny"): Shape(
         (384, 1152, 8, 6, 2, 64, 16384, True),
         {
-            "depth": 8,
-            "hidden_size": 256,
-            "intermediate_size": 1024,
-            "num_heads": 4,
-            "deepstack_visual_indexes": [1, 3, 5],
+            "depth": 4,
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_heads": 2,
+            "deepstack_visual_indexes": [0, 1, 2],
         },
         "Qwen3-VL, small",
     ),

@@ -1,6 +1,6 @@
 """Time and memory of every phase of a training step, against the usual way in the same run.
 
-    python bench/step.py --suite                  small random models of both families, on this CPU
+    python bench/step.py --suite                  small random models of both families, on this CPU, in 20 minutes
     python bench/step.py --device cuda --suite    the sizes 3b and 7b of both families on a GPU, in under 8 minutes
     python bench/step.py --device cuda --size 3b --family qwen3_vl --rounds 3 --out step.json
 
@@ -15,12 +15,15 @@ the process, so that others on the machine count less; on a GPU they are the clo
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import math
+import mmap
 import platform
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +44,7 @@ from zoomzero.video.types import Clip
 
 LETTERS = ("A", "B", "C", "D")
 OURS, USUAL, TOWER = "ours", "usual", "usual + tower"
+STATM = Path("/proc/self/statm")
 OURS_A_ROUND = 3  # short runs of a GPU are repeated within a round
 
 
@@ -105,15 +109,42 @@ class Meter:
 
     @contextmanager
     def _peak(self) -> Iterator[list[float]]:
-        """Give a list whose only value becomes the peak; 0 on a CPU, whose allocator cannot be asked."""
+        """Give a list whose only value becomes the peak over what is held before."""
         peak = [0.0]
         if self.device.type != "cuda":
-            yield peak
+            with _watched(peak):
+                yield peak
             return
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         yield peak
         peak[0] = (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+@contextmanager
+def _watched(peak: list[float]) -> Iterator[None]:
+    """Look at this process's resident memory every 20 ms (Linux with glibc; elsewhere the peak stays 0)."""
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier work freed goes back, so that a peak over it is seen
+    done, before = threading.Event(), _resident_mb()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            peak[0] = max(peak[0], _resident_mb() - before)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _resident_mb() -> float:
+    return int(STATM.read_text().split()[1]) * mmap.PAGESIZE / 2**20
 
 
 def chat(clip: Clip) -> list[Turn]:
@@ -327,7 +358,7 @@ def run(case: Case, device: torch.device, rounds: int, seconds: float) -> dict[s
     """Measure a case; after the first round no further one is begun that would end after `seconds`."""
     began = time.perf_counter()
     bench, meter = Bench(case, device), Meter(device)
-    bench.set_prompt(256, 128, min(32, case.length))  # everything once, small: libraries set themselves up
+    bench.set_prompt(128, 64, min(32, case.length))  # everything once, small: libraries set themselves up
     for _, ways, training in PHASES:
         for way, function in ways.items():
             with bench.way(way, training):
@@ -424,7 +455,7 @@ def limits_table(todo: Sequence[Case], machine: dict[str, float]) -> str:
 def table(result: dict[str, Any]) -> str:
     """Return a result as a Markdown table."""
     case, phases, least = result["case"], result["phases"], result["least_s"]
-    off, gpu = result["differences"], any(way["peak_mb"] for way in phases["log-probs"].values())
+    off, watched = result["differences"], any(way["peak_mb"] for way in phases["log-probs"].values())
     head = (
         f"**{result['title']}** ({result['parameters'] / 1e6:,.0f}M parameters), prompt of {result['prompt_tokens']:,} "
         f"tokens, G = {case['rows']} x {case['length']} tokens, close looks of {case['zoom']:,} visual tokens, "
@@ -434,8 +465,8 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         head,
         "| phase | ours, s (low-high) | limit, s | of limit | usual, s | usual + tower, s | usual / ours "
-        "| usual + tower / ours |" + (" peak MB ours / usual |" if gpu else ""),
-        "|" + "---|" * (9 if gpu else 8),
+        "| usual + tower / ours |" + (" peak MB ours / usual |" if watched else ""),
+        "|" + "---|" * (9 if watched else 8),
     ]
     for name in [*phases, "whole step"]:
         if name == "whole step":
@@ -452,7 +483,7 @@ def table(result: dict[str, Any]) -> str:
         others = [f"{way['median_s']:.3g}" if way else "" for way in (usual, tower)]
         ratios = [f"{way['median_s'] / ours['median_s']:.1f}" if way else "" for way in (usual, tower)]
         cells = [f"{ours['median_s']:.3g}{spread}", f"{limit:.3g}", f"{limit / ours['median_s']:.0%}", *others, *ratios]
-        cells += [memory] if gpu else []
+        cells += [memory] if watched else []
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     share = phases["zoom scoring"][OURS]["median_s"] / sum(phases[p][OURS]["median_s"] for p in STEP)
     steps = phases["decode"][OURS]["median_s"] / case["length"]
@@ -510,7 +541,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--length", type=int, help="tokens of a completion (a quarter of the prompt's, over the rows)")
     parser.add_argument("--rounds", type=int, default=3, help="most rounds; medians are printed")
     parser.add_argument(
-        "--minutes", type=float, default=7.0, help="time for everything; rounds are left out to keep it"
+        "--minutes", type=float, help="time for everything, rounds are left out to keep it (7 on a GPU; CPU: no limit)"
     )
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--out", type=Path, help="also write the numbers here, as JSON")

@@ -1,0 +1,126 @@
+"""How long training waits for video: the same run with frames decoded when they are needed, and in the background.
+
+    python bench/pipeline.py                                          the embedded model on videos of its world
+    python bench/pipeline.py --config configs/qwen2.5-vl-7b-stage1.toml --batches 3
+
+Both runs make the same updates from the same start, nothing decoded is kept from one question to the next, and the
+first batch, before which nothing could be decoded, is left out. Waiting is the phase `decode` of the training log: the
+seconds for which the model had nothing to do because frames were not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from step import describe
+from zoomzero.train.build import train
+from zoomzero.train.settings import GrpoSettings, load_grpo_settings
+from zoomzero.train.stopwatch import PHASES
+
+WHEN_NEEDED, AHEAD = "when needed", "in the background"
+
+
+@dataclass
+class Seconds(TrainerCallback):
+    """Collects the seconds by phase of every batch of rollouts with the updates that learn from it."""
+
+    batches: list[dict[str, float]] = field(default_factory=list)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **rest: Any) -> None:
+        """Take a log line that has phases in it."""
+        if logs and "seconds/decode" in logs:
+            self.batches.append({name: logs[f"seconds/{name}"] for name in PHASES})
+
+
+def run_settings(args: argparse.Namespace, way: str) -> GrpoSettings:
+    """Return a short run of the config that decodes in one of the two ways."""
+    base = load_grpo_settings(str(args.config), args.set)
+    batch, updates = base.prompts_per_rollout, base.updates_per_rollout
+    at_once, ahead = (batch, 0) if way == WHEN_NEEDED else (max(1, batch // args.parts), batch)
+    changes = {
+        "out": str(args.runs / way.replace(" ", "-")),
+        "steps": updates * (args.batches + 1),
+        "log_every": updates,
+        "save_every": updates * (args.batches + 1),
+        "data.decode_ahead": ahead,
+        "data.frame_cache_mb": 0,
+        "rollout.prompts_at_once": at_once,
+        "rollout.filter.enabled": "false",  # every batch the same work
+        "validation.limit": 1,
+    }
+    if args.threads:
+        changes["threads"] = args.threads
+    return load_grpo_settings(str(args.config), [*args.set, *(f"{name}={value}" for name, value in changes.items())])
+
+
+def measure(args: argparse.Namespace, way: str) -> dict[str, Any]:
+    """Train in one way and return the steady batches' seconds."""
+    settings = run_settings(args, way)
+    shutil.rmtree(settings.out, ignore_errors=True)
+    seconds = Seconds()
+    train(settings, callbacks=[seconds])
+    steady = seconds.batches[1:]
+    wholes = [sum(batch.values()) for batch in steady]
+    shares = [batch["decode"] / whole for batch, whole in zip(steady, wholes, strict=True)]
+    return {
+        "way": way,
+        "batches": len(steady),
+        "update_s": statistics.median(wholes),
+        "low_s": min(wholes),
+        "high_s": max(wholes),
+        "waiting_share": statistics.median(shares),
+        "waiting_low": min(shares),
+        "waiting_high": max(shares),
+        "phases_s": {name: statistics.median(batch[name] for batch in steady) for name in PHASES},
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the numbers as a Markdown table."""
+    lines = [
+        "| frames are decoded | seconds an update (low-high) | waiting for video (low-high) | close looks |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        zoom = row["phases_s"]["zoom"] / row["update_s"]
+        lines.append(
+            f"| {row['way']} | {row['update_s']:.2f} ({row['low_s']:.2f}-{row['high_s']:.2f}) "
+            f"| {row['waiting_share']:.1%} ({row['waiting_low']:.1%}-{row['waiting_high']:.1%}) | {zoom:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=Path("configs/world-cpu.toml"), help="run to take parts of")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of it")
+    parser.add_argument("--batches", type=int, default=6, help="steady batches of rollouts measured in each way")
+    parser.add_argument("--parts", type=int, default=4, help="parts a batch is written in, in the background's run")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU; 0 leaves the config's")
+    parser.add_argument("--runs", type=Path, default=Path("outputs/pipeline"), help="where the runs are written")
+    parser.add_argument("--out", type=Path, help="also write the numbers here, as JSON")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    about = describe(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    print(", ".join(about.values()), flush=True)
+    rows = [measure(args, way) for way in (WHEN_NEEDED, AHEAD)]
+    print(table(rows), flush=True)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(about | {"config": str(args.config), "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
