@@ -31,8 +31,8 @@ import torch
 
 from decode import memory_mb
 from decode import video as film
+from meter import describe
 from random_models import FAMILIES, SIZES, make_policy
-from step import describe
 from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.passes import Asked
 from zoomzero.policy.load import find, load_policy

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from step import describe
+from meter import describe
 from zoomzero.train.build import train
 from zoomzero.train.settings import GrpoSettings, load_grpo_settings
 from zoomzero.train.stopwatch import PHASES
