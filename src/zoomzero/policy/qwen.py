@@ -26,8 +26,10 @@ from zoomzero.policy.prompt import Message, PromptBuilder
 from zoomzero.policy.vision import VisualFeatures
 from zoomzero.video.types import Clip, Geometry
 
-PATCHES_AT_ONCE = {"cpu": 8192, "cuda": 65536}  # in the vision tower; 8192 float32 patches are 50 MB
-TOKENS_AT_ONCE = 65536  # prompt tokens of several chats that are read, scored or written after together
+# A CPU is faster on less at once: what a layer makes of it stays in the caches.
+PATCHES_AT_ONCE = {"cpu": 4096, "cuda": 65536}  # in the vision tower; 4096 float32 patches are 25 MB
+ROW_TOKENS = {"cpu": 2048, "cuda": 65536}  # prompt tokens of several chats that are read or scored together
+TOKENS_AT_ONCE = 65536  # prompt tokens of several chats that are written after together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +85,14 @@ class QwenPolicy:
         weight: Tensor = packed.core(self.model).language_model.embed_tokens.weight
         return weight.device
 
+    @property
+    def _kind(self) -> str:
+        return "cuda" if self.device.type == "cuda" else "cpu"
+
+    def _row_tokens(self, wished: int | None) -> int:
+        """Return how many prompt tokens to put in one row."""
+        return ROW_TOKENS[self._kind] if wished is None else min(wished, ROW_TOKENS[self._kind])
+
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Return the prompt `read` would run: what training packs with suffixes (`packed.packed_states`)."""
         return self.builder.build(turns)
@@ -112,12 +122,13 @@ class QwenPolicy:
         return self._read(self.builder.messages(turns), _clips(turns), None)
 
     @torch.inference_mode()
-    def read_many(self, chats: Sequence[Sequence[Turn]], *, max_prompt_tokens: int = TOKENS_AT_ONCE) -> list[Context]:
+    def read_many(self, chats: Sequence[Sequence[Turn]], *, max_prompt_tokens: int | None = None) -> list[Context]:
         """Prefill several chats as one packed row, without padding; equal to `read` of each.
 
         Args:
             chats: each ends before the assistant's next words.
-            max_prompt_tokens: most tokens in one row; more chats are read one row after the other.
+            max_prompt_tokens: most tokens in one row, where it is less than what suits the device; more chats are read
+                one row after the other.
 
         Returns:
             One context for each chat; `seconds` is its share of the row's time, by tokens.
@@ -128,7 +139,7 @@ class QwenPolicy:
         messages = [self.builder.messages(turns) for turns in chats]
         prompts = [self.builder.layout(m) for m in messages]
         contexts: list[Context | None] = [None] * len(chats)
-        for batch in _batches([len(prompt) for prompt in prompts], max_prompt_tokens):
+        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
             began = time.perf_counter()
             states = self._read_row(
                 [messages[i] for i in batch], [prompts[i] for i in batch], [chats[i] for i in batch]
@@ -219,7 +230,7 @@ class QwenPolicy:
 
     def _encode(self, stacks: Sequence[np.ndarray]) -> VisualFeatures | None:
         """Run the vision tower over stacks of frames, each (T, H, W, 3) uint8."""
-        most = PATCHES_AT_ONCE["cuda" if self.device.type == "cuda" else "cpu"]
+        most = PATCHES_AT_ONCE[self._kind]
         temporal, patch = self.geometry.temporal, self.geometry.patch
         stretches: list[tuple[np.ndarray, tuple[int, int, int]]] = []
         for stack in stacks:
@@ -380,7 +391,7 @@ class QwenPolicy:
         continuations: Sequence[Sequence[str]],
         *,
         closed: bool = False,
-        max_prompt_tokens: int = TOKENS_AT_ONCE,
+        max_prompt_tokens: int | None = None,
     ) -> list[list[float]]:
         """Return the log-probability of each continuation of each chat: reading and scoring as one packed row.
 
@@ -391,7 +402,8 @@ class QwenPolicy:
             chats: each ends before the assistant's next words.
             continuations: for each chat, texts the assistant might say next.
             closed: count the end-of-turn token too.
-            max_prompt_tokens: most prompt tokens in one row; more chats are done one row after the other.
+            max_prompt_tokens: most prompt tokens in one row, where it is less than what suits the device; more chats
+                are done one row after the other.
 
         Raises:
             ModelError: more than the model or the memory takes.
@@ -408,7 +420,7 @@ class QwenPolicy:
         continuations: Sequence[Sequence[str]],
         end: bool = False,
         *,
-        max_prompt_tokens: int = TOKENS_AT_ONCE,
+        max_prompt_tokens: int | None = None,
     ) -> list[list[tuple[float, ...]]]:
         """Return the log-probability of every token of each continuation of each chat; see `score_many`."""
         prompts = [self.builder.layout(self.builder.messages(turns)) for turns in chats]
@@ -417,7 +429,7 @@ class QwenPolicy:
             max((len(p) + max(map(len, group), default=0) for p, group in zip(prompts, tokens, strict=True)), default=0)
         )
         found: list[list[tuple[float, ...]]] = [[] for _ in chats]
-        for batch in _batches([len(prompt) for prompt in prompts], max_prompt_tokens):
+        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
             some, suffixes = [prompts[i] for i in batch], [tokens[i] for i in batch]
             with self._memory(sum(map(len, some))):
                 features = self.encode([clip for i in batch for clip in _clips(chats[i])])
