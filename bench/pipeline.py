@@ -3,9 +3,9 @@
     python bench/pipeline.py                                          the embedded model on videos of its world
     python bench/pipeline.py --config configs/qwen2.5-vl-7b-stage1.toml --batches 3
 
-Both runs make the same updates from the same start, nothing decoded is kept from one question to the next, and the
-first batch, before which nothing could be decoded, is left out. Waiting is the phase `decode` of the training log: the
-seconds for which the model had nothing to do because frames were not there.
+Both runs make the same updates from the same start; give a config with more videos than they meet, so that every frame
+is decoded in the run. The first batch, before which nothing could be decoded, is left out. Waiting is the phase
+`decode` of the training log: the seconds for which the model had nothing to do because frames were not there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ def run_settings(args: argparse.Namespace, way: str) -> GrpoSettings:
         "log_every": updates,
         "save_every": updates * (args.batches + 1),
         "data.decode_ahead": ahead,
-        "data.frame_cache_mb": 0,
         "rollout.prompts_at_once": at_once,
         "rollout.filter.enabled": "false",  # every batch the same work
         "validation.limit": 1,
@@ -104,7 +103,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=Path("configs/world-cpu.toml"), help="run to take parts of")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of it")
     parser.add_argument("--batches", type=int, default=6, help="steady batches of rollouts measured in each way")
-    parser.add_argument("--parts", type=int, default=4, help="parts a batch is written in, in the background's run")
+    parser.add_argument("--parts", type=int, default=2, help="parts a batch is written in, in the background's run")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; 0 leaves the config's")
     parser.add_argument("--runs", type=Path, default=Path("outputs/pipeline"), help="where the runs are written")
     parser.add_argument("--out", type=Path, help="also write the numbers here, as JSON")
