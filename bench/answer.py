@@ -161,28 +161,36 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-# --- the plot: seconds and memory against minutes, both axes logarithmic ---
+# --- the plot: seconds (logarithmic) and memory (from 0) against minutes (logarithmic) ---
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 420, 300, 58, 34, 46
 
 
-def panel(rows: Sequence[dict[str, Any]], key: str, title: str, x0: float) -> list[str]:
+def panel(rows: Sequence[dict[str, Any]], key: str, title: str, x0: float, *, logarithmic: bool) -> list[str]:
     """Draw one quantity of all modes as SVG elements, from `x0` on."""
     values = [row[key] for row in rows if row[key] > 0]
     minutes = sorted({row["minutes"] for row in rows})
-    low, high = (10.0 ** f(math.log10(v)) for f, v in ((math.floor, min(values)), (math.ceil, max(values) * 1.001)))
     right, floor = x0 + WIDTH - 14, HEIGHT - BOTTOM
+    if logarithmic:
+        powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values) * 1.001)) + 1)
+        marks = [10.0**power for power in powers]
+    else:
+        step = 10.0 ** math.floor(math.log10(max(values)))
+        marks = [step * i for i in range(math.ceil(max(values) / step) + 1)]
+        if len(marks) < 5:
+            marks = [step / 4 * i for i in range(math.ceil(4 * max(values) / step) + 1)]
 
     def x(value: float) -> float:
         span = math.log(minutes[-1] / minutes[0]) or 1.0
         return x0 + LEFT + (right - x0 - LEFT) * math.log(value / minutes[0]) / span
 
     def y(value: float) -> float:
-        return floor - (floor - TOP) * math.log(value / low) / math.log(high / low)
+        low, high, at = (math.log(v) if logarithmic else v for v in (marks[0], marks[-1], value))
+        return floor - (floor - TOP) * (at - low) / (high - low)
 
     out = [f'<text class="title" x="{x0 + LEFT}" y="18">{title}</text>']
-    for power in range(round(math.log10(low)), round(math.log10(high)) + 1):
-        at, label = y(10.0**power), f"{10.0**power:,g}"
+    for mark in marks:
+        at, label = y(mark), f"{mark:,g}"
         out.append(f'<line class="grid" x1="{x0 + LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
         out.append(f'<text x="{x0 + LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>')
     for value in minutes:
@@ -201,7 +209,8 @@ def panel(rows: Sequence[dict[str, Any]], key: str, title: str, x0: float) -> li
 
 def svg(rows: Sequence[dict[str, Any]], about: str) -> str:
     """Return a self-contained SVG of seconds and memory against length."""
-    parts = [*panel(rows, "seconds", "seconds an answer takes", 0), *panel(rows, "memory_mb", "peak memory, MB", WIDTH)]
+    parts = panel(rows, "seconds", "seconds an answer takes", 0, logarithmic=True)
+    parts += panel(rows, "memory_mb", "peak memory, MB", WIDTH, logarithmic=False)
     for i, mode in enumerate(dict.fromkeys(row["mode"] for row in rows)):
         at = 2 * WIDTH - 14 - 76 * (len(MODES) - i)
         parts.append(f'<rect x="{at}" y="9" width="10" height="10" rx="2" fill="{COLOURS[mode]}"/>')
