@@ -7,7 +7,7 @@ import torch
 from policy_models import FAMILIES, make_clip
 
 from zoomzero.errors import ModelError
-from zoomzero.policy import generate, packed, qwen, sampling
+from zoomzero.policy import generate, packed, qwen, sampling, vision
 from zoomzero.policy.base import Sampling, Turn
 
 both = pytest.mark.parametrize("family", FAMILIES)
@@ -177,8 +177,8 @@ def test_clips_are_encoded_together(policies, family, monkeypatch):
     clips = [part for turns in chats(family) for part in turns[0].parts if not isinstance(part, str)]
     alone = [policy.encode([clip]) for clip in clips]
     calls = []
-    encode = qwen.vision.encode
-    monkeypatch.setattr(qwen.vision, "encode", lambda *a: calls.append(a) or encode(*a))
+    encode = vision.encode
+    monkeypatch.setattr(vision, "encode", lambda *a: calls.append(a) or encode(*a))
     together = policy.encode(clips)
     assert len(calls) == 1
     # what a pair of frames becomes does not depend on what is encoded beside it

@@ -7,7 +7,7 @@ import torch
 from policy_models import FAMILIES, make_clip, plain_inputs, save_checkpoint, small_tokenizer
 
 from zoomzero.errors import ModelError
-from zoomzero.policy import packed, qwen, vision
+from zoomzero.policy import encoder, packed, vision
 from zoomzero.policy.base import Sampling, Turn
 from zoomzero.policy.load import load_policy
 
@@ -44,7 +44,7 @@ def test_read_equals_plain_forward(policies, plain_models, family):
 def test_long_clips_are_encoded_in_stretches(policies, family, monkeypatch):
     policy = policies[family]
     whole = policy.read(question(family))
-    monkeypatch.setitem(qwen.PATCHES_AT_ONCE, "cpu", 2 * 4 * 6)  # two temporal patches of 4 x 6: 3 become 2 + 1
+    monkeypatch.setitem(encoder.PATCHES_AT_ONCE, "cpu", 2 * 4 * 6)  # two temporal patches of 4 x 6: 3 become 2 + 1
     calls = []
     encode = vision.encode
     monkeypatch.setattr(vision, "encode", lambda *a: calls.append(a[2].tolist()) or encode(*a))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from zoomzero.errors import ModelError
-from zoomzero.policy import packed, vision
+from zoomzero.policy import packed
 from zoomzero.policy.base import Completion, Context, Sampling, Turn
-from zoomzero.policy.features import FeatureCache, join_patches, patch_keys, split_features, tower_key
+from zoomzero.policy.encoder import FrameEncoder
+from zoomzero.policy.features import FeatureCache
 from zoomzero.policy.generate import Row, Start, Vocabulary, decode
 from zoomzero.policy.group_attention import CachedPass, Group, PackedRow, Segment
 from zoomzero.policy.packed import Prompt
@@ -26,9 +24,9 @@ from zoomzero.policy.prompt import Message, PromptBuilder
 from zoomzero.policy.vision import VisualFeatures
 from zoomzero.video.types import Clip, Geometry
 
-# A CPU is faster on less at once: what a layer makes of it stays in the caches.
-PATCHES_AT_ONCE = {"cpu": 4096, "cuda": 65536}  # in the vision tower; 4096 float32 patches are 25 MB
-ROW_TOKENS = {"cpu": 2048, "cuda": 65536}  # prompt tokens of several chats that are read or scored together
+# Prompt tokens of several chats that are read or scored together. A CPU is faster on less: what a layer makes stays in
+# its caches.
+ROW_TOKENS = {"cpu": 2048, "cuda": 65536}
 TOKENS_AT_ONCE = 65536  # prompt tokens of several chats that are written after together
 
 
@@ -67,7 +65,7 @@ class QwenPolicy:
         self.features: FeatureCache | None = (
             None  # what a frozen tower has seen; a policy has none unless it is given one
         )
-        self._tower: str | None = None
+        self._encoder = FrameEncoder(self.family)
         self.geometry: Geometry = self.family.geometry
         self.stops = tuple(sorted(stops))
         text_config = packed.core(model).language_model.config
@@ -85,13 +83,10 @@ class QwenPolicy:
         weight: Tensor = packed.core(self.model).language_model.embed_tokens.weight
         return weight.device
 
-    @property
-    def _kind(self) -> str:
-        return "cuda" if self.device.type == "cuda" else "cpu"
-
     def _row_tokens(self, wished: int | None) -> int:
         """Return how many prompt tokens to put in one row."""
-        return ROW_TOKENS[self._kind] if wished is None else min(wished, ROW_TOKENS[self._kind])
+        most = ROW_TOKENS.get(self.device.type, ROW_TOKENS["cpu"])
+        return most if wished is None else min(wished, most)
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Return the prompt `read` would run: what training packs with suffixes (`packed.packed_states`)."""
@@ -224,67 +219,7 @@ class QwenPolicy:
         together. This is exact, since attention never crosses a temporal patch. With `features` set and a frozen
         tower, temporal patches seen before are not encoded again.
         """
-        if self.features is None or any(p.requires_grad for p in packed.core(self.model).visual.parameters()):
-            return self._encode([clip.frames for clip in clips])
-        return self._encode_cached(clips, self.features)
-
-    def _encode(self, stacks: Sequence[np.ndarray]) -> VisualFeatures | None:
-        """Run the vision tower over stacks of frames, each (T, H, W, 3) uint8."""
-        most = PATCHES_AT_ONCE[self._kind]
-        temporal, patch = self.geometry.temporal, self.geometry.patch
-        stretches: list[tuple[np.ndarray, tuple[int, int, int]]] = []
-        for stack in stacks:
-            height, width = stack.shape[1] // patch, stack.shape[2] // patch
-            step = temporal * max(1, most // (height * width))
-            for start in range(0, len(stack), step):
-                frames = stack[start : start + step]
-                stretches.append((frames, (len(frames) // temporal, height, width)))
-        parts = [
-            vision.encode(
-                packed.core(self.model),
-                torch.cat([self.family.patches(stretches[i][0], self.device) for i in batch]),
-                torch.tensor([stretches[i][1] for i in batch]),
-            )
-            for batch in packed.fill_rows([math.prod(grid) for _, grid in stretches], most)
-        ]
-        return vision.join_features(parts) if parts else None
-
-    # what is kept must serve training too, so it must not be made in inference mode
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def _encode_cached(self, clips: Sequence[Clip], cache: FeatureCache) -> VisualFeatures | None:
-        """Look every temporal patch up, encode those that are new (each once), and keep them."""
-        dtype = self._vision_dtype()
-        temporal, factor = self.geometry.temporal, self.geometry.factor
-        stacks = [clip.frames[i : i + temporal] for clip in clips for i in range(0, len(clip.frames), temporal)]
-        keys = [
-            key for group in patch_keys([c.frames for c in clips], temporal, self._tower_key(dtype)) for key in group
-        ]
-        first = {key: place for place, key in reversed(list(enumerate(keys)))}
-        cache.count_repeats(len(keys) - len(first))
-        held = {key: cache.get(key, dtype) for key in first}
-        new = sorted((first[key] for key, found in held.items() if found is None))
-        fresh = self._encode(_stacked([stacks[i] for i in new]))
-        if fresh is not None:
-            sizes = [stacks[i].shape[1] * stacks[i].shape[2] // factor**2 for i in new]
-            for i, patch in zip(new, split_features(fresh, sizes), strict=True):
-                held[keys[i]] = patch
-                cache.put(keys[i], patch)
-        patches = [found for key in keys if (found := held[key]) is not None]
-        return join_patches(patches, self.device) if patches else None
-
-    def _vision_dtype(self) -> torch.dtype:
-        kind = self.device.type
-        if torch.is_autocast_enabled(kind):
-            return torch.get_autocast_dtype(kind)
-        dtype: torch.dtype = packed.core(self.model).visual.dtype
-        return dtype
-
-    def _tower_key(self, dtype: torch.dtype) -> str:
-        """Return the name of the tower as it computes now; it is frozen, so its weights are looked at once."""
-        if self._tower is None:
-            self._tower = tower_key(packed.core(self.model).visual, self.family.mean, self.family.std)
-        return f"{self._tower} {dtype} autocast={torch.is_autocast_enabled(self.device.type)}"
+        return self._encoder.encode(packed.core(self.model), clips, self.features)
 
     def generate(self, context: Context, n: int, sampling: Sampling) -> list[Completion]:
         """Draw n continuations of one context, decoded together against the shared prefix.
@@ -469,11 +404,6 @@ class QwenPolicy:
 
 def _clips(turns: Sequence[Turn]) -> list[Clip]:
     return [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
-
-
-def _stacked(patches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Join neighbouring temporal patches of one size into stacks."""
-    return [np.concatenate(list(run)) for _, run in groupby(patches, key=lambda patch: patch.shape)]
 
 
 def _batches(sizes: Sequence[int], most: int) -> list[list[int]]:
