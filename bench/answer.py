@@ -31,7 +31,7 @@ import torch
 
 from decode import memory_mb
 from decode import video as film
-from meter import describe
+from meter import describe, find_device
 from random_models import FAMILIES, SIZES, make_policy
 from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.passes import Asked
@@ -225,11 +225,10 @@ def svg(rows: Sequence[dict[str, Any]], about: str) -> str:
     )
 
 
-def load(args: argparse.Namespace) -> tuple[QwenPolicy, ModelSettings]:
+def load(args: argparse.Namespace, device: torch.device) -> tuple[QwenPolicy, ModelSettings]:
     """Return the model: the embedded one, or one of random weights."""
     if args.size is None:
         return load_policy("tiny", device=args.device), load_model_settings(find("tiny"))
-    device = torch.device(args.device)
     policy = make_policy(args.family, args.size, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     return policy, ModelSettings(max_new_tokens=RANDOM_MODEL_TOKENS)
 
@@ -254,7 +253,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
-    policy, settings = load(args)
+    device = find_device(args.device)
+    policy, settings = load(args, device)
     about = describe(policy.device) | {
         "model": policy.name if args.size is None else f"{args.family} {args.size}, random"
     }

@@ -19,6 +19,13 @@ import torch
 STATM = Path("/proc/self/statm")
 
 
+def find_device(name: str) -> torch.device:
+    """Return the device of this name, or end the script with one line that says what to do."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda: torch finds no GPU here; leave it out to measure on the CPU")
+    return torch.device(name)
+
+
 @dataclass(slots=True)
 class Timing:
     """Seconds of one phase in one way, and its peak memory over what lay there before."""

@@ -14,6 +14,7 @@ import argparse
 import json
 import shutil
 import statistics
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 from transformers import TrainerCallback
 
 from meter import describe
+from zoomzero.errors import ZoomZeroError
 from zoomzero.train.build import train
 from zoomzero.train.settings import GrpoSettings, load_grpo_settings
 from zoomzero.train.stopwatch import PHASES
@@ -33,12 +35,15 @@ WHEN_NEEDED, AHEAD = "when needed", "in the background"
 class Seconds(TrainerCallback):
     """Collects the seconds by phase of every batch of rollouts with the updates that learn from it."""
 
+    way: str
     batches: list[dict[str, float]] = field(default_factory=list)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **rest: Any) -> None:
         """Take a log line that has phases in it."""
         if logs and "seconds/decode" in logs:
             self.batches.append({name: logs[f"seconds/{name}"] for name in PHASES})
+            done = f"decoding {self.way}: update {state.global_step} of {state.max_steps}"
+            print(f"\r{done:60}", end="", file=sys.stderr, flush=True)
 
 
 def run_settings(args: argparse.Namespace, way: str) -> GrpoSettings:
@@ -65,8 +70,9 @@ def measure(args: argparse.Namespace, way: str) -> dict[str, Any]:
     """Train in one way and return the steady batches' seconds."""
     settings = run_settings(args, way)
     shutil.rmtree(settings.out, ignore_errors=True)
-    seconds = Seconds()
+    seconds = Seconds(way)
     train(settings, callbacks=[seconds])
+    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
     steady = seconds.batches[1:]
     wholes = [sum(batch.values()) for batch in steady]
     shares = [batch["decode"] / whole for batch, whole in zip(steady, wholes, strict=True)]
@@ -114,7 +120,10 @@ def main() -> None:
     args = parse()
     about = describe(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     print(", ".join(about.values()), flush=True)
-    rows = [measure(args, way) for way in (WHEN_NEEDED, AHEAD)]
+    try:
+        rows = [measure(args, way) for way in (WHEN_NEEDED, AHEAD)]
+    except ZoomZeroError as error:
+        raise SystemExit(str(error)) from error
     print(table(rows), flush=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meter import Meter, Timing, describe, machine_limits
+from meter import Meter, Timing, describe, find_device, machine_limits
 from random_models import FAMILIES, SHAPES, SIZES, Usual, Work, make_policy, random_clip
 from zoomzero.policy import packed
 from zoomzero.policy.base import Sampling, Turn
@@ -442,7 +442,7 @@ def main() -> None:
         return
     if args.device == "cpu":
         torch.set_num_threads(args.threads)
-    device, todo = torch.device(args.device), cases(args)
+    device, todo = find_device(args.device), cases(args)
     about = describe(device)
     print(", ".join(about.values()), flush=True)
     minutes = args.minutes or (math.inf if args.device == "cpu" else 7.0)
