@@ -118,6 +118,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     about = describe(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     print(", ".join(about.values()), flush=True)
     try:
