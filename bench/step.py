@@ -366,7 +366,7 @@ def table(result: dict[str, Any]) -> str:
     )
     lines = [
         head,
-        "| phase | ours, s (low-high) | limit, s | of limit | usual, s | usual + tower, s | usual / ours "
+        "| phase | ours, s (low-high) | limit, s | of limit | usual, s (low-high) | usual + tower, s | usual / ours "
         "| usual + tower / ours |" + (" peak MB ours / usual |" if watched else ""),
         "|" + "---|" * (9 if watched else 8),
     ]
@@ -375,22 +375,26 @@ def table(result: dict[str, Any]) -> str:
             ours, usual, tower = (
                 {"median_s": sum(phases[p][way]["median_s"] for p in STEP)} for way in (OURS, USUAL, TOWER)
             )
-            limit, spread, memory = sum(least[p] for p in STEP), "", ""
+            limit, memory = sum(least[p] for p in STEP), ""
         else:
             like = phases[SAME_AS.get(name, name)]
             ours, usual, tower = phases[name][OURS], like.get(USUAL), like.get(TOWER)
             limit = least[name]
-            spread = f" ({ours['low_s']:.3g}-{ours['high_s']:.3g})"
             memory = f"{ours['peak_mb']:,.0f} / {usual['peak_mb']:,.0f}" if usual else f"{ours['peak_mb']:,.0f}"
-        others = [f"{way['median_s']:.3g}" if way else "" for way in (usual, tower)]
+        seconds = [_seconds(way) if way else "" for way in (ours, usual, tower)]
         ratios = [f"{way['median_s'] / ours['median_s']:.1f}" if way else "" for way in (usual, tower)]
-        cells = [f"{ours['median_s']:.3g}{spread}", f"{limit:.3g}", f"{limit / ours['median_s']:.0%}", *others, *ratios]
+        cells = [seconds[0], f"{limit:.3g}", f"{limit / ours['median_s']:.0%}", *seconds[1:], *ratios]
         cells += [memory] if watched else []
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     share = phases["zoom scoring"][OURS]["median_s"] / sum(phases[p][OURS]["median_s"] for p in STEP)
     steps = phases["decode"][OURS]["median_s"] / case["length"]
     lines.append(f"\nOne decoding step {1e3 * steps:.2f} ms; zoom scoring is {share:.0%} of the step.")
     return "\n".join(lines)
+
+
+def _seconds(way: dict[str, float]) -> str:
+    spread = f" ({way['low_s']:.3g}-{way['high_s']:.3g})" if "low_s" in way else ""
+    return f"{way['median_s']:.3g}{spread}"
 
 
 def cases(args: argparse.Namespace) -> list[Case]:
