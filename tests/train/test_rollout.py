@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -431,6 +432,27 @@ def test_close_looks_are_decoded_while_the_next_prompt_is_written(
             assert mine.zoom is not None
             assert mine.zoom.option_log_probs == pytest.approx(theirs.zoom.option_log_probs, abs=1e-4)
             assert mine.rewards.zoom == pytest.approx(theirs.rewards.zoom, abs=1e-4)
+
+
+def test_a_closed_roller_decodes_no_further_look(
+    tiny_policy: Any, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roller = scripted(tiny_policy, examples, {}, {})
+    begun, go_on, looked = threading.Event(), threading.Event(), []
+
+    def sight(asked: Any, reading: Any) -> None:
+        looked.append(reading)
+        begun.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(roller.verifier, "sight", sight)
+    coming = roller.looks.start(roller.ask(0, examples[0]), [said(text) for text in FOUR])
+    assert begun.wait(60)
+    roller.close()
+    go_on.set()
+    with pytest.raises(CancelledError):
+        coming.result(60)
+    assert len(looked) == 1
 
 
 # --- controls ---

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 
@@ -44,9 +45,11 @@ class CloseLooks:
     def __init__(self, verifier: Verifier, seed: int, threads: int) -> None:
         self.verifier, self.seed = verifier, seed
         self._threads = ThreadPoolExecutor(threads, "close-looks")
+        self._closed = Event()
 
     def close(self) -> None:
         """Let go of what is decoded in the background."""
+        self._closed.set()  # an interrupted run waits for one look of a thread, not for all of a prompt
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def start(self, one: Prompted, readings: Sequence[Reading], *, controls: bool = False) -> Future[Looked]:
@@ -59,9 +62,13 @@ class CloseLooks:
 
     def _look(self, one: Prompted, readings: Sequence[Reading], wants_controls: bool) -> Looked:
         problems: list[str] = []
-        sights = tuple(self._sight(one.asked, reading, problems) for reading in readings)
+        sights: list[Sight] = []
+        for reading in readings:
+            if self._closed.is_set():
+                raise CancelledError
+            sights.append(self._sight(one.asked, reading, problems))
         controls = self._controls(one, problems) if wants_controls else None
-        return Looked(sights, controls, tuple(problems))
+        return Looked(tuple(sights), controls, tuple(problems))
 
     def _sight(self, asked: Asked, reading: Reading, problems: list[str]) -> Sight:
         """Return what the verifier sees; spans whose frames do not decode give it nothing to see."""
