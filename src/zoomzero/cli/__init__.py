@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zoomzero.cli import ask, data, eval, prepare, report, rollouts, train
+from zoomzero.cli.interrupts import watched_interrupts
 from zoomzero.errors import ZoomZeroError
 
 app = typer.Typer(
@@ -25,8 +26,21 @@ UsageErrors: Any = typer.BadParameter.__mro__[2]
 
 def main() -> None:
     """Run the command line; errors are one line on stderr, the exit code says whose they are."""
+    with watched_interrupts() as interrupted:
+        try:
+            code = _run()
+        except Exception:
+            if not interrupted.is_set():
+                raise
+            code = INTERRUPTED  # what an import made of it
+        if code == INTERRUPTED:
+            _fail("interrupted", INTERRUPTED)
+    sys.exit(code or 0)
+
+
+def _run() -> int | None:
     try:
-        code = app(prog_name="zoomzero", standalone_mode=False)
+        code: int | None = app(prog_name="zoomzero", standalone_mode=False)
     except ZoomZeroError as error:
         code = _fail(_one_line(str(error)), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -36,9 +50,7 @@ def main() -> None:
         code = _fail(f"{where}{error.strerror or error}; check the path, its permissions and the free space", 2)
     except UsageErrors as error:
         code = _usage(error)
-    if code == INTERRUPTED:
-        _fail("interrupted", INTERRUPTED)
-    sys.exit(code or 0)
+    return code
 
 
 def _usage(error: Any) -> int:
