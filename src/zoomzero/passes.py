@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import Event
 from typing import TypeVar
 
+from zoomzero.ahead import one_batch_ahead
 from zoomzero.config import ModelSettings
 from zoomzero.errors import ModelError, VideoError
 from zoomzero.policy.base import Completion, Context, ManyPolicy, Policy, Sampling, Turn
@@ -143,31 +143,20 @@ class Asked:
     def _write_runs(self, policy: ManyPolicy, runs: Sequence[Sequence[Job]]) -> list[Look | None]:
         """Read and write runs of windows, each at once; the next run is decoded meanwhile."""
         looks: list[Look | None] = []
-        stopped = Event()  # an interrupted answer waits for one window, not for the whole next run
-        with ThreadPoolExecutor(1, "decode-ahead") as ahead:
-            try:
-                coming = [ahead.submit(self._see, run, stopped) for run in runs[:1]]
-                for number in range(len(runs)):
-                    started = time.perf_counter()
-                    seen = coming.pop().result()
-                    waited_s = time.perf_counter() - started
-                    coming = [ahead.submit(self._see, run, stopped) for run in runs[number + 1 : number + 2]]
-                    looks += self._write_together(policy, seen, waited_s)
-            finally:
-                stopped.set()
+        with closing(one_batch_ahead(runs, self._see)) as coming:
+            started = time.perf_counter()
+            for seen in coming:
+                looks += self._write_together(policy, seen, time.perf_counter() - started)
+                started = time.perf_counter()
         return looks
 
-    def _see(self, run: Sequence[Job], stopped: Event) -> list[_Seen]:
-        """Decode windows one after the other."""
-        seen: list[_Seen] = []
-        for name, plan in run:
-            if stopped.is_set():
-                break
-            self.progress(name)
-            started = time.perf_counter()
-            frames = self.attempt(name, partial(self.frames, plan))
-            seen.append(_Seen(name, plan, frames, time.perf_counter() - started))
-        return seen
+    def _see(self, job: Job) -> _Seen:
+        """Decode a window."""
+        name, plan = job
+        self.progress(name)
+        started = time.perf_counter()
+        frames = self.attempt(name, partial(self.frames, plan))
+        return _Seen(name, plan, frames, time.perf_counter() - started)
 
     def _write_together(self, policy: ManyPolicy, run: Sequence[_Seen], waited_s: float) -> list[Look | None]:
         """Read and write decoded windows at once; each has its share of the time that was waited for them."""

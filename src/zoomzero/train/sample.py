@@ -6,14 +6,14 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from zoomzero.ahead import one_batch_ahead
 from zoomzero.config import ModelSettings, Settings
 from zoomzero.data.example import Example
 from zoomzero.errors import ConfigError, DataError, ModelError, VideoError
@@ -71,7 +71,6 @@ class Sampler:
     settings: SampleSettings
     _ask: Prompter = field(init=False)
     _unreadable: dict[str, str] = field(init=False, default_factory=dict)  # video -> why
-    _stopped: Event = field(init=False, default_factory=Event)
 
     def __post_init__(self) -> None:
         cache = FrameCache(self.settings.frame_cache_mb << 20)
@@ -87,21 +86,12 @@ class Sampler:
         """
         size = self.settings.at_once
         batches = [examples[first : first + size] for first in range(0, len(examples), size)]
-        with ThreadPoolExecutor(1, "decode-ahead") as ahead:
-            try:
-                coming = ahead.submit(self._prepare, batches[0]) if batches else None
-                for number in range(len(batches)):
-                    assert coming is not None
-                    ready = coming.result()
-                    coming = ahead.submit(self._prepare, batches[number + 1]) if number + 1 < len(batches) else None
-                    yield self._answers(ready)
-            finally:
-                self._stopped.set()  # an interrupted run waits for one video, not for the whole next batch
+        with closing(one_batch_ahead(batches, self._ready)) as coming:
+            for ready in coming:
+                yield self._answers(ready)
 
-    def _prepare(self, batch: Sequence[tuple[int, Example]]) -> list[Prompted | _Unreadable]:
-        return [self._ready(place, example) for place, example in batch if not self._stopped.is_set()]
-
-    def _ready(self, place: int, example: Example) -> Prompted | _Unreadable:
+    def _ready(self, placed: tuple[int, Example]) -> Prompted | _Unreadable:
+        place, example = placed
         if example.video not in self._unreadable:
             try:
                 return self._ask(place, example)
