@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cli_runner import Run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -21,3 +26,21 @@ def shared() -> Path:
 def shared_videos(shared: Path) -> Path:
     """Real video files with known faults and hand-checked events."""
     return shared / "videos"
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Commands set torch's threads for small models; other tests keep theirs."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def zoom(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], threads: None) -> Run:
+    """Run `zoomzero ARGS` in this process; a checkpoint is loaded once for all tests."""
+    from cli_runner import make_runner
+
+    return make_runner(monkeypatch, capfd)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import random
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli_runner import Ran, Run, find_checkpoint, load_once, make_runner
+from cli_runner import Ran, Run, find_checkpoint, load_once
 from small_videos import damage
 from zoomzero.config import load_model_settings
 
@@ -25,20 +25,6 @@ TAGS = ("</answer>", "<|im_end|>", "<|video_pad|>", "<|vision_start|>", "<glue>[
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return find_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def zoom(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    return make_runner(monkeypatch, capfd)
 
 
 @pytest.fixture

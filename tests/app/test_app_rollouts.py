@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rollout_groups import EXAMPLE, draw_group, group, rollout, write_run
 
-from cli_runner import Run, find_checkpoint, make_runner
+from cli_runner import Run, find_checkpoint
 from small_videos import write_small
 from zoomzero.app.rollouts import colour_scale, read_log, read_run, rollouts_page
 from zoomzero.errors import ConfigError, DataError
@@ -280,11 +280,6 @@ def test_the_script_filters_and_sorts(tmp_path: Path, browse) -> None:
 
 
 # --- the command ---
-
-
-@pytest.fixture
-def zoom(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    return make_runner(monkeypatch, capfd)
 
 
 def test_the_command_writes_the_page(zoom: Run, tmp_path: Path, read) -> None:

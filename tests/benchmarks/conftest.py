@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import cli_runner
-from cli_runner import Run, find_checkpoint, make_runner
+from cli_runner import find_checkpoint
 
 PATIENCE_S = 600
 
@@ -33,19 +32,3 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait longer before a test has hung: it starts processes that load a model, on a machine that may be busy."""
     monkeypatch.setattr(cli_runner, "LIMIT_S", PATIENCE_S)
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """Asking sets torch's threads for small models; other tests keep theirs."""
-    import torch
-
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def zoom(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], threads: None) -> Run:
-    """Run `zoomzero ARGS` in this process; a checkpoint is loaded once for all tests."""
-    return make_runner(monkeypatch, capfd)

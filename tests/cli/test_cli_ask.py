@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import zoomzero
-from cli_runner import EMBEDDED, Ran, Run, find_checkpoint, make_runner, run_process
+from cli_runner import EMBEDDED, Ran, Run, find_checkpoint, run_process
 from small_videos import write_small
 from zoomzero import cli
 from zoomzero.config import load_model_settings
@@ -35,21 +34,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return find_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads() -> Iterator[None]:
-    """The command sets torch's threads for small models; other tests keep theirs."""
-    import torch
-
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def zoom(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    return make_runner(monkeypatch, capfd)
 
 
 # --- what it prints ---

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cli_runner import Run, find_checkpoint, make_runner
+from cli_runner import Run, find_checkpoint
 from small_videos import write_small
 from zoomzero.data.example import Example, read_examples, write_examples
 from zoomzero.data.fingerprint import content_key
@@ -26,20 +26,6 @@ QUICK = ("--set", "sampling.max_new_tokens=24")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return find_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads() -> Any:
-    import torch
-
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def zoom(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    return make_runner(monkeypatch, capfd)
 
 
 def example(id_: str, video: str = "videos/small.mp4", **changes: Any) -> Example:
