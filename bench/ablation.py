@@ -27,21 +27,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zoomzero.app.progress import bar
+from zoomzero.answer.modes import answer
+from zoomzero.answer.passes import Asked, answer_confidence, softmax
 from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.data.example import Example, read_examples
-from zoomzero.passes import Asked, answer_confidence, softmax
 from zoomzero.policy.base import Sampling
-from zoomzero.policy.load import find, load_policy
-from zoomzero.policy.qwen import QwenPolicy
+from zoomzero.policy.local.load import find, load_policy
+from zoomzero.policy.local.qwen import QwenPolicy
+from zoomzero.progress import bar
 from zoomzero.prompts import option_labels, read_response
 from zoomzero.spans import clip, iop, iou, widen
-from zoomzero.train.record import read_groups
+from zoomzero.train.rollouts.record import read_groups
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.plan import plan_spans
 from zoomzero.video.probe import probe
 from zoomzero.world.write import write_world
-from zoomzero.zoom import answer
 
 # What sets the arms apart; all else is configs/world-cpu.toml.
 NO_ZOOM = ("rollout.verifier=off", "rollout.controls=0")

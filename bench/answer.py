@@ -33,18 +33,18 @@ from decode import memory_mb
 from decode import video as film
 from meter import describe, find_device
 from random_models import FAMILIES, SIZES, make_policy
+from zoomzero.answer.modes import answer
+from zoomzero.answer.passes import Asked
+from zoomzero.answer.trace import PassTrace
 from zoomzero.config import ModelSettings, load_model_settings
-from zoomzero.passes import Asked
-from zoomzero.policy.load import find, load_policy
-from zoomzero.policy.qwen import QwenPolicy
+from zoomzero.policy.local.load import find, load_policy
+from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.spans import Span
-from zoomzero.trace import PassTrace
 from zoomzero.video.decode import warm_up
 from zoomzero.video.probe import probe
 from zoomzero.world.questions import ask
 from zoomzero.world.scenes import make_scene
 from zoomzero.world.write import write_video
-from zoomzero.zoom import answer
 
 MINUTES = (1, 5, 20, 60, 180)
 MODES = ("coarse", "zoom", "divide")

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoomzero.app.progress import bar
-from zoomzero.app.report import DemoRow
+from zoomzero.answer.passes import Asked
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example, read_examples
 from zoomzero.demo import ask_examples, score_mode
-from zoomzero.passes import Asked
+from zoomzero.pages.report import DemoRow
 from zoomzero.policy.base import Policy
-from zoomzero.policy.load import find, load_policy
+from zoomzero.policy.local.load import find, load_policy
+from zoomzero.progress import bar
 from zoomzero.spans import Span, widen
 from zoomzero.video.plan import plan_uniform
 from zoomzero.video.probe import probe

@@ -24,9 +24,9 @@ from transformers import TrainerCallback
 
 from meter import describe
 from zoomzero.errors import ZoomZeroError
-from zoomzero.train.build import train
+from zoomzero.train.engine.build import train
+from zoomzero.train.run.stopwatch import PHASES
 from zoomzero.train.settings import GrpoSettings, load_grpo_settings
-from zoomzero.train.stopwatch import PHASES
 
 WHEN_NEEDED, AHEAD = "when needed", "in the background"
 

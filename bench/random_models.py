@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoomzero.policy.families import Family
-from zoomzero.policy.generate import Vocabulary
-from zoomzero.policy.load import find, load_codec, make_family, prepare, quiet
-from zoomzero.policy.prompt import PromptBuilder
-from zoomzero.policy.qwen import QwenPolicy
-from zoomzero.policy.text import ChatTemplate
-from zoomzero.policy.vision import PatchProjection
+from zoomzero.policy.local.families.base import Family
+from zoomzero.policy.local.generate import Vocabulary
+from zoomzero.policy.local.load import find, load_codec, make_family, prepare, quiet
+from zoomzero.policy.local.prompt import PromptBuilder
+from zoomzero.policy.local.qwen import QwenPolicy
+from zoomzero.policy.local.text import ChatTemplate
+from zoomzero.policy.local.vision import PatchProjection
 from zoomzero.spans import Span
 from zoomzero.video.types import Clip
 

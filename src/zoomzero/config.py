@@ -159,7 +159,7 @@ def load_model_settings(directory: str | Path) -> ModelSettings:
     """Read `zoomzero.json` of a checkpoint directory; the defaults when it has none.
 
     Raises:
-        ConfigError: there is no such directory (`zoomzero.policy.load.find` gives that of a name or hub id).
+        ConfigError: there is no such directory (`zoomzero.policy.local.load.find` gives that of a name or hub id).
     """
     if not Path(directory).is_dir():
         raise ConfigError(str(directory), "no such directory", "give that of a checkpoint, as `find(model)` does")

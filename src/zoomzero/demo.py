@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoomzero.app.page import PassFrames
-from zoomzero.app.progress import bar
-from zoomzero.app.report import DemoRow, write_demo_report
+from zoomzero.answer.modes import AskMode, answer
+from zoomzero.answer.passes import Look
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples
-from zoomzero.passes import Look
+from zoomzero.pages.page import PassFrames
+from zoomzero.pages.report import DemoRow, write_demo_report
 from zoomzero.policy.base import Policy
+from zoomzero.progress import bar
 from zoomzero.spans import iop, iou
 from zoomzero.world.write import write_world
-from zoomzero.zoom import AskMode, answer
 
 SHORT_MODES: tuple[AskMode, ...] = ("direct", "coarse", "zoom")
 LONG_MODES: tuple[AskMode, ...] = ("direct", "coarse", "zoom", "divide")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoomzero.benchmarks.registry import benchmark
-from zoomzero.benchmarks.score import BootstrapSettings, Report, score
+from zoomzero.benchmarks.definitions.registry import benchmark
+from zoomzero.benchmarks.scoring.score import BootstrapSettings, Report, score
 from zoomzero.data.annotation import Question
 
 FEW = BootstrapSettings(resamples=20)

@@ -293,7 +293,7 @@ def test_ctrl_c_ends_without_a_trace_and_without_orphans(video: Path, model: Pat
 
 
 def test_ctrl_c_in_a_pass(zoom: Run, video: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoomzero.passes import Asked
+    from zoomzero.answer.passes import Asked
 
     def interrupted(*args: object, **more: object) -> None:
         raise KeyboardInterrupt

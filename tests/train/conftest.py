@@ -31,7 +31,7 @@ def lesson_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 @pytest.fixture(scope="session")
 def lesson_policies(lesson_checkpoints: dict[str, Path]) -> dict[str, Any]:
     """The checkpoints, loaded as the product loads them."""
-    from zoomzero.policy.load import load_policy
+    from zoomzero.policy.local.load import load_policy
 
     return {family: load_policy(where, device="cpu") for family, where in lesson_checkpoints.items()}
 
@@ -39,7 +39,7 @@ def lesson_policies(lesson_checkpoints: dict[str, Path]) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tiny_policy() -> Any:
     """The embedded model."""
-    from zoomzero.policy.load import load_policy
+    from zoomzero.policy.local.load import load_policy
 
     return load_policy("tiny", device="cpu")
 

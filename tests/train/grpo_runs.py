@@ -6,17 +6,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from zoomzero.answer.passes import Asked
 from zoomzero.config import ModelSettings, lay_over, load_model_settings
 from zoomzero.data.example import Example
-from zoomzero.passes import Asked
-from zoomzero.policy.load import find
+from zoomzero.policy.local.load import find
 from zoomzero.prompts import Reading, read_response
-from zoomzero.train.engine import LocalEngine
-from zoomzero.train.rollout import Roller
+from zoomzero.train.rollouts.engine import LocalEngine
+from zoomzero.train.rollouts.rollout import Roller
+from zoomzero.train.rollouts.stream import ExampleStream
+from zoomzero.train.rollouts.verify import Verifier
+from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import GrpoSettings
-from zoomzero.train.stopwatch import Stopwatch
-from zoomzero.train.stream import ExampleStream
-from zoomzero.train.verify import Verifier
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.probe import probe
 

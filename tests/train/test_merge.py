@@ -19,13 +19,14 @@ from torch import Tensor
 
 from zoomzero.config import load_model_settings
 from zoomzero.errors import ConfigError, ModelError
-from zoomzero.policy import packed, save
 from zoomzero.policy.base import Turn
-from zoomzero.policy.load import load_policy
-from zoomzero.policy.qwen import QwenPolicy
+from zoomzero.policy.local import save
+from zoomzero.policy.local.attention import packed
+from zoomzero.policy.local.load import load_policy
+from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train import merge as merging
+from zoomzero.train.engine.shards import plain_name
 from zoomzero.train.merge import merge
-from zoomzero.train.shards import plain_name
 
 CLOSE = 1e-5
 FILES = {"config.json", "generation_config.json", "merge.json", "model.safetensors", "tokenizer.json", "zoomzero.json"}

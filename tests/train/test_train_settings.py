@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from zoomzero.config import ModelSettings, load_settings
 from zoomzero.errors import ConfigError
-from zoomzero.train.advantages import estimator_names
-from zoomzero.train.build import arguments
+from zoomzero.train.credit.advantages import estimator_names
+from zoomzero.train.engine.build import arguments
 from zoomzero.train.settings import GrpoSettings, SftSettings, load_grpo_settings, schedule_of
 from zoomzero.train.settings_table import KINDS, settings_rows, settings_table, with_tables
 
@@ -77,7 +77,7 @@ def test_a_page_without_a_place_for_the_table_is_said() -> None:
 
 def test_reading_settings_loads_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, zoomzero.train.settings, zoomzero.train.settings_table, zoomzero.train.record;"
+        "import sys, zoomzero.train.settings, zoomzero.train.settings_table, zoomzero.train.rollouts.record;"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -15,7 +15,7 @@ import pytest
 from world_truth import name_of, symbol_of, truth
 
 from cli_runner import Run, make_runner
-from zoomzero.benchmarks.registry import BENCHMARKS, benchmark
+from zoomzero.benchmarks.definitions.registry import BENCHMARKS, benchmark
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.data.convert import to_examples
 from zoomzero.data.example import read_examples, write_examples

@@ -58,11 +58,11 @@ def ask(
 
       zoomzero ask walk.mp4 "Who enters first?" --model Qwen/Qwen3-VL-2B-Instruct --json
     """
-    from zoomzero.app.progress import status
+    from zoomzero.answer.modes import check_question
+    from zoomzero.progress import status
     from zoomzero.video.decode import warm_up
     from zoomzero.video.probe import probe
     from zoomzero.video.subtitles import read_subtitles
-    from zoomzero.zoom import check_question
 
     options = tuple(option or ())
     check_question(question, options, mode)
@@ -76,7 +76,7 @@ def ask(
     with status() as say:
         say("loading the model")
         policy, settings = load_model(model, device, dtype, set_ or ())
-        from zoomzero.zoom import answer
+        from zoomzero.answer.modes import answer
 
         trace, looks = answer(
             policy,
@@ -95,12 +95,12 @@ def ask(
 
         print_text(json.dumps(trace.to_dict(), allow_nan=False))
     else:
-        from zoomzero.app.text import trace_text
+        from zoomzero.pages.text import trace_text
 
         print_text(trace_text(trace))
     if page is not None:  # after the answer, which is not lost if the disk is full
-        from zoomzero.app.page import write_evidence_page
         from zoomzero.demo import close_looks
+        from zoomzero.pages.page import write_evidence_page
 
         write_evidence_page(page, trace, video=Path(info.path), frames=close_looks(looks))
         if not json_:
@@ -125,7 +125,7 @@ def world(
 
       zoomzero world --as nextgqa --out outputs/nextgqa --count 8
     """
-    from zoomzero.app.progress import bar
+    from zoomzero.progress import bar
     from zoomzero.world.write import write_world
 
     started = time.perf_counter()

@@ -65,7 +65,7 @@ def load_model(model: str, device: str, dtype: str, overrides: Any) -> tuple[Any
         ModelError: the checkpoint cannot be found or loaded.
     """
     from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_settings
-    from zoomzero.policy.load import find, load_policy, settle_threads
+    from zoomzero.policy.local.load import find, load_policy, settle_threads
 
     check_device(device)
     where = find(model)

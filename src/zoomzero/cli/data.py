@@ -54,8 +54,8 @@ def score(
         raise ConfigError("--unit", f"the bootstrap cannot draw {unit!r}", "choose video or question")
     if resamples < 1:
         raise ConfigError("--resamples", f"{resamples} draws give no interval", "give 1000 or more")
-    from zoomzero.benchmarks.score import BootstrapSettings, report_text
-    from zoomzero.benchmarks.score import score as run
+    from zoomzero.benchmarks.scoring.score import BootstrapSettings, report_text
+    from zoomzero.benchmarks.scoring.score import score as run
 
     report = run(
         name,
@@ -92,9 +92,9 @@ def convert(
 
       zoomzero convert activitynet captiondata/train.json --out data/activitynet.jsonl --seed 1
     """
-    from zoomzero.app.progress import bar
-    from zoomzero.benchmarks.registry import benchmark
+    from zoomzero.benchmarks.definitions.registry import benchmark
     from zoomzero.data.convert import manifest_path, write_converted
+    from zoomzero.progress import bar
 
     dataset = benchmark(name).load(src, split, _options(seed, fps))
     with bar("hashing", "videos") as step:
@@ -127,7 +127,7 @@ def export(
 
       zoomzero export videomme --data Video-MME --predictions run/predictions.zoom.jsonl --out results.json
     """
-    from zoomzero.benchmarks.export import export as run
+    from zoomzero.benchmarks.scoring.export import export as run
 
     done = run(name, data, predictions, out, split, _options(seed, None))
     if json_:
@@ -141,6 +141,6 @@ def export(
 def _options(seed: int, fps: float | None) -> Any:
     if fps is not None and not 0 < fps < 1000:
         raise ConfigError("--fps", f"{fps} is no frame rate", "give frames per second, for example 6")
-    from zoomzero.benchmarks.base import ReadOptions
+    from zoomzero.benchmarks.definitions.base import ReadOptions
 
     return ReadOptions(seed=seed, fps=fps)

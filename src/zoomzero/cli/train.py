@@ -34,8 +34,8 @@ def sft(
     from zoomzero.train.settings import SftSettings
 
     settings = load_settings(SftSettings, config, set_ or ())
-    from zoomzero.train.progress import RichProgress
-    from zoomzero.train.sft import train as run
+    from zoomzero.train.engine.sft import train as run
+    from zoomzero.train.run.progress import RichProgress
 
     record = run(settings, resume=resume, callbacks=[RichProgress()])
     print(f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, last loss {record.final_loss:.3f}")
@@ -63,9 +63,9 @@ def train(
     from zoomzero.train.settings import load_grpo_settings
 
     settings = load_grpo_settings(config, set_ or ())
-    from zoomzero.train.build import train as run
-    from zoomzero.train.processes import is_first, leave_processes
-    from zoomzero.train.progress import GrpoProgress
+    from zoomzero.train.engine.build import train as run
+    from zoomzero.train.engine.processes import is_first, leave_processes
+    from zoomzero.train.run.progress import GrpoProgress
 
     record = run(settings, resume=resume, callbacks=[GrpoProgress()])
     if is_first():

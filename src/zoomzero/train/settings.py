@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from zoomzero.config import ModelSettings, Settings, lay_over, parse_settings, read_settings
 from zoomzero.errors import ConfigError
-from zoomzero.train.objective import PAPER_OBJECTIVE, ObjectiveSettings
+from zoomzero.train.credit.objective import PAPER_OBJECTIVE, ObjectiveSettings
 
 # transformers' schedules that need no settings of their own
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt"]
