@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,7 +16,7 @@ Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "poly
 
 
 class StageSettings(Settings):
-    """Which lessons the procedural world gives, as shares; the rest are coarse looks at whole short videos."""
+    """Which samples the procedural world gives, as shares; the rest are coarse looks at whole short videos."""
 
     windows: float = Field(0.3, ge=0, le=1, description="Coarse looks at a window of a long video.")
     sparse: float = Field(0.05, ge=0, le=1, description="Coarse looks at videos of up to 400 s.")
@@ -38,13 +38,15 @@ class StageSettings(Settings):
 class SftSettings(Settings):
     """A supervised run."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row"}
+
     model: str = Field(description="Checkpoint to start from: a directory, a hub id or `tiny`.")
     out: str = Field(description="Directory for checkpoints and, at the end, the model.")
     examples: str | None = Field(None, description="Examples file to learn from; without it the procedural world.")
-    world_seed: int = Field(1, ge=0, description="Stream of world lessons; `zoomzero world` draws from other streams.")
-    stage: StageSettings = Field(StageSettings(), description="Mix of world lessons.")
+    world_seed: int = Field(1, ge=0, description="Stream of world samples; `zoomzero world` draws from other streams.")
+    stage: StageSettings = Field(StageSettings(), description="Mix of world samples.")
     steps: int = Field(ge=1, description="Optimizer steps the run makes.")
-    lessons_per_row: int = Field(4, ge=1, description="Lessons packed into one row.")
+    samples_per_row: int = Field(4, ge=1, description="Samples packed into one row: clips, each with its questions.")
     rows_per_step: int = Field(2, ge=1, description="Rows whose gradients make one step.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW.")
     schedule: Schedule = Field("cosine", description="transformers' name of the learning-rate schedule.")
@@ -57,7 +59,7 @@ class SftSettings(Settings):
     keep: int = Field(2, ge=1, description="Checkpoints kept.")
     log_every: int = Field(10, ge=1, description="Steps between log lines.")
     report_to: str = Field("none", description="transformers' logging integrations: none, tensorboard, wandb, ...")
-    seed: int = Field(0, ge=0, description="Seed of everything random outside the lessons.")
+    seed: int = Field(0, ge=0, description="Seed of everything random outside the samples.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice.")
     train_only: Literal["all", "text", "embeddings"] = Field(
         "all", description="What learns: everything, all but the vision tower, or the token embeddings alone."

@@ -70,7 +70,7 @@ def alike(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], by: fl
 @pytest.mark.parametrize("how", ["full", "lora"])
 @pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
 def test_loss_does_not_depend_on_how_groups_are_packed(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, aggregation: str, how: str
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, aggregation: str, how: str
 ) -> None:
     changes = {"objective": {"loss": {"aggregation": aggregation, "kl_coef": 0.1, "constant_length": 9}}}
     changes |= {"lora": {"rank": 2}} if how == "lora" else {}
@@ -78,7 +78,7 @@ def test_loss_does_not_depend_on_how_groups_are_packed(
     sizes: list[int] = []
     for together in (1, 2, 3):  # so many groups fit into the first row
         changes["row_tokens"] = sum(sizes[:together]) or 1
-        trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+        trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
         for i, (name, weight) in enumerate(trainer.model.named_parameters()):
             if "lora_" in name:
                 weight.data = torch.randn(weight.shape, generator=torch.Generator().manual_seed(i)) * 0.1
@@ -93,10 +93,10 @@ def test_loss_does_not_depend_on_how_groups_are_packed(
         alike(gradients, grads, by=1e-4)
 
 
-def test_loss_by_hand(lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path) -> None:
+def test_loss_by_hand(family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path) -> None:
     """From transformers' own log-probabilities: -mean(ratio A) + kl mean(k3), values and gradients."""
     changes = {"objective": {"loss": {"kl_coef": 0.1, "clip_low": 0.9, "clip_high": 9.0}}, "head_chunk": 7}
-    where = lesson_checkpoints["qwen2_5_vl"]
+    where = family_checkpoints["qwen2_5_vl"]
     trainer = trainer_of(tmp_path, where, examples, changes)
     groups = trainer._with_log_probs(hand_groups(trainer, examples))
     plain = plain_model(where)
@@ -121,9 +121,9 @@ def test_loss_by_hand(lesson_checkpoints: dict[str, Path], examples: list[Exampl
 
 
 def test_stored_log_probs_are_those_of_separate_forwards(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    where = lesson_checkpoints["qwen3_vl"]
+    where = family_checkpoints["qwen3_vl"]
     trainer = trainer_of(tmp_path, where, examples, {})
     groups = trainer._with_log_probs(hand_groups(trainer, examples))
     prompted = [trainer.roller.prompt_of(group) for group in groups]
@@ -145,14 +145,14 @@ def test_stored_log_probs_are_those_of_separate_forwards(
     ],
 )
 def test_only_what_updates_need_is_stored(
-    lesson_checkpoints: dict[str, Path],
+    family_checkpoints: dict[str, Path],
     examples: list[Example],
     tmp_path: Path,
     changes: dict[str, Any],
     old: bool,
     reference: bool,
 ) -> None:
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
     for group in trainer._with_log_probs(hand_groups(trainer, examples)):
         for rollout in group.rollouts:
             assert (rollout.old_log_probs is not None) is old
@@ -161,12 +161,12 @@ def test_only_what_updates_need_is_stored(
 
 @pytest.mark.parametrize("how", ["full", "recompute", "lora"])
 def test_the_first_update_of_a_batch_starts_at_ratio_one_and_no_divergence(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, how: str
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, how: str
 ) -> None:
     """Exactly: rollouts, reference and update compute the same rows in the same way; also in bfloat16."""
     changes: dict[str, Any] = {"prompts_per_rollout": 4, "prompts_per_update": 2, "bf16": True}
     changes |= {"lora": {"rank": 2}} if how == "lora" else {"gradient_checkpointing": how == "recompute"}
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
     groups = hand_groups(trainer, examples)
     groups = trainer._with_log_probs([*groups, replace(groups[0], index=3)])
     loss, _ = step(trainer, groups[:2])
@@ -179,11 +179,11 @@ def test_the_first_update_of_a_batch_starts_at_ratio_one_and_no_divergence(
 
 
 def test_log_probs_are_stored_in_the_rows_of_the_updates(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU in bfloat16 another packing rounds otherwise, so that ratios would not start at 1."""
     changes = {"prompts_per_rollout": 4, "prompts_per_update": 2}
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
     groups = hand_groups(trainer, examples)
     packed: list[list[int]] = []
     forward = trainer.model.forward
@@ -202,10 +202,10 @@ def test_log_probs_are_stored_in_the_rows_of_the_updates(
 
 
 def test_cut_off_completions_do_not_count_when_masked(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
 ) -> None:
     changes = {"objective": {"credit": {"mask_truncated": True}, "loss": {"kl_coef": 0.0}}, "prompts_per_rollout": 1}
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
     group = hand_groups(trainer, examples)[0]
     cut = replace(group, rollouts=(replace(group.rollouts[0], finished=False), *group.rollouts[1:]))
     without = replace(group, rollouts=group.rollouts[1:])
@@ -215,9 +215,9 @@ def test_cut_off_completions_do_not_count_when_masked(
 
 
 def test_a_loss_that_is_not_finite_keeps_its_rollouts(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, {"objective": {"loss": {"kl_coef": 0.0}}})
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, {"objective": {"loss": {"kl_coef": 0.0}}})
     groups = hand_groups(trainer, examples)
     trainer.policy.model.model.language_model.norm.weight.data[0] = torch.nan
     with pytest.raises(TrainingError, match="the loss is not finite"):
@@ -397,9 +397,9 @@ def test_an_unreadable_video_counts_as_wrong_in_validation(
 
 
 def test_adapters_are_saved_with_what_merging_needs(
-    lesson_checkpoints: dict[str, Path], small_world: Path, tmp_path: Path
+    family_checkpoints: dict[str, Path], small_world: Path, tmp_path: Path
 ) -> None:
-    start, out = lesson_checkpoints["qwen2_5_vl"], tmp_path / "run"
+    start, out = family_checkpoints["qwen2_5_vl"], tmp_path / "run"
     changes = {
         "model": str(start),
         "out": str(out),
