@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 PARTIAL = ".partial"  # how the names of unfinished files end
 
@@ -36,3 +38,9 @@ def write_whole(path: str | Path, content: str | bytes, *, sync: bool = False) -
             partial.unlink(missing_ok=True)  # on a full disk it is in the way
         error.filename = str(path)
         raise
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON Lines file that this project wrote; none when there is no file yet."""
+    path = Path(path)
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []

@@ -15,24 +15,72 @@ from zoomzero.train.credit.objective import PAPER_OBJECTIVE, ObjectiveSettings
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt"]
 
 
-class StageSettings(Settings):
-    """Which samples the procedural world gives, as shares; the rest are coarse looks at whole short videos."""
+class VisionSettings(Settings):
+    """Pretraining of a random tower on labelled pictures of the world."""
 
-    windows: float = Field(0.3, ge=0, le=1, description="Coarse looks at a window of a long video.")
-    sparse: float = Field(0.05, ge=0, le=1, description="Coarse looks at videos of up to 400 s.")
-    zooms: float = Field(0.35, ge=0, le=1, description="Close looks at about the right spans.")
-    listing: float = Field(0.5, ge=0, le=1, description="Share of coarse looks that also list everything that shows.")
-    shortest_s: float = Field(48, ge=24, description="Shortest short video, seconds.")
-    longest_s: float = Field(80, ge=24, description="Longest short video, seconds.")
-    questions: int = Field(6, ge=1, description="Questions about one coarse look.")
+    steps: int = Field(ge=1, description="Batches of pictures.")
+    small: int = Field(96, ge=1, description="Pairs of small frames in a batch of those.")
+    crop: int = Field(32, ge=1, description="Crops of large pairs in a batch of those.")
+    large: int = Field(12, ge=1, description="Pairs of large frames in a batch of those.")
+    learning_rate: float = Field(2e-3, gt=0, description="Of Muon and AdamW alike.")
+    decay: float = Field(0.4, gt=0, le=1, description="Last share of the steps in which the rate falls to 0.")
+    lone_steps: int = Field(200, ge=0, description="First steps whose pictures hold one object.")
+    measure_every: int = Field(500, ge=1, description="Steps between measures on held-out pictures and saved states.")
+    draw_ahead: bool = Field(True, description="Draw the next batches in a process of its own.")
+    seed: int = Field(0, ge=0, description="Stream of pictures.")
+
+
+class StageSettings(Settings):
+    """A stage of the curriculum: what one step reads, drawn from the procedural world."""
+
+    steps: int = Field(ge=1, description="Optimizer steps of the stage.")
+    pictures: int = Field(0, ge=0, description="Pairs of small frames, whose objects are listed.")
+    closeups: int = Field(0, ge=0, description="Pairs of large frames, whose objects and symbols are listed.")
+    clips: int = Field(0, ge=0, description="Looks at a whole short video.")
+    windows: int = Field(0, ge=0, description="Looks at a window of a long video.")
+    sparse: int = Field(0, ge=0, description="Looks at a whole long video, many seconds between its frames.")
+    zooms: int = Field(0, ge=0, description="Close looks at about the right spans.")
+    contexts: int = Field(0, ge=0, description="Close looks after a look at the whole video and its answer.")
+    shortest_s: int = Field(48, ge=4, description="Shortest short video, seconds.")
+    longest_s: int = Field(80, ge=4, description="Longest short video, seconds.")
+    questions: int = Field(4, ge=0, description="Questions about one look at a video.")
+    listing: float = Field(0.5, ge=0, le=1, description="Share of those looks that also list everything that shows.")
+    train_vision: bool = Field(False, description="Let the vision tower learn on.")
 
     @model_validator(mode="after")
     def _check_together(self) -> StageSettings:
-        if self.windows + self.sparse + self.zooms > 1 + 1e-9:
-            raise ValueError("windows + sparse + zooms is more than 1")
+        if not self.samples:
+            raise ValueError("a stage that reads nothing: give it pictures, clips, zooms, ...")
         if self.shortest_s > self.longest_s:
             raise ValueError("shortest_s is more than longest_s")
         return self
+
+    @property
+    def samples(self) -> int:
+        """Samples one step reads."""
+        return sum(
+            (self.pictures, self.closeups, self.clips, self.windows, self.sparse, self.zooms, self.contexts)
+        )
+
+
+class WorldData(Settings):
+    """Videos of the procedural world, written as mp4 files when the run starts."""
+
+    kind: Literal["short", "long"] = Field(
+        "short", description="Length of the videos: short (48-80 s) or long (20 minutes)."
+    )
+    count: int = Field(ge=1, description="Videos, one question each.")
+    seed: int = Field(description="Seed of the videos; take other ones for training and evaluation.")
+    folder: str = Field("outputs/worlds", description="Where the videos are written, for all runs that want the same.")
+
+
+class ValidationSettings(Settings):
+    """Greedy answers on held-out examples while the run goes on; the best checkpoints are kept."""
+
+    examples: str | None = Field(None, description="Examples file; without it there is no validation.")
+    world: WorldData | None = Field(None, description="Or videos of the procedural world.")
+    limit: int = Field(128, ge=1, description="Most examples asked.")
+    every: int = Field(50, ge=1, description="Updates between validations.")
 
 
 class SftSettings(Settings):
@@ -40,17 +88,26 @@ class SftSettings(Settings):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row"}
 
-    model: str = Field(description="Checkpoint to start from: a directory, a hub id or `tiny`.")
+    model: str = Field(
+        description="Checkpoint to start from: a directory, a hub id, `tiny`, or `random`: the embedded model untrained."
+    )
     out: str = Field(description="Directory for checkpoints and, at the end, the model.")
     examples: str | None = Field(None, description="Examples file to learn from; without it the procedural world.")
     world_seed: int = Field(1, ge=0, description="Stream of world samples; `zoomzero world` draws from other streams.")
-    stage: StageSettings = Field(StageSettings(), description="Mix of world samples.")
-    steps: int = Field(ge=1, description="Optimizer steps the run makes.")
+    vision: VisionSettings | None = Field(None, description="Pretraining of a `random` model's vision tower.")
+    stages: tuple[StageSettings, ...] = Field((), description="The curriculum of world samples, in order.")
+    validation: ValidationSettings = Field(ValidationSettings(), description="What is watched while the run goes on.")
+    steps: int = Field(ge=1, description="Optimizer steps the run makes; with stages it is their sum.")
     samples_per_row: int = Field(4, ge=1, description="Samples packed into one row: clips, each with its questions.")
     rows_per_step: int = Field(2, ge=1, description="Rows whose gradients make one step.")
-    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: orthogonal updates for the layers' matrices, AdamW for the rest."
+    )
+    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
     schedule: Schedule = Field("cosine", description="transformers' name of the learning-rate schedule.")
+    decay: float = Field(0.3, gt=0, le=1, description="Last share of the steps in which warmup_stable_decay falls to 0.")
     warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up.")
+    draw_ahead: int = Field(0, ge=0, description="Processes that prepare the next samples.")
     beta2: float = Field(0.98, gt=0, lt=1, description="AdamW's second decay.")
     weight_decay: float = Field(0.02, ge=0, description="AdamW's weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm above which gradients are scaled down.")
@@ -65,6 +122,27 @@ class SftSettings(Settings):
         "all", description="What learns: everything, all but the vision tower, or the token embeddings alone."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _sum_stages(cls, values: Any) -> Any:
+        """The stages say how many steps a run has."""
+        if not isinstance(values, Mapping) or not values.get("stages") or "steps" in values:
+            return values
+        steps = [stage.get("steps", 0) if isinstance(stage, Mapping) else stage.steps for stage in values["stages"]]
+        return {**values, "steps": sum(step for step in steps if isinstance(step, int))}
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> SftSettings:
+        if not self.examples and not self.stages:
+            raise ValueError("nothing to learn from: set examples, or stages of the procedural world")
+        if self.examples and self.stages:
+            raise ValueError("examples and stages of the procedural world do not mix: leave one out")
+        if self.stages and self.steps != sum(stage.steps for stage in self.stages):
+            raise ValueError("steps is not the sum of the stages' steps: leave it out")
+        if self.vision is not None and self.model != "random":
+            raise ValueError('vision pretrains a random tower: set model = "random", or leave [vision] out')
+        return self
+
 
 class LoraSettings(Settings):
     """Low-rank adapters on the text model instead of training its weights."""
@@ -72,17 +150,6 @@ class LoraSettings(Settings):
     rank: int = Field(64, ge=1, description="Rank of the adapters.")
     alpha: int = Field(128, ge=1, description="Scale of the adapters: alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout inside the adapters; 0 keeps ratios exact.")
-
-
-class WorldData(Settings):
-    """Videos of the procedural world, written as mp4 files when the run starts."""
-
-    kind: Literal["short", "long"] = Field(
-        "short", description="Length of the videos: short (48-80 s) or long (20 minutes)."
-    )
-    count: int = Field(ge=1, description="Videos, one question each.")
-    seed: int = Field(description="Seed of the videos; take other ones for training and evaluation.")
-    folder: str = Field("outputs/worlds", description="Where the videos are written, for all runs that want the same.")
 
 
 class DataSettings(Settings):
@@ -151,15 +218,6 @@ class RolloutSettings(Settings):
     controls: int = Field(
         2, ge=0, description="Prompts of each batch also verified on their true and on random spans, for the log."
     )
-
-
-class ValidationSettings(Settings):
-    """Greedy answers on held-out examples while the run goes on; the best checkpoints are kept."""
-
-    examples: str | None = Field(None, description="Examples file; without it there is no validation.")
-    world: WorldData | None = Field(None, description="Or videos of the procedural world.")
-    limit: int = Field(128, ge=1, description="Most examples asked.")
-    every: int = Field(50, ge=1, description="Updates between validations.")
 
 
 class GrpoSettings(Settings):

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from zoomzero.world.scenes import COLOURS, SYMBOLS, Event, Scene
+from zoomzero.world.scenes import COLOURS, SHAPES, SYMBOLS, Event, Scene
 
-SIZE = 192  # frame height and width, pixels
-SPRITE = 66
-GLYPH_HEIGHT, GLYPH_WIDTH = 27, 20
+SIZE = 128  # frame height and width, pixels
+SPRITE = 48
+GLYPH_HEIGHT, GLYPH_WIDTH = 15, 11
 PALETTE = np.array(
     [(220, 50, 47), (60, 180, 75), (50, 90, 220), (240, 220, 60), (160, 60, 200), (245, 140, 40)], np.float32
 )
 DARK_INK = {COLOURS.index("yellow"), COLOURS.index("orange")}
-_UNIT = SIZE / 128  # drift is given for 128-pixel frames
+HOLE, DARK = 0.6, 15  # a ring's dark middle: its share of the ring's width, and its level
 
 Frames = npt.NDArray[np.uint8]
 
@@ -53,30 +53,44 @@ def _background(scene: Scene) -> Frames:
 
 
 def _paste(frame: Frames, event: Event, time_s: float) -> None:
-    sprite, mask = _sprite(event.kind, event.symbol)
+    picture, mask = sprite(event.kind, event.symbol)
+    x, y = place(event, time_s)
+    np.copyto(frame[y : y + SPRITE, x : x + SPRITE], picture, where=mask)
+
+
+def place(event: Event, time_s: float) -> tuple[int, int]:
+    """Return the corner (x, y) of an object at a moment, in pixels."""
     free, seconds = SIZE - SPRITE, time_s - event.start_s
-    x = int(np.clip(event.x * free + event.vx * _UNIT * seconds, 0, free))
-    y = int(np.clip(event.y * free + event.vy * _UNIT * seconds, 0, free))
-    np.copyto(frame[y : y + SPRITE, x : x + SPRITE], sprite, where=mask)
+    x = int(np.clip(event.x * free + event.vx * seconds, 0, free))
+    y = int(np.clip(event.y * free + event.vy * seconds, 0, free))
+    return x, y
+
+
+def glyph_corner(kind: int) -> tuple[int, int]:
+    """Return the corner (top, left) of the symbol on an object: a triangle is wide enough only lower down."""
+    lower = 7 if SHAPES[kind // len(COLOURS)] == "triangle" else 0
+    return (SPRITE - GLYPH_HEIGHT) // 2 + lower, (SPRITE - GLYPH_WIDTH) // 2
 
 
 @lru_cache(maxsize=1024)
-def _sprite(kind: int, symbol: int) -> tuple[Frames, npt.NDArray[np.bool_]]:
+def sprite(kind: int, symbol: int) -> tuple[Frames, npt.NDArray[np.bool_]]:
     """Return the picture (SPRITE, SPRITE, 3) uint8 of an object and its mask (SPRITE, SPRITE, 1), True where drawn."""
     colour, shape = kind % len(COLOURS), kind // len(COLOURS)
     v, u = np.mgrid[:SPRITE, :SPRITE].astype(np.float32)
     du, dv = np.abs(u - SPRITE / 2 + 0.5), np.abs(v - SPRITE / 2 + 0.5)
     masks = (
-        du**2 + dv**2 < (SPRITE / 2) ** 2,  # circle
         np.ones_like(u, bool),  # square
         v >= du * 1.8,  # triangle
-        du + dv < SPRITE * 0.57,  # diamond
+        (du < SPRITE / 6) | (dv < SPRITE / 6),  # cross
+        du**2 + dv**2 < (SPRITE / 2) ** 2,  # ring
     )
     picture = np.broadcast_to(PALETTE[colour], (SPRITE, SPRITE, 3)).copy()
-    top = (SPRITE - GLYPH_HEIGHT) // 2 + (9 if shape == 2 else 0)  # a triangle is wide enough only lower down
-    left = (SPRITE - GLYPH_WIDTH) // 2
+    ring = SHAPES[shape] == "ring"
+    if ring:
+        picture[du**2 + dv**2 < (SPRITE * HOLE / 2) ** 2] = DARK
+    top, left = glyph_corner(kind)
     area = picture[top : top + GLYPH_HEIGHT, left : left + GLYPH_WIDTH]
-    ink = 10.0 if colour in DARK_INK else 250.0
+    ink = 10.0 if colour in DARK_INK and not ring else 250.0
     area += _glyph(symbol)[..., None] * (ink - area)
     return picture.round().astype(np.uint8), masks[shape][..., None]
 

@@ -10,15 +10,15 @@ import numpy as np
 from zoomzero.spans import Span
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
-SHAPES = ("circle", "square", "triangle", "diamond")
+SHAPES = ("square", "triangle", "cross", "ring")
 SYMBOLS = tuple("EHKMPTXZ")  # no option letters A-D and no digits, which mean other things in answers
 KINDS = len(COLOURS) * len(SHAPES)
 
-GRID_S = 1.0  # all times are multiples of it
-MIN_START_GAP_S = 1.0  # two objects never start closer together, so "next after" has one answer at 1 frame a second
-MIN_REPEAT_GAP_S = 3.0  # between two appearances of one kind, so that counting them is possible
-LAST_ALONE_S = 3.0  # only the last object is visible in these last seconds
-EVENT_LENGTHS_S = (4.0, 9.0)
+GRID_S = 2.0  # all times are multiples of it: at 1 frame a second, a pair of frames shows what its two seconds show
+MIN_START_GAP_S = 2.0  # two objects never start closer together, so "next after" has one answer at 1 frame a second
+MIN_REPEAT_GAP_S = 4.0  # between two appearances of one kind, so that counting them is possible
+LAST_ALONE_S = 4.0  # only the last object is visible in these last seconds
+EVENT_LENGTHS_S = (4.0, 10.0)
 SECONDS_PER_EVENT = 6.5
 UNIQUE_IN_LONG = 10  # kinds that appear once in a long video: the ones that can be asked about
 
@@ -33,7 +33,7 @@ class Event:
     symbol: int
     x: float
     y: float
-    vx: float  # drift, pixels of a 128-pixel frame a second
+    vx: float  # drift, pixels a second
     vy: float
 
     @property
@@ -80,7 +80,7 @@ def make_scene(rng: np.random.Generator, duration_s: float) -> Scene:
     spans = _draw_spans(rng, duration_s)
     kinds = _draw_kinds(rng, spans)
     symbols = _draw_symbols(rng, len(spans))
-    places = _draw_places(rng, spans)
+    places = draw_places(rng, spans)
     drift = rng.uniform(-1.5, 1.5, (len(spans), 2))
     events = tuple(
         Event(s.start_s, s.end_s, int(k), int(g), float(x), float(y), float(vx), float(vy))
@@ -145,7 +145,7 @@ def _draw_symbols(rng: np.random.Generator, count: int) -> list[int]:
     return [int(s) for _ in range(rounds) for s in rng.permutation(len(SYMBOLS))][:count]
 
 
-def _draw_places(rng: np.random.Generator, spans: Sequence[Span], tries: int = 12) -> list[tuple[float, float]]:
+def draw_places(rng: np.random.Generator, spans: Sequence[Span], tries: int = 12) -> list[tuple[float, float]]:
     """Draw corners in [0, 1]^2, trying to keep objects that share the screen from covering each other."""
     places: list[tuple[float, float]] = []
     for i, span in enumerate(spans):

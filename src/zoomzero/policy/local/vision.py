@@ -124,10 +124,14 @@ def encode(model: Any, patches: Tensor, grids: Tensor) -> VisualFeatures:
         grids: (K, 3) int64 on the CPU, (time, height, width) in patches for each clip.
     """
     tower = model.visual
-    device = patches.device
-    tables = _tables(_key(tower.config), tuple(map(tuple, grids.tolist())), device)
-    out = tower(patches.to(tower.dtype), grid_thw=grids.to(device), return_dict=True, **tables)
+    tables = tower_tables(tower, list(map(tuple, grids.tolist())))
+    out = tower(patches.to(tower.dtype), grid_thw=grids.to(patches.device), return_dict=True, **tables)
     return VisualFeatures(out.pooler_output, tuple(getattr(out, "deepstack_features", None) or ()))
+
+
+def tower_tables(tower: Any, grids: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
+    """Return what a tower's forward wants to know of clips' grids, (time, height, width) in patches each."""
+    return _tables(_key(tower.config), tuple(grids), tower.device)
 
 
 def join_features(parts: Sequence[VisualFeatures]) -> VisualFeatures:
