@@ -25,9 +25,19 @@ class SFTItem:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Exchange:
+    """A turn that is over: the clip shown, what was asked about it, and the reply. It is read, not learned."""
+
+    clip: Clip
+    text: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SFTSample:
-    """One clip with the items that share it. `header` opens the text of every item."""
+    """One clip with the items that share it. `header` opens the text of every item; `history` came before."""
 
     clip: Clip
     header: str
     items: tuple[SFTItem, ...]
+    history: tuple[Exchange, ...] = ()

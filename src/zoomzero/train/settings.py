@@ -12,7 +12,9 @@ from zoomzero.errors import ConfigError
 from zoomzero.train.credit.objective import PAPER_OBJECTIVE, ObjectiveSettings
 
 # transformers' schedules that need no settings of their own
-Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt"]
+Schedule = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt", "warmup_stable_decay"
+]
 
 
 class VisionSettings(Settings):
@@ -58,9 +60,7 @@ class StageSettings(Settings):
     @property
     def samples(self) -> int:
         """Samples one step reads."""
-        return sum(
-            (self.pictures, self.closeups, self.clips, self.windows, self.sparse, self.zooms, self.contexts)
-        )
+        return sum((self.pictures, self.closeups, self.clips, self.windows, self.sparse, self.zooms, self.contexts))
 
 
 class WorldData(Settings):
@@ -88,9 +88,7 @@ class SftSettings(Settings):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row"}
 
-    model: str = Field(
-        description="Checkpoint to start from: a directory, a hub id, `tiny`, or `random`: the embedded model untrained."
-    )
+    model: str = Field(description="Start: a directory, a hub id, `tiny`, or `random` (the embedded model untrained).")
     out: str = Field(description="Directory for checkpoints and, at the end, the model.")
     examples: str | None = Field(None, description="Examples file to learn from; without it the procedural world.")
     world_seed: int = Field(1, ge=0, description="Stream of world samples; `zoomzero world` draws from other streams.")
@@ -105,7 +103,7 @@ class SftSettings(Settings):
     )
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
     schedule: Schedule = Field("cosine", description="transformers' name of the learning-rate schedule.")
-    decay: float = Field(0.3, gt=0, le=1, description="Last share of the steps in which warmup_stable_decay falls to 0.")
+    decay: float = Field(0.3, gt=0, le=1, description="Last share of the steps, in which warmup_stable_decay falls.")
     warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up.")
     draw_ahead: int = Field(0, ge=0, description="Processes that prepare the next samples.")
     beta2: float = Field(0.98, gt=0, lt=1, description="AdamW's second decay.")

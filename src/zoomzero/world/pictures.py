@@ -1,7 +1,7 @@
 """Labelled pictures of the world: what the vision tower learns to see before a language model asks it anything.
 
-A picture is a pair of frames a second apart (one temporal patch) with up to three objects, each in both frames or in one
-of them. Its labels say what every pixel shows, and which kinds with which symbols the pair holds.
+A picture is a pair of frames a second apart (one temporal patch) with up to three objects, each in both frames or in
+one of them. Its labels say what every pixel shows, and which kinds with which symbols the pair holds.
 """
 
 from __future__ import annotations

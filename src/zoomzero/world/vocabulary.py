@@ -122,8 +122,8 @@ def write_tokenizer(directory: Path) -> Any:
 def model_config(tokenizer: Any) -> Any:
     """Return the embedded model's `Qwen3VLConfig`, about 3.4 M parameters.
 
-    Patches of 8 pixels, 16 of them to a visual token: fine enough to tell the shapes of a 32 x 32 frame apart, and still
-    one token for a pair of such frames.
+    Patches of 8 pixels, 16 of them to a visual token: fine enough to tell the shapes of a 32 x 32 frame apart, and
+    still one token for a pair of such frames.
     """
     from transformers import Qwen3VLConfig
 

@@ -15,8 +15,8 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal, for hidden matrices; AdamW for everything else.
 
-    All in float32, matrices of one shape together: torch's own Muon works in bfloat16, which crawls on processors without
-    it. The update of an (n, m) matrix is scaled by 0.2 sqrt(max(n, m)), so that one learning rate serves both kinds.
+    All in float32, matrices of one shape together: torch's own Muon works in bfloat16, which crawls on processors
+    without it. The update of an (n, m) matrix is scaled by 0.2 sqrt(max(n, m)): one learning rate serves both kinds.
 
     Args:
         model: whose parameters that require gradients are trained; matrices inside layers up to `largest` on a side get
@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
         beta1, beta2 = group["betas"]
         adamw(
             parameters,
-            [p.grad for p in parameters],
+            [p.grad for p in parameters if p.grad is not None],
             [s["mean"] for s in states],
             [s["square"] for s in states],
             [],
@@ -101,7 +101,7 @@ def split_parameters(model: nn.Module, largest: int) -> tuple[list[Tensor], list
 def orthogonalise(matrices: Tensor) -> Tensor:
     """Return about the nearest matrices with orthonormal rows or columns, (N, n, m) float32, by Newton-Schulz."""
     a, b, c = _QUINTIC
-    x = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
+    x: Tensor = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_STEPS):
         gram = x @ x.mT

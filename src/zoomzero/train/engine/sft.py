@@ -1,5 +1,8 @@
 """Supervised fine-tuning: samples in, a checkpoint out, on `transformers.Trainer`.
 
+A run from random weights teaches the vision tower first (`train/engine/vision.py`), then follows a curriculum of world
+samples; a run from a checkpoint learns from examples.
+
 One micro-batch is a few samples packed into one row (`policy/local/attention/packed.py`); sample `i` of a run is a
 pure function of the run's seed, so a resumed run reads what the uninterrupted one would have read.
 """
@@ -18,19 +21,24 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import TrainerCallback
 
-from zoomzero.config import ModelSettings, load_model_settings, settings_hash
+from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import read_examples
 from zoomzero.data.sft_sample import SFTSample
 from zoomzero.policy.local.attention.packed import packed_states
 from zoomzero.policy.local.load import find, load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.save import save_checkpoint
+from zoomzero.progress import bar
+from zoomzero.train.engine.optimizers import Muon
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
 from zoomzero.train.engine.trainer import PolicyTrainer, engine_arguments
+from zoomzero.train.engine.vision import pretrain
 from zoomzero.train.run.directory import TrainingRecord, device_name, open_run, versions
+from zoomzero.train.run.held_out import HeldOut
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
-from zoomzero.world.lessons import Stage, world_lesson
+from zoomzero.world.curriculum import Stage, stage_of, step_samples
+from zoomzero.world.start import write_start
 
 
 class SFTLoss(nn.Module):
@@ -53,8 +61,18 @@ class SFTLoss(nn.Module):
 class SftTrainer(PolicyTrainer):
     """The trainer that reads samples in order and saves plain checkpoints."""
 
-    def __init__(self, policy: QwenPolicy, source: Path, model_settings: ModelSettings, **kwargs: Any) -> None:
+    def __init__(
+        self, policy: QwenPolicy, source: Path, model_settings: ModelSettings, optimizer: str = "adamw", **kwargs: Any
+    ) -> None:
+        self.optimizer_name = optimizer
         super().__init__(policy, source, model_settings, model=SFTLoss(policy.model), **kwargs)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Return the run's optimizer, made once."""
+        if self.optimizer_name == "muon" and getattr(self, "optimizer", None) is None:
+            self.optimizer = Muon(self.model, self.args.learning_rate, weight_decay=self.args.weight_decay)
+        found: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        return found
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -67,17 +85,28 @@ class SftTrainer(PolicyTrainer):
         save_checkpoint(self.policy.model, self.source, directory, settings=self.model_settings, dtype=dtype)
 
 
-class SFTDataset(Dataset[SFTSample]):
-    """Samples 0 .. count-1 of a run."""
+class SampleStream(Dataset[list[SFTSample]]):
+    """What micro-batch 0 .. count-1 of a run reads."""
 
-    def __init__(self, make: Callable[[int], SFTSample], count: int) -> None:
+    def __init__(self, make: Callable[[int], list[SFTSample]], count: int) -> None:
         self.make, self.count = make, count
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> SFTSample:
+    def __getitem__(self, index: int) -> list[SFTSample]:
         return self.make(index)
+
+
+class StageCallback(TrainerCallback):  # type: ignore[misc]
+    """Lets the vision tower learn in the stages that say so."""
+
+    def __init__(self, tower: Any, stages: Sequence[Stage]) -> None:
+        self.tower, self.stages = tower, stages
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Switch the tower's gradients."""
+        self.tower.requires_grad_(stage_of(self.stages, state.global_step).train_vision)
 
 
 def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[TrainerCallback] = ()) -> TrainingRecord:
@@ -97,27 +126,41 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    source = find(settings.model)
+    source = _start(settings, out)
     model_settings = load_model_settings(source)
-    policy = load_policy(settings.model, dtype="float32")
+    policy = load_policy(str(source), dtype="float32")
+    seen = _pretrain_vision(policy, settings, out) if last is None else {}
     policy.model.train().requires_grad_(settings.train_only != "embeddings")
     policy.model.model.visual.requires_grad_(settings.train_only == "all")
     policy.model.get_input_embeddings().requires_grad_(True)
-    make = _maker(settings, model_settings, policy.geometry)
-    count = settings.steps * settings.rows_per_step * settings.samples_per_row
+    stages = [Stage(**stage.model_dump()) for stage in settings.stages]
+    per_batch, batches = (1, 1) if stages else (settings.samples_per_row, settings.rows_per_step)
+    held_out = HeldOut(policy, model_settings, settings.validation, out)
     trainer = SftTrainer(
         policy,
         source,
         model_settings,
+        settings.optimizer,
         args=engine_arguments(
             settings,
             out,
-            per_device_train_batch_size=settings.samples_per_row,
-            gradient_accumulation_steps=settings.rows_per_step,
+            per_device_train_batch_size=per_batch,
+            gradient_accumulation_steps=batches,
+            dataloader_num_workers=settings.draw_ahead,
+            dataloader_prefetch_factor=4 if settings.draw_ahead else None,
+            lr_scheduler_kwargs=_schedule_details(settings),
         ),
-        train_dataset=SFTDataset(make, count),
-        data_collator=lambda samples: {"samples": pack_sft_samples(samples, policy.builder, policy.end_of_turn)},
-        callbacks=list(callbacks),
+        train_dataset=SampleStream(
+            _sample_maker(settings, stages, model_settings, policy.geometry), settings.steps * per_batch * batches
+        ),
+        data_collator=lambda read: {
+            "samples": pack_sft_samples([s for one in read for s in one], policy.builder, policy.end_of_turn)
+        },
+        callbacks=[
+            *callbacks,
+            *([StageCallback(policy.model.model.visual, stages)] if stages else []),
+            *([held_out] if held_out.examples else []),
+        ],
     )
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -129,15 +172,43 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
         final_loss=round(trainer.last_loss, 4),
         device=device_name(),
         versions=versions(),
-        data={"examples": settings.examples} if settings.examples else {"world_seed": settings.world_seed},
+        data={"examples": settings.examples} if settings.examples else {"world_seed": settings.world_seed, **seen},
     )
     trainer.save_weights(out, torch.float16)
     (out / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
     return record
 
 
-def _maker(settings: SftSettings, model_settings: ModelSettings, geometry: Geometry) -> Callable[[int], SFTSample]:
+def _start(settings: SftSettings, out: Path) -> Path:
+    """Return the directory of the checkpoint a run starts from; a random one is written first."""
+    if settings.model != "random":
+        return find(settings.model)
+    start = out / "start"
+    if not (start / MODEL_SETTINGS_FILE).is_file():
+        write_start(start, seed=settings.seed)
+    return start
+
+
+def _pretrain_vision(policy: QwenPolicy, settings: SftSettings, out: Path) -> dict[str, float]:
+    """Teach a random tower to see, and return how well it does."""
+    if settings.vision is None:
+        return {}
+    tower = policy.model.model.visual
+    with bar("learning to see", "batches") as step:
+        found = pretrain(tower, policy.family, settings.vision, out, progress=lambda done, total, _: step(done, total))
+    return {f"vision_{name}": value for name, value in found.items()}
+
+
+def _schedule_details(settings: SftSettings) -> dict[str, Any]:
+    if settings.schedule != "warmup_stable_decay":
+        return {}
+    return {"num_decay_steps": round(settings.steps * settings.decay), "min_lr_ratio": 0.01, "decay_type": "linear"}
+
+
+def _sample_maker(
+    settings: SftSettings, stages: Sequence[Stage], model_settings: ModelSettings, geometry: Geometry
+) -> Callable[[int], list[SFTSample]]:
     if settings.examples is not None:
-        return ExampleSFTSamples(read_examples(settings.examples), model_settings, geometry)
-    stage = Stage(**settings.stage.model_dump())
-    return lambda index: world_lesson(settings.world_seed, index, stage, model_settings, geometry)
+        make = ExampleSFTSamples(read_examples(settings.examples), model_settings, geometry)
+        return lambda index: [make(index)]
+    return lambda index: step_samples(settings.world_seed, index, stages, model_settings, geometry)

@@ -67,8 +67,11 @@ def _pack_one(
     sample: SFTSample, builder: PromptBuilder, end_of_turn: int
 ) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the shared prompt and, for every item, its tokens, their weights and their positions."""
-    messages = [builder.messages([Turn("user", (sample.clip, sample.header + item.text))]) for item in sample.items]
-    wholes = [builder.layout(messages[0], [sample.clip]), *(builder.layout(message, []) for message in messages[1:])]
+    before = [turn for e in sample.history for turn in (Turn("user", (e.clip, e.text)), Turn("assistant", (e.reply,)))]
+    chats = [[*before, Turn("user", (sample.clip, sample.header + item.text))] for item in sample.items]
+    clips = [*(e.clip for e in sample.history), sample.clip]
+    messages = [builder.messages(chat) for chat in chats]
+    wholes = [builder.layout(messages[0], clips), *(builder.layout(message, []) for message in messages[1:])]
     first = wholes[0]
     shared = _common_prefix([whole.ids for whole in wholes], len(first))
     prompt = Prompt(first.ids[:shared], first.positions[:, :shared], first.visual_index, first.patches, first.grids)

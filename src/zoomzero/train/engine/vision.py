@@ -1,8 +1,8 @@
 """Pretraining of the embedded model's vision tower on labelled pictures, before a language model asks it anything.
 
-Finding cannot be better than seeing, and a tower learns to see ten times faster from labels than from words. The first
-half of its layers learns what each patch shows; the second half gathers into every patch what the whole pair shows; the
-mergers hand that on as visual tokens. All of it is plain supervised classification with linear heads that are thrown away.
+Finding cannot be better than seeing, and a tower learns to see far faster from labels than from words. The first half
+of its layers learns what each patch shows; the second half gathers into every patch what the whole pair shows; the
+mergers hand that on as visual tokens. All of it is supervised classification with linear heads that are thrown away.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _HELD_OUT_PAIRS = 192
 class Batch:
     """Pictures as the tower gets them.
 
-    `patches` (N*P, C) float32, P patches a pair, in the order of the family's processor; `grid` (time, height, width) of
-    one pair. `kinds` (N, P, 2) and `symbols` (N, P) int64 are what lies at the middle of each patch; `present`
+    `patches` (N*P, C) float32, P patches a pair, in the order of the family's processor; `grid` (time, height, width)
+    of one pair. `kinds` (N, P, 2) and `symbols` (N, P) int64 are what lies at the middle of each patch; `present`
     (N, 2*KINDS) float32 with -1 where nobody could tell; `carried` (N, KINDS) int64, -1 where it cannot be read.
     """
 
@@ -109,8 +109,18 @@ class TowerStates:
         self.tower = tower
         self._kept: dict[str, Tensor] = {}
         local = tower.deepstack_visual_indexes[0]
-        for name, block in (("local", tower.blocks[local]), ("gathered", tower.blocks[-1])):
+        self._hooks = [
             block.register_forward_hook(lambda _, __, out, name=name: self._kept.__setitem__(name, out))
+            for name, block in (("local", tower.blocks[local]), ("gathered", tower.blocks[-1]))
+        ]
+
+    def __enter__(self) -> TowerStates:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the tower as it was."""
+        for hook in self._hooks:
+            hook.remove()
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Return `local` and `gathered` (N, P, hidden), `tokens` and `deep` (N, tokens a pair, out)."""
@@ -160,11 +170,11 @@ def _near(batch: Batch, tokens: int) -> Tensor:
 def measure(tower: Any, heads: Heads, family: Family, seed: int) -> dict[str, float]:
     """Return how well the tokens know held-out pictures: whole pairs exactly right, small and large; symbols read."""
     found: dict[str, float] = {}
-    states = TowerStates(tower)
     for view in ("small", "large"):
         rng = np.random.default_rng((_HELD_OUT, seed, SIDES[view]))
         batch = make_batch(draw_pictures(rng, _HELD_OUT_PAIRS, view), family)
-        read = heads.tokens(states(batch)["tokens"]).mean(1)
+        with TowerStates(tower) as states:
+            read = heads.tokens(states(batch)["tokens"]).mean(1)
         wrong = ((read[:, : 2 * KINDS] > 0).float() != batch.present) & (batch.present >= 0)
         found[f"exact_{view}"] = round(float((~wrong.any(1)).float().mean()), 4)
         if view == "large":
@@ -180,7 +190,7 @@ def pretrain(
     settings: VisionSettings,
     out: Path,
     *,
-    progress: Callable[[int, str], None] = lambda step, text: None,
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
 ) -> dict[str, float]:
     """Train a tower in place; a killed run goes on from its last state in `out`.
 
@@ -189,7 +199,7 @@ def pretrain(
         family: cuts its frames.
         settings: steps, batches, learning rate.
         out: where the state and the log `vision.jsonl` are kept.
-        progress: called after each step with its number and a few words.
+        progress: called after each step with its number, all steps, and a few words.
 
     Returns:
         The last measures on held-out pictures.
@@ -201,26 +211,27 @@ def pretrain(
     first, spent_s = _resume(out, both, optimizer)
     found = (read_rows(out / LOG_FILE) or [{}])[-1]
     stream = PictureStream(settings, family, first)
-    workers = {"num_workers": 1, "prefetch_factor": 4} if settings.draw_ahead else {}
-    states, began = TowerStates(tower), time.perf_counter()
-    for index, batch in enumerate(DataLoader(stream, batch_size=None, **workers)):
-        step = first + index
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _rate(step, settings)
-        losses = picture_loss(heads, states(batch), batch)
-        loss = torch.stack(list(losses.values())).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        optimizer.step()
-        progress(step + 1, f"loss {loss.item():.2f}")
-        if (step + 1) % settings.measure_every == 0 or step + 1 == settings.steps:
-            both.eval()
-            minutes = round((spent_s + time.perf_counter() - began) / 60, 2)
-            found = {"step": step + 1, "minutes": minutes, "loss": round(loss.item(), 3)}
-            found |= measure(tower, heads, family, settings.seed)
-            both.train()
-            _keep(out, both, optimizer, step + 1, spent_s + time.perf_counter() - began, found)
+    ahead: dict[str, Any] = {"num_workers": 1, "prefetch_factor": 4} if settings.draw_ahead else {}
+    began = time.perf_counter()
+    with TowerStates(tower) as states:
+        for index, batch in enumerate(DataLoader(stream, batch_size=None, **ahead)):
+            step = first + index
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * _rate(step, settings)
+            losses = picture_loss(heads, states(batch), batch)
+            loss = torch.stack(list(losses.values())).sum()
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+            optimizer.step()
+            progress(step + 1, settings.steps, f"loss {loss.item():.2f}")
+            if (step + 1) % settings.measure_every == 0 or step + 1 == settings.steps:
+                both.eval()
+                minutes = round((spent_s + time.perf_counter() - began) / 60, 2)
+                found = {"step": step + 1, "minutes": minutes, "loss": round(loss.item(), 3)}
+                found |= measure(tower, heads, family, settings.seed)
+                both.train()
+                _keep(out, both, optimizer, step + 1, spent_s + time.perf_counter() - began, found)
     return found
 
 

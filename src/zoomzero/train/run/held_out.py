@@ -1,0 +1,90 @@
+"""Answers to held-out questions while a supervised run goes on: the curve that says whether it learns to find."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from zoomzero.answer.modes import answer
+from zoomzero.answer.trace import Trace
+from zoomzero.config import ModelSettings
+from zoomzero.data.example import Example, read_examples
+from zoomzero.files import read_rows, write_whole
+from zoomzero.policy.base import Policy
+from zoomzero.spans import iou
+from zoomzero.train.settings import ValidationSettings
+from zoomzero.world.write import write_world
+
+LOG_FILE = "validation.jsonl"
+
+
+class HeldOut(TrainerCallback):  # type: ignore[misc]
+    """Asks held-out examples in zoom mode every so many steps and appends what came out to `validation.jsonl`.
+
+    Args:
+        policy: the model that learns.
+        model_settings: how it is asked.
+        settings: what it is asked, and how often.
+        out: the run's directory.
+    """
+
+    def __init__(self, policy: Policy, model_settings: ModelSettings, settings: ValidationSettings, out: Path) -> None:
+        self.policy, self.model_settings, self.settings, self.out = policy, model_settings, settings, out
+        self.examples = self._examples()
+        self.began = time.perf_counter()
+
+    def _examples(self) -> list[Example]:
+        if self.settings.examples is not None:
+            return read_examples(self.settings.examples)[: self.settings.limit]
+        if (world := self.settings.world) is None:
+            return []
+        folder = Path(world.folder) / f"{world.kind}-{world.seed}-{world.count}"
+        write_world(folder, world.count, world.seed, world.kind)
+        return read_examples(folder / "examples.jsonl")[: self.settings.limit]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Ask, at the steps that are due."""
+        if state.global_step % self.settings.every and state.global_step != state.max_steps:
+            return
+        model.eval()
+        values = score(self.policy, self.model_settings, self.examples)
+        model.train()
+        minutes = round((time.perf_counter() - self.began) / 60, 1)
+        row = {"step": state.global_step, "minutes": minutes, **values}
+        path = self.out / LOG_FILE
+        rows = [*(one for one in read_rows(path) if one["step"] < state.global_step), row]
+        write_whole(path, "".join(json.dumps(one) + "\n" for one in rows))
+
+
+def score(policy: Policy, settings: ModelSettings, examples: Sequence[Example]) -> dict[str, float]:
+    """Return accuracy (coarse, zoom), mIoU and the share of replies in the right format; by kind for world examples."""
+    rows = [(e, answer(policy, settings, e.video, e.question, e.options, as_annotated=True)[0]) for e in examples]
+    found = _shares(rows)
+    kinds = dict.fromkeys(_kind(e) for e in examples)
+    if len(kinds) < len(examples):
+        for kind in kinds:
+            of = _shares([row for row in rows if _kind(row[0]) == kind])
+            found |= {f"{kind}_{name}": of[name] for name in ("accuracy", "miou")}
+    return found
+
+
+def _kind(example: Example) -> str:
+    return example.id.rsplit("-", 1)[-1]
+
+
+def _shares(rows: Sequence[tuple[Example, Trace]]) -> dict[str, float]:
+    n = len(rows)
+    written = [one for _, trace in rows for one in trace.passes if one.text]
+    sums = {
+        "accuracy": math.fsum(trace.option == example.answer for example, trace in rows) / n,
+        "coarse_accuracy": math.fsum(trace.passes[0].option == example.answer for example, trace in rows) / n,
+        "miou": math.fsum(iou(trace.spans, example.spans) for example, trace in rows) / n,
+        "format": math.fsum(not one.problems for one in written) / max(1, len(written)),
+    }
+    return {name: round(value, 4) for name, value in sums.items()}

@@ -1,0 +1,231 @@
+"""SFT samples drawn from the world: looks at videos with questions and listings, and close looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from zoomzero.config import ModelSettings
+from zoomzero.data.sft_sample import Exchange, SFTItem, SFTSample
+from zoomzero.prompts import Mode, coarse_text, format_spans, video_header, zoom_text
+from zoomzero.spans import Span, clip, intersection_s, widen
+from zoomzero.video.plan import plan_regular, plan_spans
+from zoomzero.video.types import FrameBudget, FramePlan, Geometry
+from zoomzero.world.questions import NUMBERS, QUESTION_KINDS, Question, ask
+from zoomzero.world.scenes import KINDS, SYMBOLS, Event, Scene, kind_name
+from zoomzero.world.views import MIN_SEEN_S, View, even_s, whole_view
+from zoomzero.world.write import LABELS
+
+LIST_TEXT = "List what you see."
+
+
+def picture_sample(rng: np.random.Generator, budget: FrameBudget, geometry: Geometry, *, symbols: bool) -> SFTSample:
+    """One pair of frames, its objects listed; with their symbols where the frames are large enough to read them."""
+    view = whole_view(rng, 4, 4)
+    plan = plan_regular(view.info, budget, geometry, Span(0.0, 2.0))
+    shown = [event for event in view.scene.events if view.frames_of(event, plan) == len(plan.times_s)]
+    text = "".join(f" {e.name} {SYMBOLS[e.symbol]}" if symbols else f" {e.name}" for e in shown)
+    return SFTSample(view.draw(plan), "", (SFTItem(LIST_TEXT, text),))
+
+
+def coarse_sample(
+    rng: np.random.Generator,
+    view: View,
+    budget: FrameBudget,
+    settings: ModelSettings,
+    geometry: Geometry,
+    *,
+    questions: int,
+    listing: float,
+) -> SFTSample:
+    """A look at a whole video or a window of one: questions about it and, sometimes, everything it shows.
+
+    Args:
+        rng: the only source of randomness.
+        view: what is looked at.
+        budget: of the pass.
+        settings: how the model is asked.
+        geometry: of the model.
+        questions: how many.
+        listing: share of samples that list everything as well; all do without questions.
+    """
+    plan = plan_regular(view.info, budget, geometry, view.span)
+    items = [_coarse_item(rng, view, plan, settings) for _ in range(questions)]
+    if not items or rng.random() < listing:
+        items.append(_timeline_item(view, plan))
+    return SFTSample(view.draw(plan), video_header(view.total_s), tuple(items))
+
+
+def zoom_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> SFTSample:
+    """A close look at (about) the right spans, sometimes at wrong ones."""
+    whole = whole_view(rng, 48, 96)
+    shift_s = even_s(rng, 0, 1104) if rng.random() < 0.5 else 0.0
+    total_s = whole.total_s + shift_s
+    view = View(whole.scene, shift_s, Span(shift_s, total_s), total_s)
+    question = _ask_any(rng, view.scene)
+    plan = _zoom_plan(rng, view, question, settings, geometry)
+    items = [_zoom_item(rng, question, settings, _knowable(question, view, plan))]
+    singles = [e for e in view.scene.events if view.frames_of(e, plan) >= 2 and _lone(view.scene, e)]
+    items += [_zoom_item(rng, _symbol_question(rng, event, view.scene), settings, True) for event in singles[:3]]
+    items.append(_zoom_item(rng, _stranger(rng, view, plan), settings, False))
+    shown = [e for e in view.scene.events if view.frames_of(e, plan) >= 2]
+    items.append(SFTItem(LIST_TEXT, "".join(f" {e.name} {SYMBOLS[e.symbol]}" for e in shown)))
+    return SFTSample(view.draw(plan), "", tuple(items))
+
+
+def context_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> SFTSample:
+    """A close look that goes on from a look at the whole video and the answer written there."""
+    view = whole_view(rng, 48, 80)
+    question = _ask_any(rng, view.scene)
+    coarse_plan = plan_regular(view.info, settings.coarse.budget(), geometry, view.span)
+    guess = LABELS[question.answer] if question.kind != "symbol" else LABELS[int(rng.integers(len(question.options)))]
+    seen = view.seen(question.spans, coarse_plan)
+    steps = [(name, view.seen([span], coarse_plan)) for name, span in question.reasoning]
+    reply = f"<think>{_reasoning(question, steps)}</think>\n<answer>{guess}</answer>\n<glue>{format_spans(seen)}</glue>"
+    asked = video_header(view.total_s) + coarse_text(question.text, question.options, "think", settings.style)
+    plan = _zoom_plan(rng, view, question, settings, geometry)
+    item = _zoom_item(rng, question, settings, question.kind != "symbol" or _knowable(question, view, plan))
+    return SFTSample(view.draw(plan), "", (item,), (Exchange(view.draw(coarse_plan), asked, reply),))
+
+
+def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings: ModelSettings) -> SFTItem:
+    """Ask one question about a view, in one of the answer modes."""
+    if rng.random() < 0.12:
+        return _absent_item(rng, view, plan, settings)
+    question = _ask_visible(rng, view, plan)
+    label = LABELS[question.answer]
+    seen = view.seen(question.spans, plan)
+    steps = [(name, view.seen([span], plan)) for name, span in question.reasoning]
+    if question.kind == "last" and view.span.end_s < view.total_s:
+        seen = ()
+    if question.kind == "count":
+        steps = [(name, spans) for name, spans in steps if spans]
+        if seen:  # in a window, or between frames far apart, only some of them show
+            label = LABELS[question.options.index(NUMBERS[len(steps) - 1])]
+    if not seen or not all(spans for _, spans in steps):
+        return _unseen_item(rng, question, settings)
+    draw = rng.random()
+    if draw < 0.1:
+        return SFTItem(coarse_text(question.text, question.options, "direct", settings.style), label)
+    answer = f"<answer>{label}</answer>\n<glue>{format_spans(seen)}</glue>"
+    if draw < 0.2:
+        return SFTItem(coarse_text(question.text, question.options, "no_think", settings.style), answer)
+    think = f"<think>{_reasoning(question, steps)}</think>\n"
+    return SFTItem(coarse_text(question.text, question.options, "think", settings.style), think + answer)
+
+
+def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]]) -> str:
+    """Write what to notice, in the order of noticing, each with its moment."""
+    moments = [(name, f"<time>{format_spans(spans)[1:-1]}</time>") for name, spans in steps]
+    if question.kind == "count":
+        times = "".join(moment for _, moment in moments)
+        return f"the {moments[0][0]} visible{times} {NUMBERS[len(moments) - 1]}"
+    return " then ".join(f"the {name} visible{moment}" for name, moment in moments)
+
+
+def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSettings) -> SFTItem:
+    """Ask what this view cannot answer: no spans, and a letter that is not learned."""
+    letter = LABELS[int(rng.integers(len(question.options)))]
+    think = rng.random() < 0.85
+    lead = "<think>not visible</think>\n<answer>" if think else "<answer>"
+    mode: Mode = "think" if think else "no_think"
+    text = coarse_text(question.text, question.options, mode, settings.style)
+    return SFTItem(text, f"{lead}{letter}</answer>\n<glue>[]</glue>", ((len(lead), len(lead) + 1),))
+
+
+def _absent_item(rng: np.random.Generator, view: View, plan: FramePlan, settings: ModelSettings) -> SFTItem:
+    """Ask for the symbol or the number of an object that is not there."""
+    shown = {e.kind for e in view.scene.events if view.seen([e.span], plan)}
+    missing = [k for k in range(KINDS) if k not in shown]
+    name = kind_name(int(rng.choice(missing))) if missing else "white ring"
+    symbols = tuple(SYMBOLS[int(s)] for s in rng.permutation(len(SYMBOLS))[:4])
+    order = tuple(NUMBERS[int(i)] for i in rng.permutation(4))
+    if rng.random() < 0.7:
+        question = Question("symbol", f"Which symbol is on the {name}?", symbols, 0, (), ())
+    else:
+        question = Question("count", f"How many times does the {name} appear?", order, 0, (), ())
+    return _unseen_item(rng, question, settings)
+
+
+def _timeline_item(view: View, plan: FramePlan) -> SFTItem:
+    """List everything that shows in the planned frames, in order, with its times: the densest lesson in finding."""
+    rows = [(e.name, view.seen([e.span], plan)) for e in view.scene.events]
+    text = "".join(f" {name} {format_spans(spans)[1:-1]}" for name, spans in rows if spans)
+    return SFTItem(LIST_TEXT, text)
+
+
+def _zoom_plan(
+    rng: np.random.Generator, view: View, question: Question, settings: ModelSettings, geometry: Geometry
+) -> FramePlan:
+    """Plan a close look at the question's spans as a pass finds them: right, a little off, at times wrong."""
+    moved = ((s + view.shift_s, e + view.shift_s) for s, e in question.spans)
+    spans: Sequence[Span] = clip(moved, *view.span)
+    draw = rng.random()
+    if draw < 0.15:
+        start_s = float(rng.uniform(view.span.start_s, view.span.end_s - 8))
+        spans = [Span(start_s, start_s + float(rng.uniform(3, 8)))]
+    elif draw < 0.55:
+        spans = [s for true in spans for s in _jitter(rng, true, view.span)]
+    return plan_spans(view.info, widen(spans, settings.widen_s, *view.span), settings.zoom.budget(), geometry)
+
+
+def _zoom_item(rng: np.random.Generator, question: Question, settings: ModelSettings, knowable: bool) -> SFTItem:
+    """Ask for the option's text (or letter); what cannot be known is answered at random: an honest uniform guess."""
+    answer = question.answer if knowable else int(rng.integers(len(question.options)))
+    as_text = rng.random() < 0.9
+    text = zoom_text(question.text, question.options, settings.style, "text" if as_text else "letter")
+    return SFTItem(text, question.options[answer] if as_text else LABELS[answer])
+
+
+def _knowable(question: Question, view: View, plan: FramePlan) -> bool:
+    """Whether the planned frames show enough of every span of the evidence."""
+    planned = [(s - view.shift_s, e - view.shift_s) for s, e in plan.spans]
+    return all(intersection_s([span], planned) >= MIN_SEEN_S for span in question.spans)
+
+
+def _lone(scene: Scene, event: Event) -> bool:
+    return len(scene.events_of(event.kind)) == 1
+
+
+def _stranger(rng: np.random.Generator, view: View, plan: FramePlan) -> Question:
+    """Ask for the symbol of an object that the planned frames do not show."""
+    scene = view.scene
+    missing = [k for k in range(KINDS) if not any(view.frames_of(e, plan) for e in scene.events_of(k))]
+    kind, symbol = int(rng.choice(missing)), int(rng.integers(len(SYMBOLS)))
+    return _symbol_question(rng, replace(scene.events[0], kind=kind, symbol=symbol), scene)
+
+
+def _symbol_question(rng: np.random.Generator, event: Event, scene: Scene) -> Question:
+    others = list(dict.fromkeys(e.symbol for e in scene.events if e.symbol != event.symbol))
+    wrong = [SYMBOLS[int(s)] for s in rng.permutation(others)[:3]]
+    options = [SYMBOLS[event.symbol], *wrong]
+    order = [int(i) for i in rng.permutation(len(options))]
+    text = f"Which symbol is on the {event.name}?"
+    return Question("symbol", text, tuple(options[i] for i in order), order.index(0), (event.span,), ())
+
+
+def _ask_any(rng: np.random.Generator, scene: Scene) -> Question:
+    """Ask a question of a random kind that this scene allows."""
+    for i in rng.permutation(len(QUESTION_KINDS)):
+        question = ask(rng, scene, QUESTION_KINDS[i])
+        if question is not None:
+            return question
+    raise AssertionError("a scene always allows a count question")
+
+
+def _ask_visible(rng: np.random.Generator, view: View, plan: FramePlan) -> Question:
+    """Ask about something that shows in the view, as a rule: what does not show is asked for often enough anyway."""
+    for _ in range(4):
+        question = _ask_any(rng, view.scene)
+        if all(view.seen([span], plan) for _, span in question.reasoning):
+            break
+    return question
+
+
+def _jitter(rng: np.random.Generator, span: Span, within: Span) -> tuple[Span, ...]:
+    """Move the ends of a span by up to two seconds, as a prediction would."""
+    start = span.start_s + float(rng.uniform(-2, 2))
+    end = max(span.end_s + float(rng.uniform(-2, 2)), start + 2)
+    return clip([(start, end)], *within)
