@@ -9,7 +9,7 @@ from threading import Event
 
 import numpy as np
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
 from zoomzero.errors import VideoError
 from zoomzero.prompts import Reading
 from zoomzero.spans import Span, clip, covered_s
@@ -70,7 +70,7 @@ class CloseLooks:
         controls = self._controls(one, problems) if wants_controls else None
         return Looked(tuple(sights), controls, tuple(problems))
 
-    def _sight(self, asked: Asked, reading: Reading, problems: list[str]) -> Sight:
+    def _sight(self, asked: QuestionSession, reading: Reading, problems: list[str]) -> Sight:
         """Return what the verifier sees; spans whose frames do not decode give it nothing to see."""
         try:
             return self.verifier.sight(asked, reading)
