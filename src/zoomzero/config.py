@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,9 +23,10 @@ SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every settings model: immutable, unknown keys are errors."""
+    """Base of every settings model: immutable, unknown keys are errors, and old names name their successor."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    RENAMED: ClassVar[Mapping[str, str]] = {}  # old key of this table -> what to write instead
 
 
 class PassSettings(Settings):
@@ -141,7 +142,10 @@ def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], source: str
         key = ".".join(str(part) for part in first["loc"]) or kind.__name__
         fix = f"set it to a valid value ({_hint(kind, first['loc'])})"
         if first["type"] == "extra_forbidden":
-            fix = f"known keys here are {', '.join(_known_keys(kind, first['loc'][:-1]))}"
+            table = _table(kind, first["loc"][:-1])
+            if (new := table.RENAMED.get(str(first["loc"][-1]))) is not None:
+                raise ConfigError(f"{source}: {key}", f"renamed to {new}", "write the new name") from error
+            fix = f"known keys here are {', '.join(sorted(table.model_fields))}"
         raise ConfigError(f"{source}: {key}", first["msg"][0].lower() + first["msg"][1:], fix) from error
 
 
@@ -204,20 +208,24 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     values[last] = value
 
 
-def _known_keys(kind: type[BaseModel], location: Sequence[Any]) -> list[str]:
+def _table(kind: type[SettingsT], location: Sequence[Any]) -> type[Settings]:
+    """Return the settings model that a location in another one leads to, as far as it leads."""
+    table: type[Settings] = kind
     for part in location:
-        field = kind.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        found = _inner(table, str(part))
+        if found is None:
             break
-        kind = field.annotation
-    return sorted(kind.model_fields)
+        table = found
+    return table
 
 
-def _hint(kind: type[BaseModel], location: Sequence[Any]) -> str:
-    for part in location[:-1]:
-        field = kind.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return "see docs/formats.md"
-        kind = field.annotation
-    field = kind.model_fields.get(str(location[-1])) if location else None
+def _inner(kind: type[Settings], name: str) -> type[Settings] | None:
+    """Return the settings model of one key's value, also where the key may be None."""
+    field = kind.model_fields.get(name)
+    choices = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+    return next((one for one in choices if isinstance(one, type) and issubclass(one, Settings)), None)
+
+
+def _hint(kind: type[Settings], location: Sequence[Any]) -> str:
+    field = _table(kind, location[:-1]).model_fields.get(str(location[-1])) if location else None
     return (field.description or "see docs/formats.md") if field else "see docs/formats.md"

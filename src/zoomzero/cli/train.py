@@ -20,7 +20,7 @@ def sft(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the run's directory.")] = False,
 ) -> None:
-    """Fine-tune a checkpoint on examples, or on endless lessons from the procedural world.
+    """Fine-tune a checkpoint on examples, or on endless samples from the procedural world.
 
     Examples:
 

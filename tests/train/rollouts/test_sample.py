@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lesson_models import SETTINGS
+from sft_models import SETTINGS
 
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.writing import write
@@ -34,8 +34,8 @@ def examples(small_world: Path) -> list[Example]:
 
 
 @pytest.fixture
-def policy(lesson_policies: dict[str, Any]) -> QwenPolicy:
-    return lesson_policies["qwen3_vl"]
+def policy(family_policies: dict[str, Any]) -> QwenPolicy:
+    return family_policies["qwen3_vl"]
 
 
 @pytest.fixture
