@@ -58,7 +58,7 @@ def ask(
 
       zoomzero ask walk.mp4 "Who enters first?" --model Qwen/Qwen3-VL-2B-Instruct --json
     """
-    from zoomzero.answer.modes import check_question
+    from zoomzero.answer.ask import check_question
     from zoomzero.progress import status
     from zoomzero.video.decode import warm_up
     from zoomzero.video.probe import probe
@@ -76,7 +76,7 @@ def ask(
     with status() as say:
         say("loading the model")
         policy, settings = load_model(model, device, dtype, set_ or ())
-        from zoomzero.answer.modes import answer
+        from zoomzero.answer.ask import answer
 
         trace, looks = answer(
             policy,
