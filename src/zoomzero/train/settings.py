@@ -27,6 +27,7 @@ class VisionSettings(Settings):
     learning_rate: float = Field(2e-3, gt=0, description="Of Muon and AdamW alike.")
     decay: float = Field(0.4, gt=0, le=1, description="Last share of the steps in which the rate falls to 0.")
     lone_steps: int = Field(200, ge=0, description="First steps whose pictures hold one object.")
+    symbols_from: int = Field(5000, ge=0, description="Step from which most batches show symbols.")
     measure_every: int = Field(500, ge=1, description="Steps between measures on held-out pictures and saved states.")
     draw_ahead: bool = Field(True, description="Draw the next batches in a process of its own.")
     seed: int = Field(0, ge=0, description="Stream of pictures.")

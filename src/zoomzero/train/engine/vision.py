@@ -28,7 +28,9 @@ from zoomzero.train.settings import VisionSettings
 from zoomzero.world.pictures import NO_SYMBOL, NOTHING, SIDES, Pictures, View, draw_pictures
 from zoomzero.world.scenes import KINDS, SYMBOLS
 
+# What batches show, in turn: mostly small frames at first, then more of those whose symbols can be read.
 CYCLE: tuple[View, ...] = ("small", "crop", "small", "large", "small", "crop")
+LATER_CYCLE: tuple[View, ...] = ("crop", "small", "crop", "large", "crop", "small")
 STATE_FILE, LOG_FILE = "vision.pt", "vision.jsonl"
 _STREAM, _HELD_OUT = 3, 4  # keep the random streams apart
 _HELD_OUT_PAIRS = 192
@@ -73,7 +75,8 @@ class PictureStream(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         step = self.first + index
-        view = CYCLE[step % len(CYCLE)]
+        cycle = CYCLE if step < self.settings.symbols_from else LATER_CYCLE
+        view = cycle[step % len(cycle)]
         rng = np.random.default_rng((_STREAM, self.settings.seed, step))
         lone = step < self.settings.lone_steps
         return make_batch(draw_pictures(rng, getattr(self.settings, view), view, lone=lone), self.family)
