@@ -78,6 +78,9 @@ class ModelSettings(Settings):
     divide_top: int = Field(5, ge=1, description="Windows whose spans divide-and-conquer zooms into.")
     certain: float = Field(0.95, ge=0, le=1, description="Confidence at which a window's answer needs no zoom.")
     candidates: int = Field(4, ge=1, description="Span candidates the search mode draws from one prefill.")
+    enough: float = Field(
+        1.0, ge=0, le=1, description="Coarse confidence at which zoom needs no close look; 1 always takes it."
+    )
     weak: float = Field(0.5, ge=0, le=1, description="Verified confidence below which the search looks elsewhere.")
     outside_looks: int = Field(
         4, ge=0, description="Windows outside all candidates the search looks at when all are weak."

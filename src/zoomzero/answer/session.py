@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from zoomzero.answer.result import PassResult
 from zoomzero.config import ModelSettings
 from zoomzero.errors import VideoError
 from zoomzero.policy.base import Policy, Turn
@@ -66,9 +67,14 @@ class QuestionSession:
         """Return the frames of a close look at spans; within the settings' zoom budget when None is given."""
         return plan_spans(self.info, spans, budget or self.settings.zoom.budget(), self.policy.geometry)
 
-    def widened(self, spans: Sequence[Span]) -> tuple[Span, ...]:
-        """Return spans with the seconds at both ends that a close look adds."""
-        return widen(spans, self.settings.widen_s, 0.0, self.info.duration_s)
+    def widened(self, spans: Sequence[Span], by: PassResult) -> tuple[Span, ...]:
+        """Return the spans a pass found with the seconds at both ends that a close look adds.
+
+        A pass cannot tell when something began between two of its frames: half their distance is the least.
+        """
+        times_s = by.clip.times_s
+        apart_s = (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(by.clip.spans) == 1 else 0.0
+        return widen(spans, max(self.settings.widen_s, apart_s / 2), 0.0, self.info.duration_s)
 
     def frames(self, plan: FramePlan) -> Clip:
         """Return the frames of a plan, decoded or from the cache."""

@@ -1,40 +1,62 @@
-"""Divide and conquer: windows of the video one by one, then a close look at the best windows' spans."""
+"""Divide and conquer: windows of the video one by one, what each shows verified, then one look at all that holds."""
 
 from __future__ import annotations
 
 from zoomzero.answer import scoring
-from zoomzero.answer.result import Outcome, PassResult, because, likelier
+from zoomzero.answer.modes.verify import Verified, verify
+from zoomzero.answer.modes.whole import answered
+from zoomzero.answer.result import Outcome, PassResult
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.windows import write_windows
 from zoomzero.answer.writing import coarse_pass
 from zoomzero.spans import merge
 from zoomzero.video.plan import plan_windows
 
+NEARLY = 0.7  # share of the best score from which a verified window counts as evidence beside the best
+
 
 def divide(session: QuestionSession) -> Outcome:
-    """Look at windows one by one; agree, or zoom into the best windows' spans.
+    """Look at windows one by one, verify what they show, and answer from all evidence that holds.
 
-    Windows that agree count as an answer only when they are also sure: a handful of guesses at chance level agree
-    now and then.
+    A window answers alone when it alone shows evidence and is certain. Otherwise each window's spans get a close look:
+    a window that only believes to have seen something does not survive it. What survives in several windows is looked
+    at together, for a question may need all of it.
     """
     windows = _windows(session)
-    coarse = coarse_pass(session)
-    results = (*windows, coarse)
-    best = _sharpest([w for w in windows if w.found and w.answered], session.settings.divide_top)
-    if not best:
-        reason = "no window shows evidence, so the pass over the whole video decides"
-        return Outcome(results, coarse, coarse.found, reason)
-    sure = [w for w in best if w.at_least(session.settings.certain)]
-    if sure and len({w.trace.answer for w in sure}) == 1:
-        spans = merge(s for w in sure for s in w.found)
-        agree = "1 is certain" if len(sure) == 1 else f"{len(sure)} are certain, and they agree"
-        return Outcome(results, likelier(*sure), spans, f"of {len(windows)} windows {agree}")
-    spans = merge(s for w in best for s in w.found)
-    fine = session.attempt("the close look", lambda: scoring.zoom(session, "zoom", session.widened(spans)))
-    close = () if fine is None else (fine,)
-    winner = likelier(*close, coarse, *best)
-    shown = spans if winner is fine else winner.found
-    return Outcome((*results, *close), winner, shown, because(winner, (*close, coarse, *best)))
+    shown = _sharpest([w for w in windows if w.found and w.answered], session.settings.divide_top)
+    if not shown:
+        coarse = coarse_pass(session)
+        outcome = answered(session, coarse, "no window shows evidence, so the pass over the whole video decides")
+        return Outcome((*windows, *outcome.results), outcome.chosen, outcome.spans, outcome.reason)
+    if len(shown) == 1 and shown[0].at_least(session.settings.certain):
+        reason = f"of {len(windows)} windows one shows evidence, and it is certain"
+        return Outcome(tuple(windows), shown[0], shown[0].found, reason)
+    verified = [v for w in shown if (v := verify(session, f"verify {w.trace.name}", w))]
+    results = (*windows, *(v.close for v in verified))
+    if not verified:
+        best = max(shown, key=lambda w: w.rank)
+        return Outcome(results, best, best.found, f"{best.trace.name} is believed: no close look could be taken")
+    return _decide(session, results, sorted(verified, key=lambda v: v.rank, reverse=True))
+
+
+def _decide(session: QuestionSession, results: tuple[PassResult, ...], verified: list[Verified]) -> Outcome:
+    """Answer from the verified windows, best first: all that hold together, or the best one."""
+    best = verified[0]
+    held = [v for v in verified if v.close.at_least(session.settings.weak) and v.rank >= NEARLY * best.rank]
+    said = ", ".join(v.said() for v in verified)
+    if len(held) > 1:
+        spans = merge(s for v in held for s in v.candidate.found)
+        # the windows' own passes saw a frame as often as the first of them
+        wide = session.widened(spans, held[0].candidate)
+        together = session.attempt("the close look", lambda: scoring.zoom(session, "zoom", wide))
+        if together is not None:
+            results = (*results, together)
+            if together.at_least(session.settings.weak) or together.trace.confidence is None:
+                reason = f"the evidence of {len(held)} windows holds ({said}), and zoom looks at all of it"
+                return Outcome(results, together, spans, reason)
+    chosen = best.likelier
+    reason = f"{chosen.trace.name} is believed: {best.candidate.trace.name} shows the best verified evidence ({said})"
+    return Outcome(results, chosen, best.candidate.found, reason)
 
 
 def _windows(session: QuestionSession) -> list[PassResult]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from zoomzero.answer import scoring
-from zoomzero.answer.result import Outcome, PassResult, because, likelier
+from zoomzero.answer.modes.verify import Verified, verify
+from zoomzero.answer.modes.whole import answered
+from zoomzero.answer.result import Outcome, PassResult
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.windows import write_window
 from zoomzero.answer.writing import coarse_pass, draw
@@ -16,7 +17,6 @@ from zoomzero.video.plan import plan_regular
 from zoomzero.video.types import FramePlan
 
 SAME_IOU = 0.7  # candidates that overlap so much point at the same moments
-Pair = tuple[PassResult, PassResult]  # a candidate and the close look at its spans
 
 
 def search(session: QuestionSession) -> Outcome:
@@ -26,30 +26,36 @@ def search(session: QuestionSession) -> Outcome:
     sampling = Sampling(temperature=1.0, max_tokens=settings.max_new_tokens, seed=0)
     candidates = [greedy, *draw(session, "candidate", greedy, settings.candidates - 1, sampling)]
     distinct = _distinct([c for c in candidates if c.found])
-    verified = [pair for i, c in enumerate(distinct, 1) if (pair := _verify(session, f"verify {i}", c))]
-    results = [*candidates, *(close for _, close in verified)]
-    if all(close.below(settings.weak) for _, close in verified):
+    verified = [v for i, c in enumerate(distinct, 1) if (v := verify(session, f"verify {i}", c))]
+    results = [*candidates, *(v.close for v in verified)]
+    if all(v.close.below(settings.weak) for v in verified):
         outside = complement((s for c in distinct for s in c.found), *session.whole)
         for i, plan in enumerate(_chunks(session, outside), 1):
             second = write_window(session, f"outside {i}", plan)
             results += [second] if second else []
-            pair = _verify(session, f"verify outside {i}", second) if second and second.found else None
-            if pair:
-                verified.append(pair)
-                results.append(pair[1])
+            more = verify(session, f"verify outside {i}", second) if second and second.found else None
+            if more:
+                verified.append(more)
+                results.append(more.close)
     if not verified:
-        reason = "no candidate could be verified, so the coarse answer stands"
-        return Outcome(tuple(results), greedy, greedy.found, reason)
-    candidate, close = max(verified, key=lambda pair: pair[1].rank[1])
-    winner = likelier(close, candidate)
-    reason = f"best of {len(verified)} verified candidates; " + because(winner, (close, candidate))
-    return Outcome(tuple(results), winner, candidate.found, reason)
+        outcome = answered(session, greedy, "no candidate could be verified, so the pass over the whole video decides")
+        return Outcome((*results, *outcome.results[1:]), outcome.chosen, outcome.spans, outcome.reason)
+    best = max(verified, key=lambda v: v.rank)
+    return Outcome(tuple(results), best.likelier, best.candidate.found, _reason(best, verified, results))
 
 
-def _verify(session: QuestionSession, name: str, candidate: PassResult) -> Pair | None:
-    """Return a candidate with the close look at its spans; None when that part of the video does not decode."""
-    close = session.attempt(name, lambda: scoring.zoom(session, name, session.widened(candidate.found)))
-    return (candidate, close) if close else None
+def _reason(best: Verified, verified: Sequence[Verified], results: Sequence[PassResult]) -> str:
+    """Say which candidate won by what, and why a surer pass did not."""
+    chosen = best.likelier.trace
+    others = ", ".join(v.said() for v in verified if v is not best)
+    reason = (
+        f"{chosen.name} is believed: {best.candidate.trace.name} is the best verified of {len(verified)} candidates"
+    )
+    reason += f" ({best.said()}{' against ' + others if others else ''})"
+    surer = max(results, key=lambda one: one.rank)
+    if surer.trace.answer != chosen.answer and surer.rank[1] > (chosen.confidence or 0.0):
+        reason += f"; {surer.trace.name} is surer ({surer.trace.confidence:.2f}), but a close look at its moment is not"
+    return reason
 
 
 def _distinct(candidates: Sequence[PassResult]) -> list[PassResult]:

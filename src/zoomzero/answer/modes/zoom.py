@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from zoomzero.answer import scoring
+from zoomzero.answer.modes.whole import answered
 from zoomzero.answer.result import Outcome, PassResult, because, likelier
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.writing import coarse_pass
@@ -26,11 +27,12 @@ def context(session: QuestionSession) -> Outcome:
 def _fine(session: QuestionSession, first: PassResult, look: Callable[[Sequence[Span]], PassResult]) -> Outcome:
     """Zoom into what the coarse pass found and keep the likelier answer."""
     if not first.found:
-        reason = "the coarse pass found no evidence, so there was nothing to zoom into"
-        return Outcome((first,), first, (), reason)
-    fine = session.attempt("the close look", lambda: look(session.widened(first.found)))
+        return answered(session, first, "the coarse pass found no evidence, so there was nothing to zoom into")
+    if session.settings.enough < 1 and first.at_least(session.settings.enough):
+        sure = f"the coarse pass is sure ({first.trace.confidence:.2f}) and shows its evidence"
+        return Outcome((first,), first, first.found, f"{sure}, so no close look was taken")
+    fine = session.attempt("the close look", lambda: look(session.widened(first.found, first)))
     if fine is None:
-        reason = "what the coarse pass found does not decode, so its answer stands"
-        return Outcome((first,), first, first.found, reason)
+        return answered(session, first, "what the coarse pass found does not decode")
     best = likelier(fine, first)
     return Outcome((first, fine), best, first.found, because(best, (fine, first)))

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from zoomzero.answer.modes import answer
+from zoomzero.answer.ask import answer
 from zoomzero.answer.trace import Trace
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples
