@@ -11,6 +11,7 @@ import pytest
 from scripted_policy import Rates, ScriptedPolicy, rates, says
 from small_videos import DURATION_S, SCENE, write_small
 from zoomzero.answer.ask import answer
+from zoomzero.answer.modes.verify import mutual
 from zoomzero.answer.trace import Trace
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.errors import ConfigError
@@ -24,7 +25,7 @@ OPTIONS = ("E", "H", "K")
 SETTINGS = ModelSettings(
     style="brief",
     coarse=PassSettings(fps=1, max_tokens=96, min_frame_tokens=1),  # 48 frames are 24 patches: 2 x 2 tokens each
-    zoom=PassSettings(fps=2, max_tokens=400, max_frames=64, min_frame_tokens=16),  # frames stay 6 x 6 tokens
+    zoom=PassSettings(fps=2, max_tokens=400, max_frames=64, min_frame_tokens=16),  # frames stay 4 x 4 tokens
     window=PassSettings(fps=1, max_tokens=32, max_frames=16, min_frame_tokens=1),  # 3 windows of 16 s, 2 x 2 tokens
     widen_s=2.0,
     candidates=3,
@@ -89,10 +90,23 @@ def test_coarse_reads_answer_spans_and_confidences(video: Path) -> None:
 
 
 def test_a_reply_without_an_answer_is_said_and_has_no_confidence(video: Path) -> None:
-    trace = ask(ScriptedPolicy(says("D", [(1.0, 2.0)], p=0.9)), video, "coarse")  # there are three options
+    reply = says("", [(1.0, 2.0)], p=0.9, text="<think>look</think>\n<answer></answer>\n<glue>[(1.0, 2.0)]</glue>")
+    trace = ask(ScriptedPolicy(reply), video, "coarse", options=())
     assert (trace.answer, trace.option, trace.confidence) == (None, None, 0.0)
-    assert trace.passes[0].problems == ("unknown_option",)
     assert trace.notes == ("the model's reply names no answer",)
+    assert trace.reason == "one pass over the whole video; its reply names no answer"
+
+
+@pytest.mark.parametrize("mode", ["coarse", "zoom", "context"])
+def test_options_are_scored_where_a_reply_names_none(video: Path, mode: str) -> None:
+    policy = ScriptedPolicy(says("D", [], p=0.9), rates(1, 7, 2))  # there are three options
+    trace = ask(policy, video, mode)
+    assert names(trace) == ["coarse", "direct"]
+    assert [shown.times_s for shown in policy.shown] == [tuple(float(t) for t in range(48))] * 2
+    assert trace.passes[0].problems == ("unknown_option",)
+    assert (trace.option, trace.spans, trace.confidence) == ("B", (), pytest.approx(0.7))
+    assert trace.notes == ()
+    assert trace.reason.endswith("; its reply names no option, so the options were scored instead")
 
 
 # --- zoom ---
@@ -105,7 +119,7 @@ def test_zoom_looks_at_the_widened_spans_and_nothing_else(video: Path) -> None:
     # widened by 2 s: (8, 14) and (12, 17) are one, (45, 50) ends with the video; 2 frames a second
     assert close.clip.spans == (Span(8.0, 17.0), Span(45.0, 48.0))
     assert close.times_s == (*np.arange(8.0, 17.0, 0.5), *np.arange(45.0, 48.0, 0.5))
-    assert close.size == (160, 160)  # 18 + 6 frames are 12 patches of at most 33 tokens: 5 x 5
+    assert close.size == (128, 128)  # 18 + 6 frames are 12 patches of at most 33 tokens: the file has 4 x 4
     assert close.text == zoom_text(QUESTION, OPTIONS, "brief", "letter")
     assert trace.spans == (Span(10.0, 12.0), Span(14.0, 15.0), Span(47.0, 48.0))  # cut to the video, not widened
     assert (trace.option, trace.confidence) == ("B", pytest.approx(0.8))
@@ -116,7 +130,7 @@ def test_zoom_shows_the_pixels_of_the_times_it_tells(video: Path) -> None:
     policy = ScriptedPolicy(says("A", [(20.0, 22.0)]), rates(1, 0, 0))
     ask(policy, video, "zoom")
     clip = policy.shown[1].clip
-    drawn = render(SCENE, clip.times_s)  # (T, 192, 192, 3), before it was encoded
+    drawn = render(SCENE, clip.times_s)  # (T, 128, 128, 3), before it was encoded
     assert clip.frames.shape == drawn.shape
     assert np.abs(clip.frames.astype(int) - drawn).mean() < 6
     elsewhere = render(SCENE, [t - 10 for t in clip.times_s])
@@ -138,6 +152,21 @@ def test_zoom_keeps_the_likelier_answer(
     assert (trace.option, trace.confidence) == (option, pytest.approx(max(coarse_p, 0.6)))
     assert trace.reason.startswith(f"{winner} is the most confident")
     assert trace.spans == (Span(20.0, 22.0),)
+
+
+@pytest.mark.parametrize(("p", "passes"), [(0.95, ["coarse"]), (0.85, ["coarse", "zoom"])])
+def test_zoom_does_without_a_close_look_when_the_coarse_pass_is_sure(video: Path, p: float, passes: list[str]) -> None:
+    settings = SETTINGS.model_copy(update={"enough": 0.9})
+    more = [rates(8, 1, 1)] if "zoom" in passes else []
+    trace = ask(ScriptedPolicy(says("A", [(20.0, 22.0)], p=p), *more), video, "zoom", settings=settings)
+    assert (names(trace), trace.option, trace.spans) == (passes, "A", (Span(20.0, 22.0),))
+
+
+def test_a_pass_that_saw_few_frames_is_widened_by_half_their_distance(video: Path) -> None:
+    few = SETTINGS.coarse.model_copy(update={"max_frames": 4})  # at 0, 12, 24 and 36 s
+    policy = ScriptedPolicy(says("A", [(20.0, 22.0)], p=0.4), rates(1, 8, 1))
+    ask(policy, video, "zoom", settings=SETTINGS.model_copy(update={"coarse": few}))
+    assert policy.shown[1].clip.spans == (Span(14.0, 28.0),)
 
 
 def test_zoom_answers_when_the_coarse_pass_named_no_option(video: Path) -> None:
@@ -164,7 +193,7 @@ def test_context_goes_on_from_what_was_read(video: Path) -> None:
     assert second.turns[0].parts == (wrote.text,)
     assert second.times_s == tuple(np.arange(18.0, 24.0, 0.5))
     coarse, context = trace.passes
-    assert context.visual_tokens == 6 * 36  # the close frames alone
+    assert context.visual_tokens == 6 * 16  # the close frames alone
     assert context.prompt_tokens == coarse.prompt_tokens + context.new_tokens
     assert trace.costs["prefill_tokens"] == coarse.prompt_tokens + context.new_tokens
     assert policy.scored[0][0] == 1
@@ -175,8 +204,8 @@ def test_context_goes_on_from_what_was_read(video: Path) -> None:
 # --- divide ---
 
 
-def divide(video: Path, windows: list[Any], coarse: Any, *more: Rates, **settings: Any) -> tuple[Trace, ScriptedPolicy]:
-    policy = ScriptedPolicy(*windows, coarse, *more)
+def divide(video: Path, windows: list[Any], *more: Any, **settings: Any) -> tuple[Trace, ScriptedPolicy]:
+    policy = ScriptedPolicy(*windows, *more)
     return ask(policy, video, "divide", settings=SETTINGS.model_copy(update=settings)), policy
 
 
@@ -191,52 +220,67 @@ def test_divide_looks_at_every_window_then_at_everything(video: Path) -> None:
 
 
 def test_divide_stops_at_one_certain_window(video: Path) -> None:
-    windows = [says("A", [(2.0, 4.0)], p=0.5), says("B", [(20.0, 21.0)], p=0.96), says("C", [(40.0, 41.0)], p=0.9)]
-    trace, _ = divide(video, windows, says("C", p=1.0))
+    trace, _ = divide(video, [says("A"), says("B", [(20.0, 21.0)], p=0.96), says("C")])
     assert (trace.option, trace.spans, trace.confidence) == ("B", (Span(20.0, 21.0),), pytest.approx(0.96))
-    assert trace.reason == "of 3 windows 1 is certain"
+    assert trace.reason == "of 3 windows one shows evidence, and it is certain"
 
 
-def test_divide_joins_the_spans_of_certain_windows_that_agree(video: Path) -> None:
-    windows = [says("B", [(14.0, 16.0)], p=0.96), says("B", [(16.0, 18.0)], p=0.99), says("C", [(40.0, 41.0)], p=0.5)]
-    trace, _ = divide(video, windows, says("C"))
-    assert (trace.option, trace.spans, trace.confidence) == ("B", (Span(14.0, 18.0),), pytest.approx(0.99))
-    assert trace.reason == "of 3 windows 2 are certain, and they agree"
+def test_divide_does_not_believe_a_window_whose_evidence_does_not_show(video: Path) -> None:
+    windows = [says("A", [(2.0, 4.0)], p=0.94), says("B", [(20.0, 21.0)], p=0.6), says("C")]
+    trace, policy = divide(video, windows, rates(4, 3, 3), rates(1, 8, 1))
+    assert names(trace)[3:] == ["verify window 1 of 3", "verify window 2 of 3"]
+    assert [shown.clip.spans for shown in policy.shown[3:]] == [(Span(0.0, 6.0),), (Span(18.0, 23.0),)]
+    # window 1: (0.4 + 0.94) / 2 = 0.67; window 2: (0.8 + 0.6) / 2 = 0.70, and only its close look holds
+    assert (trace.option, trace.spans, trace.confidence) == ("B", (Span(20.0, 21.0),), pytest.approx(0.8))
+    said = "verify window 2 of 3 0.70, verify window 1 of 3 0.67"
+    best = "window 2 of 3 shows the best verified evidence"
+    assert trace.reason == f"verify window 2 of 3 is believed: {best} ({said})"
 
 
-def test_divide_zooms_when_certain_windows_disagree(video: Path) -> None:
-    windows = [says("A", [(2.0, 4.0)], p=0.96), says("B", [(20.0, 21.0)], p=0.97), says("C")]
-    trace, policy = divide(video, windows, says("A"), rates(0, 0, 1))
-    assert policy.shown[-1].clip.spans == (Span(0.0, 6.0), Span(18.0, 23.0))
-    assert (trace.option, trace.spans) == ("C", (Span(2.0, 4.0), Span(20.0, 21.0)))
-
-
-@pytest.mark.parametrize(
-    ("shares", "coarse_p", "winner", "option", "spans"),
-    [
-        ((9, 1, 0), 0.4, "zoom", "A", (Span(2.0, 4.0), Span(40.0, 41.0))),  # the union that was looked at
-        ((1, 1, 1), 0.8, "coarse", "C", (Span(30.0, 31.0),)),
-        ((1, 1, 1), 0.5, "window 1 of 3", "B", (Span(2.0, 4.0),)),
-    ],
-)
-def test_divide_takes_the_most_confident_of_close_look_whole_and_best_window(
-    video: Path, shares: tuple[float, ...], coarse_p: float, winner: str, option: str, spans: tuple[Span, ...]
-) -> None:
-    windows = [says("B", [(2.0, 4.0)], p=0.7), says("A"), says("B", [(40.0, 41.0)], p=0.6)]
-    trace, _ = divide(video, windows, says("C", [(30.0, 31.0)], p=coarse_p), Rates(shares))
+def test_divide_looks_at_all_evidence_that_holds_together(video: Path) -> None:
+    windows = [says("A", [(14.0, 16.0)], p=0.9), says("A", [(16.0, 18.0)], p=0.9), says("A", [(40.0, 41.0)], p=0.9)]
+    trace, policy = divide(video, windows, rates(8, 1, 1), rates(7, 2, 1), rates(4, 3, 3), rates(1, 0, 9))
     assert names(trace)[-1] == "zoom"
-    assert (trace.option, trace.spans) == (option, spans)
-    assert trace.reason.startswith(f"{winner} is the most confident")
+    # 0.85, 0.80 and 0.65: the last one's close look is below 0.5
+    assert policy.shown[-1].clip.spans == (Span(12.0, 20.0),)
+    assert (trace.option, trace.spans, trace.confidence) == ("C", (Span(14.0, 18.0),), pytest.approx(0.9))
+    assert trace.reason.startswith("the evidence of 2 windows holds (verify window 1 of 3 0.85")
 
 
-def test_divide_zooms_into_the_windows_with_the_sharpest_spans(video: Path) -> None:
+def test_divide_keeps_the_best_window_when_all_evidence_together_shows_nothing(video: Path) -> None:
+    windows = [says("B", [(2.0, 4.0)], p=0.7), says("A"), says("B", [(40.0, 41.0)], p=0.9)]
+    trace, _ = divide(video, windows, rates(1, 8, 1), rates(1, 7, 2), rates(4, 3, 3))
+    # the windows come by how sharply their spans were written: equal, so in order; 0.75 and 0.80
+    assert (trace.option, trace.spans, trace.confidence) == ("B", (Span(40.0, 41.0),), pytest.approx(0.9))
+    assert trace.reason.startswith("window 3 of 3 is believed: window 3 of 3 shows the best verified evidence")
+
+
+def test_divide_verifies_the_windows_with_the_sharpest_spans(video: Path) -> None:
     windows = [
         says("A", [(2.0, 4.0)], p=0.9, peak=1.0),
         says("B", [(20.0, 21.0)], p=0.5, peak=3.0),
         says("C", [(40.0, 41.0)], p=0.5, peak=2.0),
     ]
-    _, policy = divide(video, windows, says("A"), rates(1, 1, 1), divide_top=2)
-    assert policy.shown[-1].clip.spans == (Span(18.0, 23.0), Span(38.0, 43.0))
+    trace, policy = divide(video, windows, rates(1, 8, 1), rates(1, 1, 1), divide_top=2)
+    assert [shown.clip.spans for shown in policy.shown[3:]] == [(Span(18.0, 23.0),), (Span(38.0, 43.0),)]
+    assert trace.option == "B"
+
+
+@pytest.mark.parametrize(
+    ("said", "p", "shares", "expected"),
+    [
+        ("B", 0.6, (1, 8, 1), 0.7),  # both say B: (0.8 + 0.6) / 2
+        ("A", 0.6, (1, 8, 1), 0.5),  # the candidate leaves 0.4 to two others: (0.8 + 0.2) / 2
+        ("Q", 0.6, (1, 8, 1), 0.8),  # it named no option: the close look alone
+    ],
+)
+def test_mutual_confidence_worked_by_hand(
+    video: Path, said: str, p: float, shares: tuple[float, ...], expected: float
+) -> None:
+    _, results = answer(
+        ScriptedPolicy(says(said, [(2.0, 4.0)], p=p), Rates(shares)), SETTINGS, video, QUESTION, OPTIONS
+    )
+    assert mutual(results[0], results[1], 3) == pytest.approx(expected)
 
 
 # --- search ---
@@ -252,7 +296,7 @@ def test_search_draws_candidates_from_one_reading(video: Path) -> None:
     coarse, first, other, *_ = trace.passes
     assert (first.visual_tokens, first.new_tokens, first.decoded_frames, first.times_s) == (0, 0, 0, ())
     assert first.prompt_tokens == coarse.prompt_tokens
-    assert trace.costs["visual_tokens"] == 96 + 2 * 6 * 36
+    assert trace.costs["visual_tokens"] == 96 + 2 * 6 * 16
     assert trace.costs["frames"] == 48 + 2 * 12
     assert trace.costs["prefill_tokens"] == sum(
         p.prompt_tokens for p in trace.passes if p is not first and p is not other
@@ -264,9 +308,11 @@ def test_search_believes_the_best_verified_candidate(video: Path) -> None:
     candidates = [says("A", [(4.0, 6.0)], p=0.7), says("B", [(20.0, 22.0)], p=0.2), says("C", [(40.0, 42.0)], p=0.5)]
     policy = ScriptedPolicy(*candidates, rates(6, 2, 2), rates(1, 8, 1), rates(2, 1, 7))
     trace = ask(policy, video, "search")
-    assert (trace.option, trace.spans, trace.confidence) == ("B", (Span(20.0, 22.0),), pytest.approx(0.8))
-    expected = "best of 3 verified candidates; verify 2 is the most confident (0.80 against candidate 1 0.20)"
-    assert trace.reason == expected
+    # (0.6 + 0.7) / 2, (0.8 + 0.2) / 2, (0.7 + 0.5) / 2: the first two passes agree best
+    assert (trace.option, trace.spans, trace.confidence) == ("A", (Span(4.0, 6.0),), pytest.approx(0.7))
+    best = "coarse is the best verified of 3 candidates (verify 1 0.65 against verify 2 0.50, verify 3 0.60)"
+    surer = "verify 2 is surer (0.80), but a close look at its moment is not"
+    assert trace.reason == f"coarse is believed: {best}; {surer}"
 
 
 def test_search_looks_outside_when_every_candidate_is_weak(video: Path) -> None:
@@ -286,13 +332,13 @@ def test_search_looks_outside_when_every_candidate_is_weak(video: Path) -> None:
         pytest.approx((8.0 + 80 / 3, 48.0)),
     ]
     assert (trace.option, trace.spans) == ("B", (Span(20.0, 21.0),))
-    assert trace.reason.startswith("best of 2 verified candidates; verify outside 1 is the most confident")
+    assert trace.reason.startswith("verify outside 1 is believed: outside 1 is the best verified of 2 candidates")
 
 
 def test_search_keeps_a_weak_candidate_that_nothing_outside_beats(video: Path) -> None:
     settings = SETTINGS.model_copy(update={"candidates": 1, "outside_looks": 1})
     policy = ScriptedPolicy(
-        says("A", [(4.0, 8.0)], p=0.3), rates(4, 3, 3), says("B", [(20.0, 21.0)], p=0.2), rates(35, 33, 32)
+        says("A", [(4.0, 8.0)], p=0.3), rates(4, 3, 3), says("B", [(20.0, 21.0)], p=0.9), rates(35, 33, 32)
     )
     trace = ask(policy, video, "search", settings=settings)
     assert (trace.option, trace.spans, trace.confidence) == ("A", (Span(4.0, 8.0),), pytest.approx(0.4))
@@ -303,7 +349,7 @@ def test_search_without_any_evidence_keeps_the_coarse_answer(video: Path) -> Non
     trace = ask(ScriptedPolicy(says("C", p=0.3), says("A"), says("B")), video, "search", settings=settings)
     assert names(trace) == ["coarse", "candidate 1", "outside 1"]
     assert (trace.option, trace.spans, trace.confidence) == ("C", (), pytest.approx(0.3))
-    assert trace.reason == "no candidate could be verified, so the coarse answer stands"
+    assert trace.reason == "no candidate could be verified, so the pass over the whole video decides"
 
 
 # --- open questions, budget, progress ---

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from world_truth import name_of, symbol_of, truth
+from zoomzero.world.lessons import LIST_TEXT, WINDOW_MARGIN_S, Stage, world_lesson
 
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.data.sft_sample import SFTItem, SFTSample
@@ -21,7 +22,6 @@ from zoomzero.video.decode import decode
 from zoomzero.video.probe import probe
 from zoomzero.video.types import FramePlan, Geometry
 from zoomzero.world import lessons
-from zoomzero.world.lessons import LIST_TEXT, WINDOW_MARGIN_S, Stage, world_lesson
 from zoomzero.world.scenes import Event, Scene, make_scene
 from zoomzero.world.write import write_video
 

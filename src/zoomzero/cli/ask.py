@@ -146,15 +146,16 @@ def world(
 def demo(
     out: Annotated[str, typer.Option(help="Directory for videos, summary.json and report.html.")] = "outputs/demo",
     model: Annotated[str, typer.Option(help="Checkpoint to show; the embedded one by default.")] = "tiny",
+    count: Annotated[int, typer.Option(help="Short videos; a third as many long ones, at least 8.")] = 24,
 ) -> None:
-    """Write 24 short and 2 long videos, ask about each in every mode, and show what zooming brings.
+    """Write short and 20-minute videos, ask about each in every mode, and show what looking closely brings.
 
-    Example: zoomzero demo --out outputs/demo
+    Example: zoomzero demo --out outputs/demo --count 24
     """
     from zoomzero.demo import run_demo
 
     policy, settings = load_model(model, "auto", "auto", ())
-    table = run_demo(policy, settings, Path(out))
+    table = run_demo(policy, settings, Path(out), count)
     print_text(table)
 
 

@@ -6,17 +6,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoomzero import spans as span_math
 from zoomzero.answer.trace import Trace
 from zoomzero.benchmarks.scoring.metrics import wilson
 from zoomzero.pages import timeline
+from zoomzero.pages.media import Picture, picture
 from zoomzero.pages.plot import HEIGHT, LEFT, RIGHT, TOP, WIDTH, ModePoint, plot
 from zoomzero.pages.render import render, write_page
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+THUMBNAIL_SIDE = 96  # pixels
 _CLOSE_KINDS = {
     "zoom",
     "candidate",
@@ -25,12 +31,21 @@ _CLOSE_KINDS = {
 }  # looks at a part; direct, coarse and windows see all
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """A frame of a close look: when it is in the video, and its picture (H, W, 3) uint8."""
+
+    time_s: float
+    frame: npt.NDArray[np.uint8]
+
+
 @dataclass(frozen=True, slots=True)
 class DemoRow:
     """One answer to one question with the truth.
 
     `kind` is the kind of question (`symbol`, ...). `truth_option` is the right option's label, None where
-    there is none to compare with; `true_spans` is the true evidence, empty where it is not known.
+    there is none to compare with; `true_spans` is the true evidence, empty where it is not known. `world` tells the
+    videos apart that are reported apart; `looks` are frames to show beside the timeline.
     """
 
     mode: str
@@ -41,6 +56,8 @@ class DemoRow:
     truth_option: str | None
     true_spans: tuple[Span, ...]
     trace: Trace
+    world: str = ""
+    looks: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,15 @@ class ModeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class World:
+    """What the modes reached on one kind of videos: their table, and accuracy against cost."""
+
+    name: str
+    modes: tuple[ModeRow, ...]
+    plot: Any
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerRow:
     """One mode's answer to a question as shown. `result` is right, wrong or unjudged."""
 
@@ -73,6 +99,7 @@ class AnswerRow:
     reason: str
     notes: tuple[str, ...]
     lane: timeline.Lane
+    pictures: tuple[tuple[float, Picture], ...]  # moments in seconds, and what shows there
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +120,16 @@ def demo_report(summary: Mapping[str, Any], traces: Sequence[DemoRow]) -> str:
     """Return the report as one self-contained HTML document.
 
     Args:
-        summary: `{"modes": {name: {"accuracy", "miou", "miop", "visual_tokens", "seconds", "n"}}}`; other
+        summary: `{"worlds": {world: {mode: {"accuracy", "miou", "miop", "visual_tokens", "seconds", "n"}}}}`; other
             plain values at the top level are listed under the title.
         traces: the answers, any order; those of one example make one card.
     """
-    modes = tuple(_mode_row(name, values) for name, values in summary.get("modes", {}).items())
-    points = [
-        ModePoint(mode.name, mode.accuracy, mode.visual_tokens, mode.n)
-        for mode in modes
-        if mode.accuracy is not None and mode.visual_tokens is not None
-    ]
+    worlds = tuple(_world(name, modes, traces) for name, modes in summary.get("worlds", {}).items())
     facts = tuple((key.replace("_", " "), _fact(v)) for key, v in summary.items() if isinstance(v, str | int | float))
     cards = _cards(traces)
     return render(
         "report.html.j2",
-        modes=modes,
-        plot=plot(points, _chance(traces)),
+        worlds=worlds,
         box={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
         facts=facts,
         cards=cards,
@@ -126,6 +147,16 @@ def write_demo_report(path: str | Path, summary: Mapping[str, Any], traces: Sequ
         ConfigError: the file cannot be written (names --out).
     """
     return write_page(path, demo_report(summary, traces), "--out")
+
+
+def _world(name: str, modes: Mapping[str, Any], traces: Sequence[DemoRow]) -> World:
+    rows = tuple(_mode_row(mode, values) for mode, values in modes.items())
+    points = [
+        ModePoint(row.name, row.accuracy, row.visual_tokens, row.n)
+        for row in rows
+        if row.accuracy is not None and row.visual_tokens is not None
+    ]
+    return World(name, rows, plot(points, _chance([row for row in traces if row.world == name])))
 
 
 def _mode_row(name: str, values: Mapping[str, Any]) -> ModeRow:
@@ -205,6 +236,7 @@ def _answer(row: DemoRow, axis_s: float) -> AnswerRow:
         reason=trace.reason,
         notes=trace.notes,
         lane=_answer_lane(trace, axis_s),
+        pictures=tuple((look.time_s, picture(look.frame, THUMBNAIL_SIDE)) for look in row.looks),
     )
 
 

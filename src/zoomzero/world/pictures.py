@@ -22,7 +22,7 @@ SIDES: dict[View, int] = {"small": 32, "crop": 64, "large": 128}  # pixels of th
 NOTHING = KINDS  # label of a pixel that shows the background
 NO_SYMBOL = len(SYMBOLS)
 LEAST_PIXELS = 200  # of a 128 x 128 frame, of an object that can be told; a whole one has 770 to 2304
-LEAST_GLYPH = 110  # of the 165 pixels of a glyph's box
+LEAST_GLYPH = 160  # of the 234 pixels of a glyph's box
 _COUNTS = (0, 1, 1, 2, 2, 3)  # objects in a picture
 _SECONDS = ((-5.0, 9.0), (-5.0, 9.0), (-5.0, 9.0), (0.5, 9.0), (-5.0, 0.5))  # both frames thrice, the second, the first
 

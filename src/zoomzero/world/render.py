@@ -13,7 +13,7 @@ from zoomzero.world.scenes import COLOURS, SHAPES, SYMBOLS, Event, Scene
 
 SIZE = 128  # frame height and width, pixels
 SPRITE = 48
-GLYPH_HEIGHT, GLYPH_WIDTH = 15, 11
+GLYPH_HEIGHT, GLYPH_WIDTH = 18, 13
 PALETTE = np.array(
     [(220, 50, 47), (60, 180, 75), (50, 90, 220), (240, 220, 60), (160, 60, 200), (245, 140, 40)], np.float32
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sft_models import FAMILIES, SETTINGS, make_clip, make_samples
+from zoomzero.world.lessons import Stage, world_lesson
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples
@@ -22,7 +23,6 @@ from zoomzero.video.decode import decode
 from zoomzero.video.plan import plan_regular, plan_spans
 from zoomzero.video.probe import probe
 from zoomzero.video.types import Geometry
-from zoomzero.world.lessons import Stage, world_lesson
 
 GEOMETRY = Geometry(patch=16)
 

@@ -1,7 +1,7 @@
 """Pretraining of the embedded model's vision tower on labelled pictures, before a language model asks it anything.
 
 Finding cannot be better than seeing, and a tower learns to see far faster from labels than from words. The first half
-of its layers learns what each patch shows; the second half gathers into every patch what the whole pair shows; the
+of its layers learns what each patch shows; the second half gathers into every patch which objects touch its token; the
 mergers hand that on as visual tokens. All of it is supervised classification with linear heads that are thrown away.
 """
 
@@ -31,6 +31,8 @@ from zoomzero.world.scenes import KINDS, SYMBOLS
 # What batches show, in turn: mostly small frames at first, then more of those whose symbols can be read.
 CYCLE: tuple[View, ...] = ("small", "crop", "small", "large", "small", "crop")
 LATER_CYCLE: tuple[View, ...] = ("crop", "small", "crop", "large", "crop", "small")
+TOUCH_PIXELS = 60  # of a token's 1024, from which an object counts as touching it
+SYMBOL_WEIGHT = 4.0  # few patches carry one, and without it the larger losses drown them
 STATE_FILE, LOG_FILE = "vision.pt", "vision.jsonl"
 _STREAM, _HELD_OUT = 3, 4  # keep the random streams apart
 _HELD_OUT_PAIRS = 192
@@ -41,8 +43,9 @@ class Batch:
     """Pictures as the tower gets them.
 
     `patches` (N*P, C) float32, P patches a pair, in the order of the family's processor; `grid` (time, height, width)
-    of one pair. `kinds` (N, P, 2) and `symbols` (N, P) int64 are what lies at the middle of each patch; `present`
-    (N, 2*KINDS) float32 with -1 where nobody could tell; `carried` (N, KINDS) int64, -1 where it cannot be read.
+    of one pair. `kinds` (N, P, 2) and `symbols` (N, P) int64 are what lies at the middle of each patch. `present`
+    (N, V, 2*KINDS) float32 says for each of a pair's V visual tokens which kinds touch its square in each frame, -1 where
+    so little does that nobody could tell; `carried` (N, V, KINDS) int64 their symbols, -1 where they cannot be read.
     """
 
     patches: Tensor
@@ -95,14 +98,32 @@ def make_batch(pictures: Pictures, family: Family) -> Batch:
         blocks = grid.view(n, -1, side // geometry.merge, geometry.merge, side // geometry.merge, geometry.merge)
         return blocks.permute(0, 2, 4, 3, 5, 1).reshape(n, side * side, -1)
 
+    present = _touching(pictures, geometry.factor)  # (N, V, 2, KINDS)
+    carried = torch.from_numpy(pictures.carried)[:, None].expand(-1, present.shape[1], -1)
     return Batch(
         patches=family.patches(pictures.frames),
         grid=(1, side, side),
         kinds=at_patches(pictures.kinds),
         symbols=at_patches(pictures.symbols).amin(2),
-        present=torch.from_numpy(pictures.present.reshape(n, -1)).float(),
-        carried=torch.from_numpy(pictures.carried),
+        present=present.flatten(2).float(),
+        carried=torch.where((present == 1).any(2), carried, -1),
     )
+
+
+def _touching(pictures: Pictures, square: int) -> Tensor:
+    """Return which kinds touch the square of each visual token, (N, V, 2, KINDS) int64: 1, 0, or -1 for a sliver."""
+    whole = torch.from_numpy(pictures.present)[:, None]  # (N, 1, 2, KINDS)
+    n, _, side, _ = pictures.kinds.shape
+    across = side // square
+    if across == 1:
+        return whole
+    kinds = torch.from_numpy(pictures.kinds.copy()).view(n, 2, across, square, across, square)
+    pixels = kinds.permute(0, 2, 4, 1, 3, 5).reshape(n, across**2, 2, -1)
+    counts = torch.zeros(*pixels.shape[:3], KINDS + 1, dtype=torch.int64)
+    counts.scatter_add_(3, pixels, torch.ones_like(pixels))
+    shown = counts[..., :KINDS]
+    sliver = (shown > 0) & ((shown < TOUCH_PIXELS) | (whole < 0))
+    return torch.where(sliver, -1, (shown > 0).long())
 
 
 class TowerStates:
@@ -143,16 +164,17 @@ def picture_loss(heads: Heads, states: dict[str, Tensor], batch: Batch) -> dict[
     losses = {"patches": 3 * F.cross_entropy(kinds.flatten(0, 2), batch.kinds.flatten())}
     glyph = batch.symbols < NO_SYMBOL
     if bool(glyph.any()):
-        losses["glyphs"] = F.cross_entropy(local[..., 2 * (KINDS + 1) :][glyph], batch.symbols[glyph])
+        losses["glyphs"] = SYMBOL_WEIGHT * F.cross_entropy(local[..., 2 * (KINDS + 1) :][glyph], batch.symbols[glyph])
     for name, head in (("gathered", heads.gathered), ("tokens", heads.tokens)):
-        read = head(states[name])  # (N, places, 48 + 192): every place is to know the whole pair
-        losses[name] = _presence(read[..., : 2 * KINDS], batch.present[:, None].expand(-1, read.shape[1], -1))
-        if batch.grid[1] > SIDES["small"] // 8:  # symbols cannot be read in small frames
-            carried = batch.carried[:, None].expand(-1, read.shape[1], -1)
+        read = head(states[name])  # (N, P or V, 48 + 192)
+        each = read.shape[1] // batch.present.shape[1]  # patches of a token lie together
+        losses[name] = _presence(read[..., : 2 * KINDS], batch.present.repeat_interleave(each, 1))
+        if batch.present.shape[1] > 1:  # symbols cannot be read in small frames
+            carried = batch.carried.repeat_interleave(each, 1)
             known = carried >= 0
             if bool(known.any()):
                 symbols = read[..., 2 * KINDS :].unflatten(-1, (KINDS, len(SYMBOLS)))
-                losses[f"{name}_symbols"] = F.cross_entropy(symbols[known], carried[known])
+                losses[f"{name}_symbols"] = SYMBOL_WEIGHT * F.cross_entropy(symbols[known], carried[known])
     losses["deep"] = _presence(heads.deep(states["deep"]), _near(batch, states["deep"].shape[1]))
     return losses
 
@@ -171,18 +193,18 @@ def _near(batch: Batch, tokens: int) -> Tensor:
 
 @torch.no_grad()
 def measure(tower: Any, heads: Heads, family: Family, seed: int) -> dict[str, float]:
-    """Return how well the tokens know held-out pictures: whole pairs exactly right, small and large; symbols read."""
+    """Return how well tokens know held-out pictures: everything that touches one exactly right, and symbols read."""
     found: dict[str, float] = {}
     for view in ("small", "large"):
         rng = np.random.default_rng((_HELD_OUT, seed, SIDES[view]))
         batch = make_batch(draw_pictures(rng, _HELD_OUT_PAIRS, view), family)
         with TowerStates(tower) as states:
-            read = heads.tokens(states(batch)["tokens"]).mean(1)
-        wrong = ((read[:, : 2 * KINDS] > 0).float() != batch.present) & (batch.present >= 0)
-        found[f"exact_{view}"] = round(float((~wrong.any(1)).float().mean()), 4)
+            read = heads.tokens(states(batch)["tokens"])  # (N, V, 48 + 192)
+        wrong = ((read[..., : 2 * KINDS] > 0).float() != batch.present) & (batch.present >= 0)
+        found[f"exact_{view}"] = round(float((~wrong.any(2)).float().mean()), 4)
         if view == "large":
             known = batch.carried >= 0
-            symbols = read[:, 2 * KINDS :].unflatten(-1, (KINDS, len(SYMBOLS)))[known].argmax(1)
+            symbols = read[..., 2 * KINDS :].unflatten(-1, (KINDS, len(SYMBOLS)))[known].argmax(1)
             found["symbols"] = round(float((symbols == batch.carried[known]).float().mean()), 4)
     return found
 
