@@ -2,8 +2,8 @@
 
     python bench/embedded.py --short 256 --long 64 --out docs/results/embedded.json
 
-The close look is also given other frames than those the coarse pass chose: the true spans, a random span as long as the
-true one, frames spread over the whole video at the same cost, and no frames at all. Without that comparison a good score
+The close look is also given other frames than those the coarse pass chose: the true spans, a random span as long as
+the true one, frames spread over the whole video at the same cost, and no frames at all. Without that a good score
 would not show that finding the moment matters. Printed besides: how often sure answers are right, and what leaving out
 the close look costs where the coarse pass is sure.
 """
