@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from zoomzero.errors import VideoError
 from zoomzero.spans import Span, complement
+from zoomzero.video._images import image_files
 from zoomzero.video._pool import Worker, borrow, crashed, hung, warm_up
 from zoomzero.video.cache import FrameCache
-from zoomzero.video.probe import image_files
 from zoomzero.video.types import Clip, FramePlan, VideoInfo
 
 __all__ = ["decode", "resize_frames", "warm_up"]
@@ -265,7 +265,7 @@ def _clip(info: VideoInfo, plan: FramePlan, job: _Job, identity: tuple[str, int,
     times_s = tuple(job.times_s[i] for i in whole)
     pixels = repr((identity, times_s, plan.height, plan.width))
     key = hashlib.sha256(pixels.encode()).hexdigest()[:32]
-    notes = list(dict.fromkeys(job.notes))
+    notes = sorted(set(job.notes))  # whichever worker said them first
     traces = sorted(set(job.traces) & set(whole))
     if traces:
         shown = _times([job.times_s[i] for i in traces])
