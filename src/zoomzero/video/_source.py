@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from zoomzero.errors import VideoError
-from zoomzero.video._clock import Clock, may_leap
-from zoomzero.video._container import open_container
-from zoomzero.video._images import image_files, load_image
-from zoomzero.video._order import OrderWalker
-from zoomzero.video._orient import orientation, upright
 from zoomzero.video._walk import GopWalker
+from zoomzero.video.files.clock import Clock, may_leap
+from zoomzero.video.files.container import open_container
+from zoomzero.video.files.images import image_files, load_image
+from zoomzero.video.files.order import OrderWalker
+from zoomzero.video.files.orient import orientation, upright
 from zoomzero.video.types import VideoInfo
 
 Rgb = npt.NDArray[np.uint8]

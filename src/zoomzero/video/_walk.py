@@ -18,8 +18,8 @@ from typing import Any
 
 import av.error
 
-from zoomzero.video._clock import Clock
-from zoomzero.video._container import read_packets
+from zoomzero.video.files.clock import Clock
+from zoomzero.video.files.container import read_packets
 
 SKIPS_UNREFERENCED = frozenset({"h264", "hevc"})  # decoders that honour a skip level changed between packets
 _MOST_REORDERED = 17  # no codec shows a frame more than 16 frames later than it decodes it

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from zoomzero.errors import VideoError
 from zoomzero.spans import Span, complement
-from zoomzero.video._images import image_files
 from zoomzero.video._pool import Worker, borrow, crashed, hung, warm_up
 from zoomzero.video.cache import FrameCache
+from zoomzero.video.files.images import image_files
 from zoomzero.video.types import Clip, FramePlan, VideoInfo
 
 __all__ = ["decode", "resize_frames", "warm_up"]
@@ -204,7 +204,10 @@ class _Job:
             _, slot, shape, indices, time_s = message
             source = worker.view(slot * self.slot_bytes, shape)
             self.frames[indices[0]] = resize_frames(source[None], self.plan.height, self.plan.width)[0]
-            worker.connection.send(slot)
+            try:
+                worker.connection.send(slot)
+            except OSError as error:
+                raise crashed(self.info.path, "decode") from error
             last[worker] = indices[0]
         elif message[0] == "same":
             indices, time_s = message[1], self.times_s[last[worker]]

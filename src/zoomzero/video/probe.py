@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.errors import ConfigError, VideoError
-from zoomzero.video._container import allowed_pixels
+from zoomzero.video.files.container import allowed_pixels
 from zoomzero.video.types import VideoInfo
 
 
@@ -88,10 +88,10 @@ def _check_place(place: Path, fps: float | None) -> None:
 def examine(path: str, fps: float | None, max_pixels: int) -> VideoInfo:
     """Probe in this process: what `probe` runs in a worker."""
     if fps is not None:
-        from zoomzero.video._images import examine_images
+        from zoomzero.video.files.images import examine_images
 
         return examine_images(Path(path), fps, max_pixels)
-    from zoomzero.video._examine import examine_file
+    from zoomzero.video.files.examine import examine_file
 
     return examine_file(path, max_pixels)
 
@@ -100,8 +100,8 @@ def examine_keys(path: str, max_pixels: int) -> tuple[float, ...]:
     """Read every packet of a file (or name every image) and return its key frames' times."""
     import av.error
 
-    from zoomzero.video._clock import Clock, may_leap
-    from zoomzero.video._container import open_container, read_packets
+    from zoomzero.video.files.clock import Clock, may_leap
+    from zoomzero.video.files.container import open_container, read_packets
 
     if Path(path).is_dir():
         return ()

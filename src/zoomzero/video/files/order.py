@@ -13,7 +13,7 @@ from typing import Any
 
 import av.error
 
-from zoomzero.video._container import open_container, read_packets
+from zoomzero.video.files.container import open_container, read_packets
 
 _FAILURES = (av.error.FFmpegError, ValueError, EOFError)
 _ON_TIME_S = 0.002
@@ -83,7 +83,7 @@ class OrderWalker:
         self.decoded = 0
         self.missing: dict[int, str] = {}
         self.traces: list[int] = []
-        self._steady = self.context.name in _STEADY
+        self._steady = container.format.name == "avi" and self.context.name in _STEADY
         self._due: list[int] = []  # times of packets whose frame has not come out: a heap
         self._fed = self._delay = 0
         self._lost = self._tainted = False

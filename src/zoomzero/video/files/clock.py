@@ -7,16 +7,17 @@ recording's times are moved to follow the first's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import av.error
 from av.format import Flags
 
-from zoomzero.video._container import open_container, read_packets
+from zoomzero.video.files.container import open_container, read_packets
 
 _LEAP_S = 10.0  # ffmpeg's own threshold for formats whose clock may leap
-_FALL_FRAMES = 2  # decode times may jitter by rounding; a recording that starts anew falls further
+_FALL_FRAMES = 8  # decode times that ffmpeg guesses fall by what a decoder reorders; a new recording falls further
 _MOST_TIMES = 100_000  # frame times worth keeping
 
 
@@ -39,16 +40,17 @@ class Clock:
 
     def run_on(self, packet: Any) -> None:
         """Move one packet's times, in the file's order."""
-        decoded = packet.dts if packet.dts is not None else packet.pts
-        if decoded is None:
+        shown = packet.pts if packet.pts is not None else packet.dts
+        if shown is None:
             return
-        shown = packet.pts if packet.pts is not None else decoded
-        if self._before is not None and self._end is not None:
-            step = decoded - self._before
-            if step < -_FALL_FRAMES * self._frame or (self._leap is not None and step > self._leap):
+        if packet.dts is not None:
+            step = 0 if self._before is None else packet.dts - self._before
+            if self._end is not None and (
+                step < -_FALL_FRAMES * self._frame or (self._leap is not None and step > self._leap)
+            ):
                 self.restarts += 1
                 self._shift = self._end - shown
-        self._before = decoded
+            self._before = packet.dts
         if self._shift:
             packet.pts = None if packet.pts is None else packet.pts + self._shift
             packet.dts = None if packet.dts is None else packet.dts + self._shift
@@ -102,20 +104,34 @@ def may_leap(container: Any) -> bool:
 
 def has_parts(container: Any, stream: Any) -> bool:
     """Return whether an MP4 edit list joins several parts of the stream: packets that are left out lie between them."""
-    if "mov" not in container.format.name:
-        return False
-    index = stream.index_entries
     kept = left_out = False
     before: int | None = None
-    for place in range(len(index)):  # never by iteration, which crashes in PyAV 18
-        entry = index[place]
-        if before is not None and entry.timestamp < before:
+    for time, left, is_key in _index(container, stream):
+        if before is not None and time < before:
             return True
-        before = entry.timestamp
-        if entry.is_discard:
-            left_out = left_out or (kept and entry.is_keyframe)
+        before = time
+        if left:
+            left_out = left_out or (kept and is_key)
         elif left_out:
             return True
         else:
             kept = True
     return False
+
+
+def joined_in_index(container: Any, stream: Any) -> bool:
+    """Return whether the index of a fragmented MP4 starts again without an edit list: only its first part is read."""
+    before: int | None = None
+    for time, left, _ in _index(container, stream):
+        if before is not None and time < before and not left:
+            return True
+        before = time
+    return False
+
+
+def _index(container: Any, stream: Any) -> Iterator[tuple[int, bool, bool]]:
+    """Yield (time in ticks, left out by an edit list, key frame) of an MP4's index; of other formats nothing."""
+    index = stream.index_entries if "mov" in container.format.name else ()
+    for place in range(len(index)):  # not by iteration: that crashes in PyAV 18
+        entry = index[place]
+        yield entry.timestamp, entry.is_discard, entry.is_keyframe

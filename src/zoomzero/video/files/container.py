@@ -78,10 +78,16 @@ def allowed_pixels() -> int:
 
 
 def read_packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Yield a stream's packets from where the container stands; streams that begin in mid-file are passed over."""
+    """Yield a stream's packets from where the container stands.
+
+    Streams that begin in mid-file are passed over, and so are the headers of Theora recordings that are joined on.
+    """
     while True:
         try:
-            yield from container.demux(stream)
+            for packet in container.demux(stream):
+                theora = packet.size and packet.stream.codec_context.name == "theora"
+                if not (theora and bytes(packet)[0] & 0x80):
+                    yield packet
             return
         except IndexError:  # PyAV met a packet of a stream that it did not list on opening
             continue

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import av.error
 
 from zoomzero.errors import VideoError
-from zoomzero.video._clock import Survey, has_parts, may_leap, survey
-from zoomzero.video._container import (
+from zoomzero.video.files.clock import Survey, has_parts, joined_in_index, may_leap, survey
+from zoomzero.video.files.container import (
     REENCODE,
     check_pixels,
     open_container,
@@ -18,23 +19,25 @@ from zoomzero.video._container import (
     refuse_untimed,
     untimed,
 )
-from zoomzero.video._order import first_in_order, needs_order
-from zoomzero.video._orient import UPRIGHT, is_askew, orientation
+from zoomzero.video.files.order import first_in_order, needs_order
+from zoomzero.video.files.orient import UPRIGHT, is_askew, orientation
 from zoomzero.video.types import VideoInfo
 
 _LIE_S = 0.5  # a header this far from the last packet is worth a note
 _MOST_TRIES = 600  # packets to look through for the first frame that decodes
 _SPARSE_FPS = 2.0  # below this many frames a second plans follow the frames that exist
-_FALL_FRAMES = 2
+_FALL_FRAMES = 8  # see Clock
+_UNREAD = 0.1  # share of a Flash file behind its last frame that is worth a note
 
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """How long the stream is; `fell` says whether decode times started again on the way to the end."""
+    """How long the stream is."""
 
     end_s: float
     packets: int | None  # of the whole stream; None where only its end was read
-    fell: bool
+    fell: bool  # decode times started again on the way to the end
+    last_byte: int = 0  # where the last packet ends in the file
 
 
 def examine_file(path: str, max_pixels: int) -> VideoInfo:
@@ -58,10 +61,12 @@ def examine_file(path: str, max_pixels: int) -> VideoInfo:
         extent = _extent(container, stream, header_s)
         read = None if by_order else _survey(container, stream, path, header_s, extent)
         if read is not None and read.end is not None:
-            extent = _Extent(float(read.end * stream.time_base), read.packets, extent.fell)
+            extent = replace(extent, end_s=float(read.end * stream.time_base), packets=read.packets)
         duration_s = max(extent.end_s - start_s, 0.0)
         rate = _average_rate(stream, extent.packets, duration_s)
         _refuse_pipe(container, path, extent.packets, notes)
+        if joined_in_index(container, stream) or _unread(container, path, extent):
+            notes.append("recordings joined into one file: only the first is read")
         _note_times(stream, start_s, duration_s, header_s, extent, read, notes)
         rotation, mirrored = orientation(first) or UPRIGHT
         if is_askew(first):
@@ -89,9 +94,7 @@ def examine_file(path: str, max_pixels: int) -> VideoInfo:
         )
 
 
-def _reading(
-    container: Any, stream: Any, by_order: bool, read: Survey | None
-) -> Literal["seek", "through", "order"]:
+def _reading(container: Any, stream: Any, by_order: bool, read: Survey | None) -> Literal["seek", "through", "order"]:
     """Return how frames have to be reached (see `VideoInfo`)."""
     if by_order:
         return "order"
@@ -142,14 +145,14 @@ def _extent(container: Any, stream: Any, header_s: float | None) -> _Extent:
         # back by more than a decoder reorders, as the last packet is seldom the last frame shown
         late_s = (header_s or 1e6) - max(2.0, 20 / float(stream.average_rate or 25))
         point = first if whole else first + max(0, int(late_s / float(stream.time_base)))
-        end_s, packets, fell = _read_to_end(container, stream, point)
+        end_s, packets, fell, last_byte = _read_to_end(container, stream, point)
         if end_s is not None:
-            return _Extent(end_s, packets if whole else None, fell)
+            return _Extent(end_s, packets if whole else None, fell, last_byte)
     return _Extent(0.0, None, False)
 
 
-def _read_to_end(container: Any, stream: Any, point: int) -> tuple[float | None, int, bool]:
-    last, before, packets, fell = None, None, 0, False
+def _read_to_end(container: Any, stream: Any, point: int) -> tuple[float | None, int, bool, int]:
+    last, before, packets, fell, last_byte = None, None, 0, False, 0
     usual = 1 / (stream.average_rate or stream.guessed_rate or 25) / stream.time_base
     try:
         container.seek(point, stream=stream)
@@ -157,6 +160,7 @@ def _read_to_end(container: Any, stream: Any, point: int) -> tuple[float | None,
             if packet.pts is None or not packet.size or packet.is_corrupt or packet.is_discard:
                 continue
             packets += 1
+            last_byte = max(last_byte, (packet.pos or 0) + packet.size)
             if packet.dts is not None:
                 fell = fell or (before is not None and packet.dts < before - _FALL_FRAMES * usual)
                 before = packet.dts
@@ -164,7 +168,7 @@ def _read_to_end(container: Any, stream: Any, point: int) -> tuple[float | None,
             last = end if last is None else max(last, end)
     except (av.error.FFmpegError, OSError):
         pass  # the end of what can be read
-    return (None if last is None else float(last * stream.time_base)), packets, fell
+    return (None if last is None else float(last * stream.time_base)), packets, fell, last_byte
 
 
 def _survey(container: Any, stream: Any, path: str, header_s: float | None, extent: _Extent) -> Survey | None:
@@ -173,9 +177,11 @@ def _survey(container: Any, stream: Any, path: str, header_s: float | None, exte
         return None
     index = stream.index_entries
     covered_s = 0.0
-    if len(index) > 1:  # fragments, and live recordings: the index knows only what was read so far
+    if (
+        len(index) > 1 and header_s is not None
+    ):  # fragments, and live recordings: the index knows only what was read so far
         covered_s = float((index[len(index) - 1].timestamp - index[0].timestamp) * stream.time_base)
-    trusted = covered_s >= (header_s or extent.end_s) / 2 and len(index) > 1 and not may_leap(container)
+    trusted = header_s is not None and covered_s >= header_s / 2 and not may_leap(container)
     first = next((p for p in _from_start(container, stream) if p.size), None)
     lead = first is not None and first.pts is None
     if trusted and not extent.fell and not lead and _rate(stream) >= _SPARSE_FPS:
@@ -207,6 +213,12 @@ def _frame_times(read: Survey | None, stream: Any, start: int, rate: float) -> t
     if read is None or not read.times or rate >= _SPARSE_FPS:
         return None
     return tuple(round(float((t - start) * stream.time_base), 6) for t in read.times if t >= start)
+
+
+def _unread(container: Any, path: str, extent: _Extent) -> bool:
+    """Return whether a second Flash header stopped the reading in mid-file."""
+    size = Path(path).stat().st_size
+    return container.format.name == "flv" and 0 < extent.last_byte < (1 - _UNREAD) * size
 
 
 def _refuse_pipe(container: Any, path: str, packets: int | None, notes: list[str]) -> None:

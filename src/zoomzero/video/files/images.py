@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoomzero.errors import VideoError
-from zoomzero.video._container import check_pixels
+from zoomzero.video.files.container import check_pixels
 from zoomzero.video.types import VideoInfo
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
