@@ -11,6 +11,9 @@ class ZoomZeroError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))  # files and users put line ends into names
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors cross process borders (decode and render workers), so they must survive pickling."""
         return type(self).__new__, (type(self), *self.args), vars(self)

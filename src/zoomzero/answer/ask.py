@@ -16,7 +16,7 @@ from zoomzero.errors import ConfigError
 from zoomzero.policy.base import Policy
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.probe import probe
-from zoomzero.video.subtitles import read_subtitles
+from zoomzero.video.subtitles import Subtitles, read_subtitles
 from zoomzero.video.types import VideoInfo
 
 
@@ -45,8 +45,8 @@ def answer(
         question: in plain words.
         options: the answers to choose from; none for an open question.
         mode: see `zoomzero.answer.modes`.
-        subtitles: SRT or VTT file; what is said in a window (or the whole video) goes into the prompt of the pass
-            that looks at it. Close looks do without.
+        subtitles: SRT, VTT, TTML or ASS file; what is said in a window (or the whole video) goes into the prompt of
+            the pass that looks at it. Close looks do without.
         budget_tokens: visual tokens each pass may spend, instead of the settings' own limits.
         fps: frame rate of a directory of images.
         timeout_s: seconds a decoding job may be silent before the video is given up.
@@ -62,7 +62,7 @@ def answer(
     """
     check_question(question, options, mode, as_annotated=as_annotated)
     started = time.perf_counter()
-    cues = read_subtitles(subtitles) if subtitles is not None else ()
+    cues = read_subtitles(subtitles) if subtitles is not None else Subtitles()
     if budget_tokens is not None:
         settings = with_budget(settings, budget_tokens, PASSES_OF[mode])
     info = video if isinstance(video, VideoInfo) else probe(video, fps=fps, timeout_s=timeout_s)
@@ -74,7 +74,9 @@ def answer(
         session = replace(session, cache=cache)
     outcome = REGISTRY[mode].run(session)
     results, chosen = outcome.results, outcome.chosen
-    notes = dict.fromkeys((*info.notes, *(note for one in results for note in one.trace.notes), *session.missed))
+    notes = dict.fromkeys(
+        (*info.notes, *cues.notes, *(note for one in results for note in one.trace.notes), *session.missed)
+    )
     if chosen.trace.answer is None:
         notes["the model's reply names no answer"] = None
     trace = Trace(
