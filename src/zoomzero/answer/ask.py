@@ -14,7 +14,7 @@ from zoomzero.answer.session import Progress, QuestionSession
 from zoomzero.answer.trace import Trace
 from zoomzero.config import ModelSettings, settings_hash
 from zoomzero.errors import ConfigError
-from zoomzero.policy.base import Policy
+from zoomzero.policy.base import Policy, ServedPolicy
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.probe import probe
 from zoomzero.video.subtitles import read_subtitles
@@ -95,6 +95,7 @@ def answer(
         settings_hash=settings_hash(settings),
         seconds=time.perf_counter() - started,
         notes=tuple(notes),
+        server=policy.facts.to_dict() if isinstance(policy, ServedPolicy) else None,
     )
     return trace, results
 
