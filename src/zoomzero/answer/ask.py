@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from zoomzero.answer.session import Progress, QuestionSession
 from zoomzero.answer.trace import Trace
 from zoomzero.config import ModelSettings, settings_hash
 from zoomzero.errors import ConfigError
-from zoomzero.policy.base import Policy
+from zoomzero.policy.base import Policy, ServedPolicy
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.probe import probe
 from zoomzero.video.subtitles import Subtitles, read_subtitles
@@ -61,6 +62,7 @@ def answer(
         ConfigError, VideoError, ModelError: naming what to change.
     """
     check_question(question, options, mode, as_annotated=as_annotated)
+    check_video(video)
     started = time.perf_counter()
     cues = read_subtitles(subtitles) if subtitles is not None else Subtitles()
     if budget_tokens is not None:
@@ -95,8 +97,20 @@ def answer(
         settings_hash=settings_hash(settings),
         seconds=time.perf_counter() - started,
         notes=tuple(notes),
+        server=policy.facts.to_dict() if isinstance(policy, ServedPolicy) else None,
     )
     return trace, results
+
+
+def check_video(video: object) -> None:
+    """Refuse what names no video.
+
+    Raises:
+        ConfigError: it is neither a path nor what `probe` returned.
+    """
+    if not isinstance(video, (str, os.PathLike, VideoInfo)):
+        fix = "give the path of a file, or of a directory of images with fps"
+        raise ConfigError("VIDEO", f"is a {type(video).__module__}.{type(video).__name__}, not a path", fix)
 
 
 def check_question(question: str, options: Sequence[str], mode: str, *, as_annotated: bool = False) -> None:
