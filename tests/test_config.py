@@ -157,7 +157,7 @@ def test_checkpoint_settings_are_read_and_missing_ones_are_the_defaults(tmp_path
     assert load_model_settings(tmp_path) == ModelSettings(style="brief", think=False)
     (tmp_path / "zoomzero.json").write_text('{"stile": "brief"}')
     with pytest.raises(
-        ConfigError, match=r"zoomzero\.json: stile: there is no such setting; did you mean style\? Known"
+        ConfigError, match=r"zoomzero\.json: stile: there is no such setting; did you mean style"
     ):
         load_model_settings(tmp_path)
 

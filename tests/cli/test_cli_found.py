@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,7 @@ def test_options_that_take_several_values_may_be_repeated() -> None:
     refuse_repeated(["nonsense", "--mode", "a", "--mode", "b"])
 
 
-def test_no_model_is_taken_for_a_video_that_is_not_of_its_world(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from dataclasses import replace
-
+def test_no_model_is_taken_for_a_video_of_another_world(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info = probe(write_small(tmp_path / "v.mp4"))
     assert model_for(None, info) == "tiny"
     real = replace(info, width=1280, height=720)
