@@ -224,3 +224,11 @@ def test_settings_load_neither_torch_nor_transformers() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_an_old_name_says_what_it_is_called_now() -> None:
+    from zoomzero.train.settings import SftSettings
+
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(SftSettings, {"model": "tiny", "out": "x", "steps": 1, "lessons_per_row": 2}, "run.toml")
+    assert str(caught.value) == "run.toml: lessons_per_row: renamed to samples_per_row; write the new name"

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,9 +24,10 @@ SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every settings model: immutable, unknown keys are errors."""
+    """Base of every settings model: immutable, unknown keys are errors, and old names name their successor."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    RENAMED: ClassVar[Mapping[str, str]] = {}  # old key of this table -> what to write instead
 
 
 class PassSettings(Settings):
@@ -168,9 +169,12 @@ def _says(assignment: str, key: str) -> bool:
     return name == key or key.startswith(f"{name}.") or name.startswith(f"{key}.")
 
 
-def _unknown_key(kind: type[BaseModel], location: Sequence[Any], where: str) -> ConfigError:
-    """Return the error of a key nobody knows, with the one that was meant when it is clear."""
-    known = _known_keys(kind, location[:-1])
+def _unknown_key(kind: type[Settings], location: Sequence[Any], where: str) -> ConfigError:
+    """Return the error of a key nobody knows: its new name, or the one that was meant when it is clear."""
+    table = _table(kind, location[:-1])
+    if (new := table.RENAMED.get(str(location[-1]))) is not None:
+        return ConfigError(where, f"renamed to {new}", "write the new name")
+    known = sorted(table.model_fields)
     near = get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
     meant = ".".join([*map(str, location[:-1]), *near])
     fix = f"did you mean {meant}? Known here are {', '.join(known)}" if near else f"known here are {', '.join(known)}"
@@ -248,20 +252,24 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     values[last] = value
 
 
-def _known_keys(kind: type[BaseModel], location: Sequence[Any]) -> list[str]:
+def _table(kind: type[SettingsT], location: Sequence[Any]) -> type[Settings]:
+    """Return the settings model that a location in another one leads to, as far as it leads."""
+    table: type[Settings] = kind
     for part in location:
-        field = kind.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        found = _inner(table, str(part))
+        if found is None:
             break
-        kind = field.annotation
-    return sorted(kind.model_fields)
+        table = found
+    return table
 
 
-def _hint(kind: type[BaseModel], location: Sequence[Any]) -> str:
-    for part in location[:-1]:
-        field = kind.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return "see docs/formats.md"
-        kind = field.annotation
-    field = kind.model_fields.get(str(location[-1])) if location else None
+def _inner(kind: type[Settings], name: str) -> type[Settings] | None:
+    """Return the settings model of one key's value, also where the key may be None."""
+    field = kind.model_fields.get(name)
+    choices = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+    return next((one for one in choices if isinstance(one, type) and issubclass(one, Settings)), None)
+
+
+def _hint(kind: type[Settings], location: Sequence[Any]) -> str:
+    field = _table(kind, location[:-1]).model_fields.get(str(location[-1])) if location else None
     return (field.description or "see docs/formats.md") if field else "see docs/formats.md"

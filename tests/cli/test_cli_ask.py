@@ -293,12 +293,12 @@ def test_ctrl_c_ends_without_a_trace_and_without_orphans(video: Path, model: Pat
 
 
 def test_ctrl_c_in_a_pass(zoom: Run, video: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoomzero.answer.passes import Asked
+    from zoomzero.answer import writing
 
     def interrupted(*args: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Asked, "write", interrupted)
+    monkeypatch.setattr(writing, "write", interrupted)
     ran = zoom("ask", video, "q", "--model", model)
     assert (ran.code, ran.complaint) == (130, "interrupted")
 

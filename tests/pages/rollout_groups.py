@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from zoomzero.answer.modes import answer
+from zoomzero.answer.ask import answer
 from zoomzero.config import load_model_settings
 from zoomzero.data.example import Example
 from zoomzero.policy.base import Completion, Sampling, Turn
@@ -17,7 +17,7 @@ from zoomzero.prompts import answer_token_mask, coarse_text, option_labels, read
 from zoomzero.spans import Span, clip
 from zoomzero.train.credit.advantages import estimate
 from zoomzero.train.credit.objective import RewardSettings
-from zoomzero.train.credit.rewards import RewardValues, ZoomLook, as_columns, reward_values
+from zoomzero.train.credit.rewards import RewardValues, ZoomResult, as_columns, reward_values
 from zoomzero.train.rollouts.record import Rollout, RolloutGroup
 from zoomzero.video.decode import decode
 from zoomzero.video.plan import plan_spans
@@ -78,16 +78,16 @@ def _judged(policy: Any, settings: Any, example: Example, completion: Completion
     )
 
 
-def _verified(policy: Any, settings: Any, example: Example, spans: tuple[Span, ...]) -> ZoomLook:
+def _verified(policy: Any, settings: Any, example: Example, spans: tuple[Span, ...]) -> ZoomResult:
     usable = clip(spans, 0.0, example.duration_s)
     if not usable:
-        return ZoomLook(on_span=False)
+        return ZoomResult(on_span=False)
     info = probe(example.video)
     frames = decode(info, plan_spans(info, usable, settings.zoom.budget(), policy.geometry))
     words = zoom_text(example.question, example.options, settings.style, settings.score_options_as)
     scores = policy.score(policy.read([Turn("user", (frames, words))]), example.options, closed=True)
     assert all(map(math.isfinite, scores))
-    return ZoomLook(on_span=True, option_log_probs=tuple(scores))
+    return ZoomResult(on_span=True, option_log_probs=tuple(scores))
 
 
 def rollout(text: str = "<answer>B</answer>", **values: Any) -> Rollout:
@@ -103,7 +103,7 @@ def rollout(text: str = "<answer>B</answer>", **values: Any) -> Rollout:
         problems=(),
         answer_mask=tuple(i == at for i in range(len(text))),
         rewards=RewardValues(1.0, 0.5, 1.0, 1.0),
-        zoom=ZoomLook(True, (math.log(0.25), math.log(0.75))),
+        zoom=ZoomResult(True, (math.log(0.25), math.log(0.75))),
     )
     return replace(one, **values)
 
@@ -112,7 +112,7 @@ def group(index: int = 0, step: int = 0, **values: Any) -> RolloutGroup:
     """A group of that rollout and of one cut off before it said anything."""
     other = rollout(
         "nothing", finished=False, option=None, spans=(), problems=("no_answer",), answer_mask=(False,) * 7,
-        rewards=RewardValues(0.0, 0.0, 0.0, 0.0), zoom=ZoomLook(False),
+        rewards=RewardValues(0.0, 0.0, 0.0, 0.0), zoom=ZoomResult(False),
     )  # fmt: skip
     return replace(credited(RolloutGroup(index, step, EXAMPLE, "Watch.", (rollout(), other))), **values)
 

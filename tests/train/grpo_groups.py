@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lesson_models import make_clip
+from sft_models import make_clip
 from torch import Tensor
 
 from zoomzero.data.example import Example

@@ -20,7 +20,7 @@ from zoomzero.config import lay_over
 
 LIMIT_S = 240
 TIMES = ("seconds/", "memory/", "features/", "tokens_per_second", "train_")  # what equal runs differ in
-BATCHES = {"prompts_per_rollout": 4, "prompts_per_update": 2, "steps": 3, "save_every": 1, "learning_rate": 1e-4}
+BATCHES = {"train_batch_size": 4, "mini_batch_size": 2, "steps": 3, "save_every": 1, "learning_rate": 1e-4}
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["zoomzero.cli", "zoomzero.train.engine.build"])

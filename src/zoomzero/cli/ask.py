@@ -67,7 +67,7 @@ def ask(
 
       zoomzero ask lecture.mp4 "When is the proof finished?" --mode divide --subtitles lecture.srt --model DIR --json
     """
-    from zoomzero.answer.modes import check_question
+    from zoomzero.answer.ask import check_question
     from zoomzero.progress import status
     from zoomzero.video.decode import warm_up
     from zoomzero.video.probe import probe
@@ -87,7 +87,7 @@ def ask(
     with status() as say:
         say("loading the model")
         policy, settings = load_model(model, device, dtype, set_ or ())
-        from zoomzero.answer.modes import answer
+        from zoomzero.answer.ask import answer
 
         trace, looks = answer(
             policy,

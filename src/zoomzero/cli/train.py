@@ -29,7 +29,7 @@ def sft(
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the run's directory.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_HELP)] = False,
 ) -> None:
-    """Fine-tune a checkpoint on examples, or on endless lessons from the procedural world.
+    """Fine-tune a checkpoint on examples, or on endless samples from the procedural world.
 
     Examples:
 

@@ -14,7 +14,8 @@ from typing import Any, get_args
 
 from lmms_eval.api.model import lmms
 
-from zoomzero.answer.modes import AskMode, answer
+from zoomzero.answer.ask import answer
+from zoomzero.answer.modes import AskMode
 from zoomzero.answer.trace import Trace
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_settings
 from zoomzero.errors import ConfigError, DataError, VideoError, ZoomZeroError

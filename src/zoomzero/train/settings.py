@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,7 +16,7 @@ Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "poly
 
 
 class StageSettings(Settings):
-    """Which lessons the procedural world gives, as shares; the rest are coarse looks at whole short videos."""
+    """Which samples the procedural world gives, as shares; the rest are coarse looks at whole short videos."""
 
     windows: float = Field(0.3, ge=0, le=1, description="Coarse looks at a window of a long video.")
     sparse: float = Field(0.05, ge=0, le=1, description="Coarse looks at videos of up to 400 s.")
@@ -38,13 +38,15 @@ class StageSettings(Settings):
 class SftSettings(Settings):
     """A supervised run."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row"}
+
     model: str = Field(description="Checkpoint to start from: a directory, a hub id or `tiny`.")
     out: str = Field(description="Directory for checkpoints and, at the end, the model.")
     examples: str | None = Field(None, description="Examples file to learn from; without it the procedural world.")
-    world_seed: int = Field(1, ge=0, description="Stream of world lessons; `zoomzero world` draws from other streams.")
-    stage: StageSettings = Field(StageSettings(), description="Mix of world lessons.")
+    world_seed: int = Field(1, ge=0, description="Stream of world samples; `zoomzero world` draws from other streams.")
+    stage: StageSettings = Field(StageSettings(), description="Mix of world samples.")
     steps: int = Field(ge=1, description="Optimizer steps the run makes.")
-    lessons_per_row: int = Field(4, ge=1, description="Lessons packed into one row.")
+    samples_per_row: int = Field(4, ge=1, description="Samples packed into one row: clips, each with its questions.")
     rows_per_step: int = Field(2, ge=1, description="Rows whose gradients make one step.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW.")
     schedule: Schedule = Field("cosine", description="transformers' name of the learning-rate schedule.")
@@ -57,7 +59,7 @@ class SftSettings(Settings):
     keep: int = Field(2, ge=1, description="Checkpoints kept.")
     log_every: int = Field(10, ge=1, description="Steps between log lines.")
     report_to: str = Field("none", description="transformers' logging integrations: none, tensorboard, wandb, ...")
-    seed: int = Field(0, ge=0, description="Seed of everything random outside the lessons.")
+    seed: int = Field(0, ge=0, description="Seed of everything random outside the samples.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice.")
     train_only: Literal["all", "text", "embeddings"] = Field(
         "all", description="What learns: everything, all but the vision tower, or the token embeddings alone."
@@ -86,6 +88,8 @@ class WorldData(Settings):
 class DataSettings(Settings):
     """What a run learns from."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = dict.fromkeys(("decode_ahead", "decode_threads"), "rollout.prompts_at_once")
+
     examples: tuple[str, ...] = Field((), description="Examples files (docs/formats.md).")
     world: WorldData | None = Field(None, description="Learn from the procedural world as well.")
     evaluation: tuple[str, ...] = Field(
@@ -94,10 +98,6 @@ class DataSettings(Settings):
     allow_overlap: bool = Field(False, description="Learn from evaluation items all the same, and record it.")
     max_unreadable: float = Field(0.05, ge=0, le=1, description="Share of unreadable videos at which the run stops.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds one decoding job may take.")
-    decode_ahead: int = Field(2, ge=0, description="Videos decoded in the background while the model works.")
-    decode_threads: int = Field(
-        2, ge=1, description="Videos, and prompts whose close looks are taken, decoded side by side."
-    )
     frame_cache_mb: int = Field(1024, ge=0, description="Decoded frames kept in memory.")
     feature_cache_mb: int = Field(1024, ge=0, description="Features of a frozen vision tower kept in memory.")
     feature_cache_dir: str | None = Field(
@@ -128,13 +128,19 @@ class FilterSettings(Settings):
 class RolloutSettings(Settings):
     """How completions are drawn and verified."""
 
-    group_size: int = Field(8, ge=2, description="Completions of each prompt (G).")
+    RENAMED: ClassVar[Mapping[str, str]] = {"group_size": "num_generations"}
+
+    num_generations: int = Field(8, ge=2, description="Completions of each prompt (G).")
     temperature: float = Field(
         1.0, gt=0, description="Temperature of sampling, and of the log-probabilities learned from."
     )
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; 1 draws from the model itself.")
     max_new_tokens: int = Field(512, ge=1, description="Tokens a completion may have.")
-    prompts_at_once: int = Field(8, ge=1, description="Prompts whose completions are drawn together.")
+    prompts_at_once: int = Field(
+        8,
+        ge=1,
+        description="Prompts whose completions are drawn together; as many videos are decoded side by side meanwhile.",
+    )
     verifier: Literal["reference", "policy", "off"] = Field(
         "reference", description="Who answers in the zoom pass: the frozen start model, the model itself, or nobody."
     )
@@ -163,6 +169,11 @@ class ValidationSettings(Settings):
 class GrpoSettings(Settings):
     """A reinforcement-learning run. The defaults are the published numbers, with our credit and rewards."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "prompts_per_rollout": "train_batch_size",
+        "prompts_per_update": "mini_batch_size",
+    }
+
     model: str = Field(description="Checkpoint to start from: a directory, a hub id or `tiny`.")
     out: str = Field(description="Directory for logs, rollouts, checkpoints and, at the end, the model.")
     preset: Literal["default", "paper"] = Field(
@@ -176,8 +187,10 @@ class GrpoSettings(Settings):
     rollout: RolloutSettings = Field(RolloutSettings(), description="How completions are drawn and verified.")
     objective: ObjectiveSettings = Field(ObjectiveSettings(), description="Rewards, credit and loss.")
     steps: int = Field(ge=1, description="Updates the run makes.")
-    prompts_per_rollout: int = Field(64, ge=1, description="Prompts drawn before learning from them.")
-    prompts_per_update: int = Field(8, ge=1, description="Prompts whose gradients make one update.")
+    train_batch_size: int = Field(
+        64, ge=1, description="Prompts drawn before learning from them (verl's train_batch_size)."
+    )
+    mini_batch_size: int = Field(8, ge=1, description="Prompts whose gradients make one update (verl's mini-batch).")
     row_tokens: int = Field(
         16384, ge=1, description="Tokens packed into one forward pass; a single prompt may need more."
     )
@@ -225,8 +238,8 @@ class GrpoSettings(Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> GrpoSettings:
-        if self.prompts_per_rollout % self.prompts_per_update:
-            raise ValueError("prompts_per_rollout must be a multiple of prompts_per_update")
+        if self.train_batch_size % self.mini_batch_size:
+            raise ValueError("train_batch_size must be a multiple of mini_batch_size")
         if self.lora is not None and self.train_vision:
             raise ValueError("lora leaves the vision tower as it is: set train_vision = false, or train without lora")
         if self.lora is not None and self.fsdp:
@@ -242,12 +255,12 @@ class GrpoSettings(Settings):
     @property
     def needs_reference(self) -> bool:
         """Whether anything asks the frozen start model."""
-        return self.objective.loss.kl_coef > 0 or self.rollout.verifier == "reference"
+        return self.objective.loss.beta > 0 or self.rollout.verifier == "reference"
 
     @property
-    def updates_per_rollout(self) -> int:
-        """Updates made from one batch of rollouts."""
-        return self.prompts_per_rollout // self.prompts_per_update
+    def mini_batches(self) -> int:
+        """Updates made from one batch of rollouts, one for each mini-batch."""
+        return self.train_batch_size // self.mini_batch_size
 
 
 def schedule_of(settings: SftSettings | GrpoSettings) -> str:

@@ -84,7 +84,7 @@ def test_a_folder_without_the_annotation(name: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_benchmark() -> None:
-    with pytest.raises(ConfigError, match="is no benchmark; choose from nextgqa, rextime"):
+    with pytest.raises(ConfigError, match="is no benchmark; choose from nextgqa, nextqa, rextime"):
         benchmark("imagenet")
 
 

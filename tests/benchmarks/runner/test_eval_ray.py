@@ -78,18 +78,18 @@ def test_two_actors_one_of_them_killed_give_the_rows_of_one_process(
     expected = {one.key: timeless(json.loads(row)) for one, row in alone.rows(batches)}
     assert [row["failed"] for row in expected.values()] == [None] * 4
 
-    crew = RayActors(spec, "local", 2)
+    executor = RayActors(spec, "local", 2)
     rows: dict[tuple[str, str], Any] = {}
     with time_limit():
         try:
-            facts = crew.start()
+            facts = executor.start()
             assert facts["dtype"] == "float32"
-            for one, row in crew.rows(batches):
+            for one, row in executor.rows(batches):
                 if not rows:  # it has its next question already
                     os.kill(facts["process"], signal.SIGKILL)
                 assert one.key not in rows
                 rows[one.key] = timeless(json.loads(row))
         finally:
-            crew.close()
+            executor.close()
     assert rows == expected
     assert not import_ray().is_initialized()

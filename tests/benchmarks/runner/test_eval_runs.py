@@ -19,7 +19,7 @@ from eval_rows import timeless
 from cli_runner import Ran, Run
 from zoomzero.benchmarks.runner import evaluate as evaluate_module
 from zoomzero.benchmarks.runner.asking import Asker
-from zoomzero.benchmarks.runner.evaluate import EvalSettings, make_crew
+from zoomzero.benchmarks.runner.evaluate import EvalSettings, make_executor
 from zoomzero.benchmarks.runner.executors import Alone
 from zoomzero.benchmarks.runner.planning import make_plan
 from zoomzero.benchmarks.runner.ray_workers import RayActors
@@ -158,17 +158,17 @@ def test_interrupted_killed_and_cut_a_run_ends_with_the_rows_of_one_never_stoppe
 def test_who_asks_is_as_told_and_never_more_than_there_is_to_ask(
     small_world: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    def crew(**more: Any) -> Any:
+    def executor(**more: Any) -> Any:
         given = EvalSettings(benchmark="world-short", data=small_world, out=tmp_path, model=str(checkpoint), **more)
-        return make_crew(given, make_plan(given, small_world), tmp_path, batches=3)
+        return make_executor(given, make_plan(given, small_world), tmp_path, batches=3)
 
-    assert isinstance(crew(), Alone)
-    two, three = crew(workers=2), crew(workers=9)
+    assert isinstance(executor(), Alone)
+    two, three = executor(workers=2), executor(workers=9)
     assert isinstance(two, Processes)
     assert (two.models, three.models, two.folder) == (2, 3, tmp_path)
     assert two.spec.settings.max_new_tokens > 40
-    assert crew(workers=1, overrides=("max_new_tokens=40",), dtype="float32").spec.settings.max_new_tokens == 40
-    cluster, local = crew(ray="10.0.0.1:6379"), crew(ray="local", workers=2)
+    assert executor(workers=1, overrides=("max_new_tokens=40",), dtype="float32").spec.settings.max_new_tokens == 40
+    cluster, local = executor(ray="10.0.0.1:6379"), executor(ray="local", workers=2)
     assert isinstance(cluster, RayActors)
     assert (cluster.address, cluster.count, local.address, local.count) == ("10.0.0.1:6379", None, "local", 2)
 

@@ -158,10 +158,10 @@ def alone(asked: list[Item], checkpoint: Path) -> dict[tuple[str, str], dict[str
 
     threads = torch.get_num_threads()
     settings = load_model_settings(checkpoint).model_copy(update={"max_new_tokens": 24})
-    crew = Alone(ModelSpec(str(checkpoint), settings, "cpu", "float32"))
-    assert crew.start()["dtype"] == "float32"
-    rows = {one.key: comparable(row) for one, row in crew.rows(make_batches(asked))}
-    crew.close()
+    executor = Alone(ModelSpec(str(checkpoint), settings, "cpu", "float32"))
+    assert executor.start()["dtype"] == "float32"
+    rows = {one.key: comparable(row) for one, row in executor.rows(make_batches(asked))}
+    executor.close()
     torch.set_num_threads(threads)
     assert [row["failed"] for row in rows.values()] == [None] * 5
     return rows
@@ -170,24 +170,24 @@ def alone(asked: list[Item], checkpoint: Path) -> dict[tuple[str, str], dict[str
 def test_two_processes_one_of_them_killed_give_the_rows_of_one(
     asked: list[Item], alone: dict[tuple[str, str], dict[str, Any]], spec: ModelSpec, tmp_path: Path, patience: None
 ) -> None:
-    crew = Processes(spec, 2, tmp_path)
+    executor = Processes(spec, 2, tmp_path)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     with time_limit():
         try:
-            facts = crew.start()
+            facts = executor.start()
             assert (facts["dtype"], facts["device"]) == ("float32", "cpu")
-            first = set(crew.pids)
-            for one, row in crew.rows(make_batches(asked)):
+            first = set(executor.pids)
+            for one, row in executor.rows(make_batches(asked)):
                 if not rows:
-                    working = min(crew._crowd._loaded - crew._crowd._idle)  # it has its next question already
-                    os.kill(crew._pool.workers[working].process.pid, signal.SIGKILL)
+                    working = min(executor._crowd._loaded - executor._crowd._idle)  # it has its next question already
+                    os.kill(executor._pool.workers[working].process.pid, signal.SIGKILL)
                 assert one.key not in rows
                 rows[one.key] = comparable(row)
-            assert len(first & set(crew.pids)) == 1
+            assert len(first & set(executor.pids)) == 1
         finally:
-            crew.close()
+            executor.close()
     assert rows == alone
-    assert crew.pids == []
+    assert executor.pids == []
 
 
 def test_a_model_that_does_not_load_is_the_same_error_as_in_one_process(
@@ -196,10 +196,10 @@ def test_a_model_that_does_not_load_is_the_same_error_as_in_one_process(
     wrong = ModelSpec(str(tmp_path / "none"), spec.settings)
     with pytest.raises(ModelError, match="no such directory") as here:
         load_asker(wrong)
-    crew = Processes(wrong, 1, tmp_path)
+    executor = Processes(wrong, 1, tmp_path)
     with time_limit(), pytest.raises(ModelError) as there:
-        crew.start()
-    crew.close()
+        executor.start()
+    executor.close()
     assert str(there.value) == str(here.value)
     assert (tmp_path / LOG_FILE).is_file()
 
@@ -235,6 +235,6 @@ def test_one_process_asks_in_order(spec: ModelSpec) -> None:
         def ask(self, given: Item) -> str:
             return given.question.id
 
-    crew = Alone(spec, lambda one: (Echo(None, one), {}))  # type: ignore[arg-type]
-    crew.start()
-    assert [row for _, row in crew.rows(batches("b1", "a1", "b2"))] == ["b1", "b2", "a1"]
+    executor = Alone(spec, lambda one: (Echo(None, one), {}))  # type: ignore[arg-type]
+    executor.start()
+    assert [row for _, row in executor.rows(batches("b1", "a1", "b2"))] == ["b1", "b2", "a1"]

@@ -18,7 +18,7 @@ from small_videos import write_small
 from zoomzero.errors import ConfigError, DataError
 from zoomzero.pages.training.rollouts import colour_scale, read_log, read_run, rollouts_page
 from zoomzero.spans import Span
-from zoomzero.train.credit.rewards import RewardValues, ZoomLook
+from zoomzero.train.credit.rewards import RewardValues, ZoomResult
 from zoomzero.train.rollouts.record import RolloutGroup
 
 EVIL = "</script><!--<script><img src=x onerror=alert(1)>\u2028"
@@ -182,7 +182,7 @@ def test_the_page_draws_the_log(tmp_path: Path, read) -> None:
 
 
 def test_nothing_a_model_wrote_can_leave_the_data(tmp_path: Path, read) -> None:
-    one = rollout(EVIL, problems=(EVIL,), option=EVIL, zoom=ZoomLook(True, None, EVIL))
+    one = rollout(EVIL, problems=(EVIL,), option=EVIL, zoom=ZoomResult(True, None, EVIL))
     example = replace(EXAMPLE, id=EVIL, question=EVIL, options=(EVIL, "\ud800"), video=EVIL)
     run = read_run(write_run(tmp_path / "<b>run", group(example=example, prompt=EVIL, rollouts=(one,))))
     html = rollouts_page(run)

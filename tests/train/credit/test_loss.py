@@ -23,7 +23,7 @@ from zoomzero.train.credit.loss import (
 )
 from zoomzero.train.credit.objective import LossSettings
 
-NO_KL = LossSettings(kl_coef=0.0)
+NO_KL = LossSettings(beta=0.0)
 
 
 def row(*values: float) -> Tensor:
@@ -68,17 +68,17 @@ def test_row_with_diagnostics() -> None:
 
 
 @pytest.mark.parametrize(
-    ("aggregation", "expected"),
+    ("loss_type", "expected"),
     [
-        ("token", -(1 + 2 + 3 + 4) / 4),
-        ("sequence", -(2 + 4) / 2),
-        ("constant", -(1 + 2 + 3 + 4) / (3 * 5)),  # three completions, the empty one too
+        ("dapo", -(1 + 2 + 3 + 4) / 4),
+        ("grpo", -(2 + 4) / 2),
+        ("dr_grpo", -(1 + 2 + 3 + 4) / (3 * 5)),  # three completions, the empty one too
     ],
 )
-def test_aggregations(aggregation: str, expected: float) -> None:
+def test_aggregations(loss_type: str, expected: float) -> None:
     mask = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
     advantages = torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
-    chosen = LossSettings(kl_coef=0.0, aggregation=aggregation, constant_length=5)
+    chosen = LossSettings(beta=0.0, loss_type=loss_type, completion_length=5)
     loss = policy_loss(with_ratios(torch.ones(3, 3), advantages, mask), chosen).loss
     assert loss.item() == pytest.approx(expected)
 
@@ -88,7 +88,7 @@ def test_kl_by_hand() -> None:
     log_probs, ref = row(-2.0, -2.0, -2.0), row(-2.0 + math.log(2), -2.0 - math.log(2), -2.0)
     expected = (2 - math.log(2) - 1 + 0.5 + math.log(2) - 1) / 3
     inputs = LossInputs(log_probs, torch.zeros(1, 3), torch.ones(1, 3, dtype=torch.bool), ref_log_probs=ref)
-    result = policy_loss(inputs, LossSettings(kl_coef=0.1))
+    result = policy_loss(inputs, LossSettings(beta=0.1))
     assert result.loss.item() == pytest.approx(0.1 * expected, abs=1e-6)
     assert result.diagnostics.kl is not None
     assert result.diagnostics.kl.item() == pytest.approx(expected, abs=1e-6)
@@ -101,7 +101,9 @@ def test_kl_by_hand() -> None:
 def test_sequence_ratio_by_hand() -> None:
     mask = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
     change = torch.tensor([[0.3, -0.1, 5.0], [-0.2, 5.0, 5.0], [5.0, 5.0, 5.0]])
-    ratio = importance_ratio(change - 1, torch.full((3, 3), -1.0), mask, LossSettings(ratio="sequence"))
+    ratio = importance_ratio(
+        change - 1, torch.full((3, 3), -1.0), mask, LossSettings(importance_sampling_level="sequence")
+    )
     first, second = math.exp(0.1), math.exp(-0.2)
     expected = torch.tensor([[first, first, 1.0], [second, 1.0, 1.0], [1.0, 1.0, 1.0]])
     torch.testing.assert_close(ratio, expected)
@@ -111,8 +113,10 @@ def test_first_update_pushes_every_token_by_its_own_advantage() -> None:
     log_probs = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]], requires_grad=True)
     advantages = torch.tensor([[1.0, -2.0], [0.5, 7.0]])
     mask = torch.tensor([[True, True], [True, False]])
-    for ratio in ("token", "sequence"):
-        result = policy_loss(LossInputs(log_probs, advantages, mask), LossSettings(kl_coef=0.0, ratio=ratio))
+    for level in ("token", "sequence"):
+        result = policy_loss(
+            LossInputs(log_probs, advantages, mask), LossSettings(beta=0.0, importance_sampling_level=level)
+        )
         (gradient,) = torch.autograd.grad(result.loss, log_probs)
         torch.testing.assert_close(gradient, torch.tensor([[-1.0, 2.0], [-0.5, 0.0]]) / 3)
         assert result.diagnostics.ratio.item() == 1.0
@@ -134,26 +138,26 @@ def naive_loss(inputs: LossInputs, chosen: LossSettings, *, plain_gspo: bool = F
         )
         losses = []
         for k, t in enumerate(places):
-            if chosen.ratio == "token":
+            if chosen.importance_sampling_level == "token":
                 ratio = torch.exp(new[k] - old[k])
             else:
                 whole = torch.exp(sum(n - o for n, o in zip(new, old, strict=True)) / len(places))
                 ratio = whole if plain_gspo else whole.detach() * torch.exp(new[k]) / torch.exp(new[k]).detach()
             advantage = inputs.advantages[i, t].item()
-            clipped = torch.clamp(ratio, 1 - chosen.clip_low, 1 + chosen.clip_high)
+            clipped = torch.clamp(ratio, 1 - chosen.epsilon, 1 + chosen.epsilon_high)
             loss = -torch.min(ratio * advantage, clipped * advantage)
-            if chosen.kl_coef and inputs.ref_log_probs is not None:
+            if chosen.beta and inputs.ref_log_probs is not None:
                 difference = inputs.ref_log_probs[i, t].item() - new[k]
-                loss = loss + chosen.kl_coef * (torch.exp(difference) - difference - 1)
+                loss = loss + chosen.beta * (torch.exp(difference) - difference - 1)
             losses.append(loss)
         completions.append(losses)
     every = [loss for losses in completions for loss in losses]
-    if chosen.aggregation == "token":
+    if chosen.loss_type == "dapo":
         return sum(every) / len(every)
-    if chosen.aggregation == "sequence":
+    if chosen.loss_type == "grpo":
         means = [sum(losses) / len(losses) for losses in completions if losses]
         return sum(means) / len(means)
-    return sum(every) / (len(completions) * chosen.constant_length)
+    return sum(every) / (len(completions) * chosen.completion_length)
 
 
 def random_inputs(seed: int, *, old: bool = True, constant_advantage: bool = False) -> LossInputs:
@@ -183,12 +187,14 @@ def gradient_of(loss: Tensor, inputs: LossInputs) -> Tensor:
     return gradient
 
 
-@pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
-@pytest.mark.parametrize("ratio", ["token", "sequence"])
-@pytest.mark.parametrize("kl_coef", [0.0, 0.3])
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("beta", [0.0, 0.3])
 @pytest.mark.parametrize("old", [True, False])
-def test_value_and_gradient_of_the_naive_loop(aggregation: str, ratio: str, kl_coef: float, old: bool) -> None:
-    chosen = LossSettings(kl_coef=kl_coef, aggregation=aggregation, ratio=ratio, constant_length=7, clip_low=0.1)
+def test_value_and_gradient_of_the_naive_loop(loss_type: str, level: str, beta: float, old: bool) -> None:
+    chosen = LossSettings(
+        beta=beta, loss_type=loss_type, importance_sampling_level=level, completion_length=7, epsilon=0.1
+    )
     clipped = 0.0
     for seed in range(4):
         inputs = random_inputs(seed, old=old)
@@ -202,9 +208,11 @@ def test_value_and_gradient_of_the_naive_loop(aggregation: str, ratio: str, kl_c
     assert (clipped > 0) == old  # the clip is part of what was compared
 
 
-@pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
-def test_one_advantage_for_all_tokens_is_gspo_exactly(aggregation: str) -> None:
-    chosen = LossSettings(kl_coef=0.0, aggregation=aggregation, ratio="sequence", clip_low=0.05, clip_high=0.05)
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+def test_one_advantage_for_all_tokens_is_gspo_exactly(loss_type: str) -> None:
+    chosen = LossSettings(
+        beta=0.0, loss_type=loss_type, importance_sampling_level="sequence", epsilon=0.05, epsilon_high=0.05
+    )
     clipped = 0.0
     for seed in range(6):
         inputs = random_inputs(seed, constant_advantage=True)
@@ -222,7 +230,7 @@ def test_sequence_ratio_keeps_credit_on_its_tokens() -> None:
         mask=torch.ones(1, 2, dtype=torch.bool),
         old_log_probs=row(-1.1, -2.1),
     )
-    chosen = LossSettings(kl_coef=0.0, ratio="sequence")
+    chosen = LossSettings(beta=0.0, importance_sampling_level="sequence")
     ratio = math.exp(0.1)
     gradient = gradient_of(policy_loss(inputs, chosen).loss, inputs)
     torch.testing.assert_close(gradient, row(-ratio / 2, ratio / 2))
@@ -233,9 +241,9 @@ def test_sequence_ratio_keeps_credit_on_its_tokens() -> None:
 # --- what must not matter --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
-def test_micro_batches_add_up_to_the_update(aggregation: str) -> None:
-    chosen = LossSettings(aggregation=aggregation, constant_length=7)
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+def test_micro_batches_add_up_to_the_update(loss_type: str) -> None:
+    chosen = LossSettings(loss_type=loss_type, completion_length=7)
     inputs = random_inputs(3)
     whole = policy_loss(inputs, chosen)
     parts = [slice(0, 2), slice(2, 3), slice(3, 5)]  # the first has a completion without tokens
@@ -255,20 +263,20 @@ def test_micro_batches_add_up_to_the_update(aggregation: str) -> None:
 
 def test_denominators() -> None:
     mask = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
-    wanted = {"token": 4.0, "sequence": 2.0, "constant": 30.0}
-    for aggregation, expected in wanted.items():
-        chosen = LossSettings(aggregation=aggregation, constant_length=10)
+    wanted = {"dapo": 4.0, "grpo": 2.0, "dr_grpo": 30.0}
+    for loss_type, expected in wanted.items():
+        chosen = LossSettings(loss_type=loss_type, completion_length=10)
         assert loss_denominator(mask, chosen).item() == expected
     # below one is divided by as given: gradients that ranks average need sum / ranks
     assert policy_loss(with_ratios(row(1.0), row(3.0)), NO_KL, denominator=0.5).loss.item() == -6.0
 
 
-@pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
-@pytest.mark.parametrize("ratio", ["token", "sequence"])
-def test_nothing_counts(aggregation: str, ratio: str) -> None:
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_nothing_counts(loss_type: str, level: str) -> None:
     full = random_inputs(0)
     nothing = LossInputs(full.log_probs, full.advantages, torch.zeros_like(full.mask), ref_log_probs=full.ref_log_probs)
-    result = policy_loss(nothing, LossSettings(aggregation=aggregation, ratio=ratio))
+    result = policy_loss(nothing, LossSettings(loss_type=loss_type, importance_sampling_level=level))
     assert result.loss.item() == 0.0
     assert torch.equal(gradient_of(result.loss, nothing), torch.zeros(5, 6))
     watched = result.diagnostics
@@ -323,13 +331,13 @@ def test_k3_averages_to_the_divergence() -> None:
 @given(
     seed=st.integers(0, 50),
     order=st.permutations(range(5)),
-    aggregation=st.sampled_from(["token", "sequence", "constant"]),
-    ratio=st.sampled_from(["token", "sequence"]),
+    loss_type=st.sampled_from(["dapo", "grpo", "dr_grpo"]),
+    level=st.sampled_from(["token", "sequence"]),
 )
-def test_order_of_completions_does_not_matter(seed: int, order: list[int], aggregation: str, ratio: str) -> None:
+def test_order_of_completions_does_not_matter(seed: int, order: list[int], loss_type: str, level: str) -> None:
     inputs = random_inputs(seed)
     moved = LossInputs(**{f.name: getattr(inputs, f.name)[order] for f in fields(LossInputs)})
-    chosen = LossSettings(aggregation=aggregation, ratio=ratio)
+    chosen = LossSettings(loss_type=loss_type, importance_sampling_level=level)
     torch.testing.assert_close(policy_loss(moved, chosen).loss, policy_loss(inputs, chosen).loss, atol=1e-5, rtol=1e-4)
 
 
@@ -338,7 +346,7 @@ def test_order_of_completions_does_not_matter(seed: int, order: list[int], aggre
 
 def test_kl_needs_a_reference() -> None:
     inputs = LossInputs(row(-1.0), row(1.0), torch.ones(1, 1, dtype=torch.bool))
-    with pytest.raises(ConfigError, match=r"loss\.kl_coef: is 0\.01 but there is no reference.*set kl_coef = 0"):
+    with pytest.raises(ConfigError, match=r"loss\.beta: is 0\.01 but there is no reference.*set beta = 0"):
         policy_loss(inputs, LossSettings())
 
 

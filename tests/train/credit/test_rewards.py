@@ -19,7 +19,7 @@ from zoomzero.spans import Span
 from zoomzero.train.credit.objective import PAPER_OBJECTIVE, ObjectiveSettings, RewardSettings, RewardWeights
 from zoomzero.train.credit.rewards import (
     RewardValues,
-    ZoomLook,
+    ZoomResult,
     answer_reward,
     as_columns,
     iou_reward,
@@ -50,7 +50,7 @@ OPEN = replace(EXAMPLE, options=(), answer="a blue Key")
 GOOD = "<think>it shows <time>(10, 20)</time></think>\n<answer>B</answer>\n<glue>[(10, 20), (30, 35)]</glue>"
 
 
-def rewards_of(text: str, settings: RewardSettings = OURS, zoom: ZoomLook | None = None) -> RewardValues:
+def rewards_of(text: str, settings: RewardSettings = OURS, zoom: ZoomResult | None = None) -> RewardValues:
     return reward_values(text, read_response(text, len(EXAMPLE.options)), EXAMPLE, settings, zoom=zoom)
 
 
@@ -182,42 +182,42 @@ def test_soft_reward_is_a_probability(scores: list[float], shift: float) -> None
 def test_written_looks(text: str, exact: float, substring: float) -> None:
     assert zoom_written(text, EXAMPLE) == exact
     assert zoom_substring(text, EXAMPLE.answer) == substring
-    look = ZoomLook(on_span=True, text=text)
+    look = ZoomResult(on_span=True, text=text)
     assert zoom_reward(look, EXAMPLE, OURS) == exact
     assert zoom_reward(look, EXAMPLE, PAPER) == substring
 
 
 def test_open_question_written_look() -> None:
-    assert zoom_reward(ZoomLook(on_span=True, text="A blue key"), OPEN, OURS) == 1.0
-    assert zoom_reward(ZoomLook(on_span=True, text=""), OPEN, OURS) == 0.0
+    assert zoom_reward(ZoomResult(on_span=True, text="A blue key"), OPEN, OURS) == 1.0
+    assert zoom_reward(ZoomResult(on_span=True, text=""), OPEN, OURS) == 0.0
 
 
 def test_no_usable_span_earns_nothing_unless_the_paper_says_so() -> None:
-    whole = ZoomLook(on_span=False, option_log_probs=THIRDS)
+    whole = ZoomResult(on_span=False, option_log_probs=THIRDS)
     for zoom in ("hard", "soft"):
         assert zoom_reward(whole, EXAMPLE, RewardSettings(zoom=zoom)) == 0.0
         assert zoom_reward(whole, EXAMPLE, RewardSettings(zoom=zoom, zoom_without_span=True)) > 0.4
-    assert zoom_reward(ZoomLook(on_span=False), EXAMPLE, RewardSettings(zoom="soft")) == 0.0  # nothing was looked at
-    assert zoom_reward(ZoomLook(on_span=False, text="B"), EXAMPLE, PAPER) == 1.0
+    assert zoom_reward(ZoomResult(on_span=False), EXAMPLE, RewardSettings(zoom="soft")) == 0.0  # nothing was looked at
+    assert zoom_reward(ZoomResult(on_span=False, text="B"), EXAMPLE, PAPER) == 1.0
 
 
 def test_zoom_in_a_whole_response() -> None:
-    look = ZoomLook(on_span=True, option_log_probs=THIRDS)
+    look = ZoomResult(on_span=True, option_log_probs=THIRDS)
     assert rewards_of(GOOD, zoom=look) == RewardValues(1.0, 0.75, 1.0, 1.0)
     assert rewards_of(GOOD, RewardSettings(zoom="soft"), look).zoom == pytest.approx(0.5)
     assert rewards_of(GOOD).zoom is None
 
 
 def test_settings_that_the_look_cannot_serve() -> None:
-    scored, written = ZoomLook(True, option_log_probs=THIRDS), ZoomLook(True, text="B")
+    scored, written = ZoomResult(True, option_log_probs=THIRDS), ZoomResult(True, text="B")
     with pytest.raises(ConfigError, match=r"reward\.zoom: the zoom pass wrote no text"):
         zoom_reward(scored, EXAMPLE, PAPER)
     with pytest.raises(ConfigError, match="soft needs the options' log-probabilities"):
         zoom_reward(written, EXAMPLE, RewardSettings(zoom="soft"))
     with pytest.raises(ConfigError, match="wrote no text"):
-        zoom_reward(ZoomLook(True), EXAMPLE, OURS)
+        zoom_reward(ZoomResult(True), EXAMPLE, OURS)
     with pytest.raises(ValueError, match="2 scores for 3 options of q1"):
-        zoom_reward(ZoomLook(True, option_log_probs=(0.0, -1.0)), EXAMPLE, OURS)
+        zoom_reward(ZoomResult(True, option_log_probs=(0.0, -1.0)), EXAMPLE, OURS)
 
 
 def test_truth_that_is_no_option() -> None:
@@ -225,7 +225,7 @@ def test_truth_that_is_no_option() -> None:
     with pytest.raises(DataError, match="example q1: answer 'D' is not one of its labels A, B, C"):
         right_option(replace(EXAMPLE, answer="D"))
     with pytest.raises(DataError, match="it has no options"):
-        zoom_reward(ZoomLook(True, option_log_probs=()), OPEN, OURS)
+        zoom_reward(ZoomResult(True, option_log_probs=()), OPEN, OURS)
 
 
 # --- one number ------------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_settings_refuse_what_cannot_work() -> None:
         ({"reward": {"weights": {"iou": -1}}}, "reward.weights.iou"),
         ({"reward": {"weights": {"iou": math.inf}}}, "reward.weights.iou"),
         ({"reward": {"zoom": "loose"}}, "reward.zoom"),
-        ({"loss": {"clip_low": 1.0}}, "loss.clip_low"),
+        ({"loss": {"epsilon": 1.0}}, "loss.epsilon"),
         ({"credit": {"estimators": "grpo"}}, "credit.estimators"),
     ]:
         with pytest.raises(ConfigError, match=where):
@@ -287,7 +287,7 @@ def test_paper_preset_differs_from_ours_where_it_should() -> None:
     }
     assert (ours["credit"]["estimator"], paper["credit"]["estimator"]) == ("select", "select_paper")
     assert ours["loss"] == paper["loss"]
-    assert (paper["loss"]["clip_low"], paper["loss"]["clip_high"], paper["loss"]["kl_coef"]) == (0.2, 0.28, 0.01)
+    assert (paper["loss"]["epsilon"], paper["loss"]["epsilon_high"], paper["loss"]["beta"]) == (0.2, 0.28, 0.01)
 
 
 def test_every_setting_has_a_sentence() -> None:

@@ -13,7 +13,7 @@ from grpo_groups import RAGGED, make_group, make_prompted, plain_model, separate
 from grpo_runs import grpo_settings
 from hypothesis import given
 from hypothesis import strategies as st
-from lesson_models import FAMILIES
+from sft_models import FAMILIES
 
 from zoomzero.policy.local.attention.packed import core, fill_rows
 from zoomzero.policy.local.features import FeatureCache
@@ -59,8 +59,8 @@ def gradients(model: Any, log_probs: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def plain_models(lesson_checkpoints: dict[str, Path]) -> dict[str, Any]:
-    return {family: plain_model(where) for family, where in lesson_checkpoints.items()}
+def plain_models(family_checkpoints: dict[str, Path]) -> dict[str, Any]:
+    return {family: plain_model(where) for family, where in family_checkpoints.items()}
 
 
 WAYS = [(f, how, again) for f in FAMILIES for how in ("full", "full+vision", "lora") for again in ("keep", "recompute")]
@@ -68,11 +68,11 @@ WAYS = [(f, how, again) for f in FAMILIES for how in ("full", "full+vision", "lo
 
 @pytest.fixture(params=WAYS, ids="-".join)
 def learner(
-    request: pytest.FixtureRequest, lesson_checkpoints: dict[str, Path], plain_models: dict[str, Any]
+    request: pytest.FixtureRequest, family_checkpoints: dict[str, Path], plain_models: dict[str, Any]
 ) -> Iterator[tuple[str, Any, Any, bool]]:
     """(family, the policy that learns, the plain model with the same weights, whether the tower learns too)."""
     family, how, again = request.param
-    changes: dict[str, Any] = {"model": str(lesson_checkpoints[family]), "train_vision": how == "full+vision"}
+    changes: dict[str, Any] = {"model": str(family_checkpoints[family]), "train_vision": how == "full+vision"}
     changes["gradient_checkpointing"] = again == "recompute"
     if how == "lora":
         changes["lora"] = {"rank": 4, "alpha": 8}
@@ -83,7 +83,7 @@ def learner(
         policy.features = FeatureCache(8 << 20)
     plain = plain_models[family]
     if how == "lora":
-        plain = add_adapter(plain_model(lesson_checkpoints[family]), LoraSettings(rank=4, alpha=8))
+        plain = add_adapter(plain_model(family_checkpoints[family]), LoraSettings(rank=4, alpha=8))
         for model in (policy.model, plain):
             stir(model)
     yield family, policy, plain, how == "full+vision"
@@ -116,9 +116,9 @@ def test_values_and_gradients_equal_separate_forwards(learner: tuple[str, Any, A
         assert grad.abs().max() > 0 or "visual" in name
 
 
-def test_groups_do_not_see_each_other(lesson_checkpoints: dict[str, Path]) -> None:
+def test_groups_do_not_see_each_other(family_checkpoints: dict[str, Path]) -> None:
     """A group scores the same alone and beside others, and so does a completion."""
-    policy = load_policy(lesson_checkpoints["qwen3_vl"], device="cpu")
+    policy = load_policy(family_checkpoints["qwen3_vl"], device="cpu")
     policy.features = FeatureCache(8 << 20)
     scores = GroupScores(policy.model, 1.0, 1024)
     groups, prompted = make_batch("qwen3_vl", policy)
@@ -136,8 +136,8 @@ def test_groups_do_not_see_each_other(lesson_checkpoints: dict[str, Path]) -> No
             torch.testing.assert_close(alone, beside, atol=1e-5, rtol=1e-5)
 
 
-def test_reference_under_lora_is_the_start_model(lesson_checkpoints: dict[str, Path]) -> None:
-    where = str(lesson_checkpoints["qwen3_vl"])
+def test_reference_under_lora_is_the_start_model(family_checkpoints: dict[str, Path]) -> None:
+    where = str(family_checkpoints["qwen3_vl"])
     settings = grpo_settings({"model": where, "lora": {"rank": 4}})
     policy = load_trained(settings)
     policy.features = FeatureCache(8 << 20)
@@ -156,9 +156,9 @@ def test_reference_under_lora_is_the_start_model(lesson_checkpoints: dict[str, P
     assert any(p.requires_grad for p in policy.model.parameters()), "the adapter learns on"
 
 
-def test_features_come_from_the_cache_and_can_be_learned_beside(lesson_checkpoints: dict[str, Path]) -> None:
+def test_features_come_from_the_cache_and_can_be_learned_beside(family_checkpoints: dict[str, Path]) -> None:
     """Features that rollouts left there in inference mode must not break the backward pass."""
-    policy = load_trained(grpo_settings({"model": str(lesson_checkpoints["qwen2_5_vl"])}))
+    policy = load_trained(grpo_settings({"model": str(family_checkpoints["qwen2_5_vl"])}))
     policy.features = FeatureCache(8 << 20)
     groups, prompted = make_batch("qwen2_5_vl", policy)
     policy.read_many([one.chat for one in prompted])
@@ -171,8 +171,8 @@ def test_features_come_from_the_cache_and_can_be_learned_beside(lesson_checkpoin
     assert policy.model.model.language_model.norm.weight.grad is not None
 
 
-def test_padding_splitting_and_filling(lesson_policies: dict[str, Any]) -> None:
-    policy = lesson_policies["qwen3_vl"]
+def test_padding_splitting_and_filling(family_policies: dict[str, Any]) -> None:
+    policy = family_policies["qwen3_vl"]
     policy.features = None
     groups, prompted = make_batch("qwen3_vl", policy)
     packed = pack_groups(policy, groups[:2], prompted[:2], frozen_vision=False)
@@ -192,8 +192,8 @@ def test_padding_splitting_and_filling(lesson_policies: dict[str, Any]) -> None:
     assert filled[1].rollouts[2].token_ids == groups[0].rollouts[2].token_ids
 
 
-def test_rows_are_planned_by_prompt_length(lesson_policies: dict[str, Any]) -> None:
-    policy = lesson_policies["qwen3_vl"]
+def test_rows_are_planned_by_prompt_length(family_policies: dict[str, Any]) -> None:
+    policy = family_policies["qwen3_vl"]
     groups, prompted = make_batch("qwen3_vl", policy)
     packed = pack_groups(policy, groups, prompted, frozen_vision=False)
     prompts = {g.index: len(p) for g, p in zip(packed.groups, packed.prompts, strict=True)}

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 from grpo_groups import RAGGED, make_group, plain_model, separate_log_probs
-from grpo_runs import SMALL, grpo_settings, make_roller, tiny_settings
+from grpo_runs import SMALL, grpo_settings, make_collector, tiny_settings
 
 from zoomzero import spans
-from zoomzero.answer import modes as zoom
+from zoomzero.answer.ask import answer
 from zoomzero.config import lay_over, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import sha256
@@ -68,17 +68,17 @@ def alike(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], by: fl
 
 
 @pytest.mark.parametrize("how", ["full", "lora"])
-@pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
 def test_loss_does_not_depend_on_how_groups_are_packed(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, aggregation: str, how: str
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, loss_type: str, how: str
 ) -> None:
-    changes = {"objective": {"loss": {"aggregation": aggregation, "kl_coef": 0.1, "constant_length": 9}}}
+    changes = {"objective": {"loss": {"loss_type": loss_type, "beta": 0.1, "completion_length": 9}}}
     changes |= {"lora": {"rank": 2}} if how == "lora" else {}
     found: list[tuple[int, float, dict[str, torch.Tensor]]] = []
     sizes: list[int] = []
     for together in (1, 2, 3):  # so many groups fit into the first row
         changes["row_tokens"] = sum(sizes[:together]) or 1
-        trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+        trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
         for i, (name, weight) in enumerate(trainer.model.named_parameters()):
             if "lora_" in name:
                 weight.data = torch.randn(weight.shape, generator=torch.Generator().manual_seed(i)) * 0.1
@@ -93,17 +93,17 @@ def test_loss_does_not_depend_on_how_groups_are_packed(
         alike(gradients, grads, by=1e-4)
 
 
-def test_loss_by_hand(lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path) -> None:
+def test_loss_by_hand(family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path) -> None:
     """From transformers' own log-probabilities: -mean(ratio A) + kl mean(k3), values and gradients."""
-    changes = {"objective": {"loss": {"kl_coef": 0.1, "clip_low": 0.9, "clip_high": 9.0}}, "head_chunk": 7}
-    where = lesson_checkpoints["qwen2_5_vl"]
+    changes = {"objective": {"loss": {"beta": 0.1, "epsilon": 0.9, "epsilon_high": 9.0}}, "head_chunk": 7}
+    where = family_checkpoints["qwen2_5_vl"]
     trainer = trainer_of(tmp_path, where, examples, changes)
     groups = trainer._with_log_probs(hand_groups(trainer, examples))
     plain = plain_model(where)
     for model in (trainer.policy.model, plain):  # an update was made since the rollouts
         model.model.language_model.norm.weight.data *= 1.1
     loss, grads = step(trainer, groups)
-    prompted = [trainer.roller.prompt_of(group) for group in groups]
+    prompted = [trainer.collector.prompt_of(group) for group in groups]
     new, _ = separate_log_probs(plain, trainer.policy, groups, prompted)
     old, reference, advantages = (
         torch.tensor([x for g in groups for r in g.rollouts for x in getattr(r, name)])
@@ -121,12 +121,12 @@ def test_loss_by_hand(lesson_checkpoints: dict[str, Path], examples: list[Exampl
 
 
 def test_stored_log_probs_are_those_of_separate_forwards(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    where = lesson_checkpoints["qwen3_vl"]
+    where = family_checkpoints["qwen3_vl"]
     trainer = trainer_of(tmp_path, where, examples, {})
     groups = trainer._with_log_probs(hand_groups(trainer, examples))
-    prompted = [trainer.roller.prompt_of(group) for group in groups]
+    prompted = [trainer.collector.prompt_of(group) for group in groups]
     with torch.no_grad():
         expected, _ = separate_log_probs(plain_model(where), trainer.policy, groups, prompted)
     rollouts = [rollout for group in groups for rollout in group.rollouts]
@@ -139,20 +139,20 @@ def test_stored_log_probs_are_those_of_separate_forwards(
     ("changes", "old", "reference"),
     [
         ({}, True, True),
-        ({"prompts_per_rollout": 1}, False, True),  # one update: the ratio is 1 whatever was stored
-        ({"objective": {"loss": {"kl_coef": 0.0}}}, True, False),
-        ({"prompts_per_rollout": 1, "objective": {"loss": {"kl_coef": 0.0}}}, False, False),
+        ({"train_batch_size": 1}, False, True),  # one update: the ratio is 1 whatever was stored
+        ({"objective": {"loss": {"beta": 0.0}}}, True, False),
+        ({"train_batch_size": 1, "objective": {"loss": {"beta": 0.0}}}, False, False),
     ],
 )
 def test_only_what_updates_need_is_stored(
-    lesson_checkpoints: dict[str, Path],
+    family_checkpoints: dict[str, Path],
     examples: list[Example],
     tmp_path: Path,
     changes: dict[str, Any],
     old: bool,
     reference: bool,
 ) -> None:
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
     for group in trainer._with_log_probs(hand_groups(trainer, examples)):
         for rollout in group.rollouts:
             assert (rollout.old_log_probs is not None) is old
@@ -161,12 +161,12 @@ def test_only_what_updates_need_is_stored(
 
 @pytest.mark.parametrize("how", ["full", "recompute", "lora"])
 def test_the_first_update_of_a_batch_starts_at_ratio_one_and_no_divergence(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, how: str
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, how: str
 ) -> None:
     """Exactly: rollouts, reference and update compute the same rows in the same way; also in bfloat16."""
-    changes: dict[str, Any] = {"prompts_per_rollout": 4, "prompts_per_update": 2, "bf16": True}
+    changes: dict[str, Any] = {"train_batch_size": 4, "mini_batch_size": 2, "bf16": True}
     changes |= {"lora": {"rank": 2}} if how == "lora" else {"gradient_checkpointing": how == "recompute"}
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
     groups = hand_groups(trainer, examples)
     groups = trainer._with_log_probs([*groups, replace(groups[0], index=3)])
     loss, _ = step(trainer, groups[:2])
@@ -179,11 +179,11 @@ def test_the_first_update_of_a_batch_starts_at_ratio_one_and_no_divergence(
 
 
 def test_log_probs_are_stored_in_the_rows_of_the_updates(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU in bfloat16 another packing rounds otherwise, so that ratios would not start at 1."""
-    changes = {"prompts_per_rollout": 4, "prompts_per_update": 2}
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+    changes = {"train_batch_size": 4, "mini_batch_size": 2}
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
     groups = hand_groups(trainer, examples)
     packed: list[list[int]] = []
     forward = trainer.model.forward
@@ -202,10 +202,13 @@ def test_log_probs_are_stored_in_the_rows_of_the_updates(
 
 
 def test_cut_off_completions_do_not_count_when_masked(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    changes = {"objective": {"credit": {"mask_truncated": True}, "loss": {"kl_coef": 0.0}}, "prompts_per_rollout": 1}
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, changes)
+    changes = {
+        "objective": {"credit": {"mask_truncated_completions": True}, "loss": {"beta": 0.0}},
+        "train_batch_size": 1,
+    }
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
     group = hand_groups(trainer, examples)[0]
     cut = replace(group, rollouts=(replace(group.rollouts[0], finished=False), *group.rollouts[1:]))
     without = replace(group, rollouts=group.rollouts[1:])
@@ -215,9 +218,9 @@ def test_cut_off_completions_do_not_count_when_masked(
 
 
 def test_a_loss_that_is_not_finite_keeps_its_rollouts(
-    lesson_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
 ) -> None:
-    trainer = trainer_of(tmp_path, lesson_checkpoints["qwen3_vl"], examples, {"objective": {"loss": {"kl_coef": 0.0}}})
+    trainer = trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, {"objective": {"loss": {"beta": 0.0}}})
     groups = hand_groups(trainer, examples)
     trainer.policy.model.model.language_model.norm.weight.data[0] = torch.nan
     with pytest.raises(TrainingError, match="the loss is not finite"):
@@ -239,7 +242,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> dict[str
         "learning_rate": 1e-4,
         "data": {"examples": [str(small_world)]},
         "validation": {"examples": str(small_world), "every": 3, "limit": 3},
-        "rollout": {"group_size": 3, "max_new_tokens": 80, "controls": 1, "filter": {"max_tries": 2}},
+        "rollout": {"num_generations": 3, "max_new_tokens": 80, "controls": 1, "filter": {"max_tries": 2}},
         "ask": {"max_new_tokens": 80},
         "save_every": 2,
         "save_dtype": "float32",
@@ -371,7 +374,7 @@ def test_validation_is_the_coarse_pass_of_the_product(run: dict[str, Any], examp
         policy = load_policy(where, device="cpu")
         sums = dict.fromkeys(("answer", "iou", "format"), 0.0)
         for e in examples[:3]:
-            trace, _ = zoom.answer(policy, settings, e.video, e.question, e.options, mode="coarse", cache=cache)
+            trace, _ = answer(policy, settings, e.video, e.question, e.options, mode="coarse", cache=cache)
             sums["answer"] += float(trace.option == e.answer)
             sums["iou"] += spans.iou(trace.spans, e.spans)
             sums["format"] += float(not trace.passes[0].problems)
@@ -388,7 +391,7 @@ def test_an_unreadable_video_counts_as_wrong_in_validation(
     gone = replace(examples[0], video=str(tmp_path / "gone.mp4"))
     found = {}
     for name, held_out in (("all", [examples[1], gone]), ("one", [examples[1]])):
-        sums = Validation(held_out, settings).run(make_roller(tiny_policy, examples, settings))
+        sums = Validation(held_out, settings).run(make_collector(tiny_policy, examples, settings))
         found[name] = pooled([sums])
     assert found["all"].pop("validation/unreadable") == 0.5
     assert found["one"].pop("validation/unreadable") == 0.0
@@ -397,21 +400,21 @@ def test_an_unreadable_video_counts_as_wrong_in_validation(
 
 
 def test_adapters_are_saved_with_what_merging_needs(
-    lesson_checkpoints: dict[str, Path], small_world: Path, tmp_path: Path
+    family_checkpoints: dict[str, Path], small_world: Path, tmp_path: Path
 ) -> None:
-    start, out = lesson_checkpoints["qwen2_5_vl"], tmp_path / "run"
+    start, out = family_checkpoints["qwen2_5_vl"], tmp_path / "run"
     changes = {
         "model": str(start),
         "out": str(out),
         "steps": 1,
-        "prompts_per_rollout": 1,
+        "train_batch_size": 1,
         "learning_rate": 1e-2,
         "lora": {"rank": 2},
         "data": {"examples": [str(small_world)]},
         "validation": {"examples": str(small_world), "limit": 1, "every": 1},
         "rollout": {"max_new_tokens": 6, "filter": {"max_tries": 1}},
         "ask": {"widen_s": 1.25},
-        "objective": {"loss": {"kl_coef": 1.0}},
+        "objective": {"loss": {"beta": 1.0}},
     }
     settings = grpo_settings(changes)
     train(settings)

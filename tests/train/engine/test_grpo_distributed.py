@@ -116,9 +116,9 @@ def test_weights_are_written_once(together: Path) -> None:
     assert names in ({"model.safetensors", "optimizer.pt"}, {"model.safetensors", "optimizer.bin"})
 
 
-def test_sharded_in_bfloat16(lesson_checkpoints: dict[str, Path], small_world: Path, tmp_path: Path) -> None:
+def test_sharded_in_bfloat16(family_checkpoints: dict[str, Path], small_world: Path, tmp_path: Path) -> None:
     """The other family. Log-probabilities leave the sharded model in float32."""
-    changes = {"model": str(lesson_checkpoints["qwen2_5_vl"]), "bf16": True, "fsdp": True, "steps": 1}
+    changes = {"model": str(family_checkpoints["qwen2_5_vl"]), "bf16": True, "fsdp": True, "steps": 1}
     changes |= {"rollout": {"filter": {"enabled": False}, "max_new_tokens": 8, "controls": 0}}
     settings = write_settings(tmp_path, small_world, changes)
     run("train", settings, folder=tmp_path, processes=2).check()

@@ -59,12 +59,12 @@ def test_the_model_would_be_missed(make: Make) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prompts_per_rollout": 3, "prompts_per_update": 2}, "must be a multiple of prompts_per_update"),
+        ({"train_batch_size": 3, "mini_batch_size": 2}, "must be a multiple of mini_batch_size"),
         ({"lora": {"rank": 4}, "train_vision": True}, "set train_vision = false, or train without lora"),
         ({"lora": {"rank": 4}, "fsdp": True}, "set fsdp = false"),
         ({"data": {"examples": []}}, "set data.examples or data.world"),
         ({"rollout": {"filter": {"low": 0.6, "high": 0.5}}}, "low must be less than high"),
-        ({"rollout": {"group_size": 1}}, "group_size"),
+        ({"rollout": {"num_generations": 1}}, "num_generations"),
         ({"objective": {"loss": {"kl_coeff": 0.1}}}, "kl_coeff"),
     ],
 )
@@ -105,10 +105,10 @@ def test_substring_without_verifier_is_fine_when_it_does_not_count(make: Make) -
 
 
 def test_prompts_that_processes_cannot_share(small_world: Path, tmp_path: Path) -> None:
-    changes = {"prompts_per_rollout": 6, "prompts_per_update": 3, "model": str(tmp_path)}
+    changes = {"train_batch_size": 6, "mini_batch_size": 3, "model": str(tmp_path)}
     ended = run("train", write_settings(tmp_path, small_world, changes), folder=tmp_path, processes=2)
     refused = [screen for screen, code in zip(ended.screens, ended.codes, strict=True) if code == 2]
-    start = "zoomzero: prompts_per_update: 3 prompts cannot be shared by 2 processes; choose a multiple of 2, "
+    start = "zoomzero: mini_batch_size: 3 prompts cannot be shared by 2 processes; choose a multiple of 2, "
     assert refused
     # what torch says about a process that has left may stand beside it
     assert all(screen.count(start) == 1 and "Traceback" not in screen for screen in refused), refused
@@ -230,8 +230,8 @@ def test_unreadable_videos_are_skipped_counted_and_listed(make: Make, broken: Pa
         model="tiny",
         data={"examples": [str(broken)], "max_unreadable": 0.5},
         steps=2,
-        prompts_per_rollout=6,
-        prompts_per_update=6,
+        train_batch_size=6,
+        mini_batch_size=6,
         rollout={"filter": {"enabled": False}, "max_new_tokens": 4, "controls": 0},
         save_every=2,
     )
@@ -248,7 +248,7 @@ def test_unreadable_videos_are_skipped_counted_and_listed(make: Make, broken: Pa
 
 
 def test_too_many_unreadable_videos(make: Make, broken: Path) -> None:
-    settings = make(model="tiny", data={"examples": [str(broken)], "max_unreadable": 0.1}, prompts_per_rollout=12)
+    settings = make(model="tiny", data={"examples": [str(broken)], "max_unreadable": 0.1}, train_batch_size=12)
     message = r"training stopped after step 0: 2 of 12 videos cannot be read, the last: .*; mend or remove them, .*"
     refuses(settings, message, error=TrainingError)
 
@@ -256,7 +256,7 @@ def test_too_many_unreadable_videos(make: Make, broken: Path) -> None:
 @pytest.mark.parametrize("updates", [1, 2])
 def test_weights_that_explode(small_world: Path, tmp_path: Path, updates: int) -> None:
     """The loss is not finite, whether the rollouts were drawn before the weights exploded or after."""
-    changes = {"learning_rate": 1e30, "prompts_per_rollout": 2 * updates, "prompts_per_update": 2}
+    changes = {"learning_rate": 1e30, "train_batch_size": 2 * updates, "mini_batch_size": 2}
     settings = write_settings(tmp_path, small_world, changes | {"max_grad_norm": 1e9, "save_every": 5})
     (screen,) = run("train", settings, folder=tmp_path).check(5).screens
     path = tmp_path / "run" / "failed-step-1.0.jsonl"

@@ -21,8 +21,8 @@ from zoomzero.train.run.directory import last_checkpoint
 # dropped groups are replaced, held-out examples are asked.
 STEPS = {
     "steps": 4,
-    "prompts_per_rollout": 2,
-    "prompts_per_update": 1,
+    "train_batch_size": 2,
+    "mini_batch_size": 1,
     "learning_rate": 1e-4,
     "rollout": {"filter": {"max_tries": 2}, "controls": 1},
 }

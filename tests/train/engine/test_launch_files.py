@@ -44,8 +44,8 @@ def test_settings_fit_the_number_of_processes(file: Path) -> None:
     commands = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     changes = re.findall(r"--set ([\w.]+=[\w.]+)", commands)
     settings = load_grpo_settings(str(HOME / config), changes)
-    assert settings.prompts_per_rollout % PROCESSES[file.stem] == 0
-    assert settings.prompts_per_update % PROCESSES[file.stem] == 0
+    assert settings.train_batch_size % PROCESSES[file.stem] == 0
+    assert settings.mini_batch_size % PROCESSES[file.stem] == 0
     assert settings.fsdp == ("fsdp" in text)
 
 

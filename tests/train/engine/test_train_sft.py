@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from lesson_models import SETTINGS, make_lessons
 from safetensors.torch import load_file
+from sft_models import SETTINGS, make_samples
 from transformers import TrainerCallback
 
 from zoomzero.config import load_model_settings, settings_hash
-from zoomzero.data.lesson import Lesson
+from zoomzero.data.sft_sample import SFTSample
 from zoomzero.errors import ConfigError, DataError, ModelError
 from zoomzero.policy.base import Turn
 from zoomzero.policy.local.load import load_policy
-from zoomzero.train.engine.lessons import pack_lessons
-from zoomzero.train.engine.sft import LessonLoss, train
 from zoomzero.train.engine import sft
+from zoomzero.train.engine.sft import SFTLoss, train
+from zoomzero.train.engine.sft_samples import pack_sft_samples
 from zoomzero.train.run.progress import RichProgress
 from zoomzero.train.settings import SftSettings
 
@@ -33,7 +33,7 @@ def settings_of(checkpoint: Path, out: Path, **changes: Any) -> SftSettings:
         "model": str(checkpoint),
         "out": str(out),
         "steps": 4,
-        "lessons_per_row": 1,
+        "samples_per_row": 1,
         "rows_per_step": 2,
         "learning_rate": 1e-2,
         "warmup_steps": 1,
@@ -61,20 +61,20 @@ class KillAt(TrainerCallback):
 
 
 @pytest.fixture(scope="module")
-def straight(lesson_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def straight(family_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """An uninterrupted run of four steps."""
     out = tmp_path_factory.mktemp("straight") / "run"
-    settings = settings_of(lesson_checkpoints["qwen3_vl"], out)
+    settings = settings_of(family_checkpoints["qwen3_vl"], out)
     return {"out": out, "settings": settings, "record": train(settings)}
 
 
 @pytest.fixture
-def lessons_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The places of the world lessons a run asks for, in order."""
+def samples_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The places of the world samples a run asks for, in order."""
     read: list[int] = []
     make = sft.world_lesson
 
-    def noted(seed: int, index: int, *rest: Any) -> Lesson:
+    def noted(seed: int, index: int, *rest: Any) -> SFTSample:
         read.append(index)
         return make(seed, index, *rest)
 
@@ -82,12 +82,12 @@ def lessons_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return read
 
 
-def inference_loss(policy: Any, lessons: list[Lesson]) -> float:
+def inference_loss(policy: Any, samples: list[SFTSample]) -> float:
     """The weighted mean of what inference says each answer costs: the whole prompt read, then the answer scored."""
     total = counted = 0.0
-    for lesson in lessons:
-        for item in lesson.items:
-            context = policy.read([Turn("user", (lesson.clip, lesson.header + item.text))])
+    for sample in samples:
+        for item in sample.items:
+            context = policy.read([Turn("user", (sample.clip, sample.header + item.text))])
             (scores,) = policy.score_tokens(context, [item.target], end=True)
             weights = [item.weight] * len(scores)
             if item.untrained:
@@ -97,24 +97,24 @@ def inference_loss(policy: Any, lessons: list[Lesson]) -> float:
     return total / counted
 
 
-def packed_loss(policy: Any, lessons: list[Lesson]) -> float:
-    packed = pack_lessons(lessons, policy.builder, policy.end_of_turn)
+def packed_loss(policy: Any, samples: list[SFTSample]) -> float:
+    packed = pack_sft_samples(samples, policy.builder, policy.end_of_turn)
     with torch.no_grad():
-        return float(LessonLoss(policy.model)(packed)["loss"])
+        return float(SFTLoss(policy.model)(packed)["loss"])
 
 
 def test_loss_is_the_cross_entropy_of_each_item_alone(
-    lesson_checkpoints: dict[str, Path], lesson_policies: dict[str, Any]
+    family_checkpoints: dict[str, Path], family_policies: dict[str, Any]
 ) -> None:
     """By hand from transformers' own forward, one row for each item, with its own positions and masks."""
     from transformers import AutoModelForImageTextToText
 
-    policy, lessons = lesson_policies["qwen3_vl"], make_lessons("qwen3_vl")
-    plain = AutoModelForImageTextToText.from_pretrained(lesson_checkpoints["qwen3_vl"], dtype=torch.float32).eval()
+    policy, samples = family_policies["qwen3_vl"], make_samples("qwen3_vl")
+    plain = AutoModelForImageTextToText.from_pretrained(family_checkpoints["qwen3_vl"], dtype=torch.float32).eval()
     total = counted = 0.0
-    for lesson in lessons:
-        for item in lesson.items:
-            prompt = policy.builder.build([Turn("user", (lesson.clip, lesson.header + item.text))])
+    for sample in samples:
+        for item in sample.items:
+            prompt = policy.builder.build([Turn("user", (sample.clip, sample.header + item.text))])
             target = [*policy.builder.codec.encode(item.target), policy.end_of_turn]
             ids = torch.cat([prompt.ids, torch.tensor(target)])
             kinds = torch.zeros_like(ids)
@@ -133,27 +133,27 @@ def test_loss_is_the_cross_entropy_of_each_item_alone(
                 row = logits[len(prompt) + i - 1]
                 total += weight * float(row.logsumexp(0) - row[token])
                 counted += weight
-    loss = packed_loss(policy, lessons)
+    loss = packed_loss(policy, samples)
     assert loss == pytest.approx(total / counted, rel=1e-5)
-    assert loss == pytest.approx(inference_loss(policy, lessons), rel=1e-5)
+    assert loss == pytest.approx(inference_loss(policy, samples), rel=1e-5)
     assert 0.5 < loss < 50
 
 
-def test_loss_of_qwen25_is_what_inference_says(lesson_checkpoints: dict[str, Path]) -> None:
-    policy = load_policy(lesson_checkpoints["qwen2_5_vl"], device="cpu", text_after_time=True)
-    lessons = make_lessons("qwen2_5_vl")
-    assert packed_loss(policy, lessons) == pytest.approx(inference_loss(policy, lessons), rel=1e-5)
+def test_loss_of_qwen25_is_what_inference_says(family_checkpoints: dict[str, Path]) -> None:
+    policy = load_policy(family_checkpoints["qwen2_5_vl"], device="cpu", text_after_time=True)
+    samples = make_samples("qwen2_5_vl")
+    assert packed_loss(policy, samples) == pytest.approx(inference_loss(policy, samples), rel=1e-5)
 
 
-def test_loss_of_qwen25_with_text_beside_time_is_what_inference_says(lesson_policies: dict[str, Any]) -> None:
-    policy, lessons = lesson_policies["qwen2_5_vl"], make_lessons("qwen2_5_vl")
-    assert packed_loss(policy, lessons) == pytest.approx(inference_loss(policy, lessons), rel=1e-5)
+def test_loss_of_qwen25_with_text_beside_time_is_what_inference_says(family_policies: dict[str, Any]) -> None:
+    policy, samples = family_policies["qwen2_5_vl"], make_samples("qwen2_5_vl")
+    assert packed_loss(policy, samples) == pytest.approx(inference_loss(policy, samples), rel=1e-5)
 
 
 def test_run_changes_every_kind_of_weight_and_stays_finite(
-    straight: dict[str, Any], lesson_checkpoints: dict[str, Path]
+    straight: dict[str, Any], family_checkpoints: dict[str, Path]
 ) -> None:
-    before = load_file(lesson_checkpoints["qwen3_vl"] / "model.safetensors")
+    before = load_file(family_checkpoints["qwen3_vl"] / "model.safetensors")
     after = load_file(straight["out"] / "checkpoint-4" / "model.safetensors")
     assert after.keys() == before.keys()
     for name, value in after.items():
@@ -165,18 +165,18 @@ def test_run_changes_every_kind_of_weight_and_stays_finite(
 
 
 def test_killed_run_goes_on_as_if_nothing_had_happened(
-    straight: dict[str, Any], lesson_checkpoints: dict[str, Path], tmp_path: Path, lessons_read: list[int]
+    straight: dict[str, Any], family_checkpoints: dict[str, Path], tmp_path: Path, samples_read: list[int]
 ) -> None:
     out = tmp_path / "run"
-    settings = settings_of(lesson_checkpoints["qwen3_vl"], out)
+    settings = settings_of(family_checkpoints["qwen3_vl"], out)
     with pytest.raises(Killed):
         train(settings, callbacks=[KillAt(3)])
-    assert lessons_read[:6] == [0, 1, 2, 3, 4, 5], "two rows a step, one lesson a row"
-    lessons_read.clear()
+    assert samples_read[:6] == [0, 1, 2, 3, 4, 5], "two rows a step, one sample a row"
+    samples_read.clear()
     assert [p.name for p in out.glob("checkpoint-*")] == ["checkpoint-2"]
     assert not (out / "training.json").exists()
     record = train(settings, resume=True)
-    assert lessons_read == [4, 5, 6, 7], "what the checkpoint has learned is not read again"
+    assert samples_read == [4, 5, 6, 7], "what the checkpoint has learned is not read again"
     assert record.steps == 4
     assert record.final_loss == straight["record"].final_loss
     for name in ("checkpoint-4/model.safetensors", "model.safetensors"):
@@ -191,11 +191,11 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_finished_run_that_is_resumed_stays_as_it_is(
-    straight: dict[str, Any], lesson_checkpoints: dict[str, Path], tmp_path: Path, lessons_read: list[int]
+    straight: dict[str, Any], family_checkpoints: dict[str, Path], tmp_path: Path, samples_read: list[int]
 ) -> None:
     shutil.copytree(straight["out"], tmp_path / "run")
-    record = train(settings_of(lesson_checkpoints["qwen3_vl"], tmp_path / "run"), resume=True)
-    assert lessons_read == [], "it goes on from the later of its two checkpoints"
+    record = train(settings_of(family_checkpoints["qwen3_vl"], tmp_path / "run"), resume=True)
+    assert samples_read == [], "it goes on from the later of its two checkpoints"
     assert (record.steps, record.final_loss) == (4, straight["record"].final_loss)
     mine, theirs = (load_file(p / "model.safetensors") for p in (tmp_path / "run", straight["out"]))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
@@ -236,11 +236,11 @@ def test_training_record_says_how_it_was_made(straight: dict[str, Any]) -> None:
     assert losses[0] != losses[1], "the last one, not the mean of both, is reported"
 
 
-def test_steps_lower_the_loss_on_a_lesson_seen_again(lesson_checkpoints: dict[str, Path]) -> None:
-    policy = load_policy(lesson_checkpoints["qwen3_vl"], device="cpu")
-    packed = pack_lessons(make_lessons("qwen3_vl"), policy.builder, policy.end_of_turn)
+def test_steps_lower_the_loss_on_a_sample_seen_again(family_checkpoints: dict[str, Path]) -> None:
+    policy = load_policy(family_checkpoints["qwen3_vl"], device="cpu")
+    packed = pack_sft_samples(make_samples("qwen3_vl"), policy.builder, policy.end_of_turn)
     policy.model.train().requires_grad_(True)
-    loss_of = LessonLoss(policy.model)
+    loss_of = SFTLoss(policy.model)
     optimizer = torch.optim.AdamW(loss_of.parameters(), 1e-2)
     losses = []
     for _ in range(6):
@@ -253,11 +253,11 @@ def test_steps_lower_the_loss_on_a_lesson_seen_again(lesson_checkpoints: dict[st
 
 
 def test_run_from_examples_learns_text_alone(
-    lesson_checkpoints: dict[str, Path], small_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    family_checkpoints: dict[str, Path], small_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two steps on real files, the vision tower left as it is, with lines of progress on stderr."""
-    checkpoint = lesson_checkpoints["qwen3_vl"]
-    changes = {"steps": 2, "rows_per_step": 1, "lessons_per_row": 2, "train_only": "text", "log_every": 50}
+    checkpoint = family_checkpoints["qwen3_vl"]
+    changes = {"steps": 2, "rows_per_step": 1, "samples_per_row": 2, "train_only": "text", "log_every": 50}
     settings = settings_of(checkpoint, tmp_path / "run", examples=str(small_world), **changes)
     record = train(settings, callbacks=[RichProgress()])
     assert record.steps == 2
@@ -269,20 +269,20 @@ def test_run_from_examples_learns_text_alone(
     assert "step 2 of 2  loss " in capsys.readouterr().err
 
 
-def test_directory_in_use_is_not_overwritten(lesson_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_directory_in_use_is_not_overwritten(family_checkpoints: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    settings = settings_of(lesson_checkpoints["qwen3_vl"], tmp_path)
+    settings = settings_of(family_checkpoints["qwen3_vl"], tmp_path)
     with pytest.raises(ConfigError, match=r"^out: .* is not empty; add --resume, or choose another directory$"):
         train(settings)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
     with pytest.raises(ConfigError, match=r"^out: .*notes\.txt is a file; choose a directory$"):
-        train(settings_of(lesson_checkpoints["qwen3_vl"], tmp_path / "notes.txt"))
+        train(settings_of(family_checkpoints["qwen3_vl"], tmp_path / "notes.txt"))
 
 
-def test_nothing_to_resume_is_said(lesson_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_nothing_to_resume_is_said(family_checkpoints: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(ConfigError, match=r"^--resume: .*run holds no run; start the run without --resume$"):
-        train(settings_of(lesson_checkpoints["qwen3_vl"], tmp_path / "run"), resume=True)
+        train(settings_of(family_checkpoints["qwen3_vl"], tmp_path / "run"), resume=True)
 
 
 def test_run_killed_before_its_first_checkpoint_starts_over(straight: dict[str, Any], tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_run_killed_before_its_first_checkpoint_starts_over(straight: dict[str, 
 
 
 def test_checkpoint_of_another_model_is_not_resumed(
-    straight: dict[str, Any], lesson_checkpoints: dict[str, Path], tmp_path: Path
+    straight: dict[str, Any], family_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(straight["out"] / "checkpoint-2", tmp_path / "run" / "checkpoint-2")
     shutil.copy(straight["out"] / "run.json", tmp_path / "run" / "run.json")
@@ -304,30 +304,28 @@ def test_checkpoint_of_another_model_is_not_resumed(
     weights["model.visual.other"] = torch.zeros(1)
     save_file(weights, tmp_path / "run" / "checkpoint-2" / "model.safetensors")
     with pytest.raises(ConfigError, match=r"--resume: .* holds another model"):
-        train(settings_of(lesson_checkpoints["qwen3_vl"], tmp_path / "run"), resume=True)
+        train(settings_of(family_checkpoints["qwen3_vl"], tmp_path / "run"), resume=True)
 
 
-def test_start_and_examples_that_cannot_be_read_are_named(lesson_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_start_and_examples_that_cannot_be_read_are_named(family_checkpoints: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="none"):
         train(settings_of(tmp_path / "none", tmp_path / "a"))
-    settings = settings_of(lesson_checkpoints["qwen3_vl"], tmp_path / "b", examples=str(tmp_path / "none.jsonl"))
+    settings = settings_of(family_checkpoints["qwen3_vl"], tmp_path / "b", examples=str(tmp_path / "none.jsonl"))
     with pytest.raises(DataError, match=r"none\.jsonl: file: no such file"):
         train(settings)
 
 
-def test_runs_of_other_seeds_read_other_lessons(tmp_path: Path) -> None:
-    from zoomzero.train.engine.sft import _lesson_maker
+def test_runs_of_other_seeds_read_other_samples(tmp_path: Path) -> None:
+    from zoomzero.train.engine.sft import _maker
     from zoomzero.video.types import Geometry
 
     checkpoint = tmp_path / "unused"
-    makers = [
-        _lesson_maker(settings_of(checkpoint, tmp_path, world_seed=seed), SETTINGS, Geometry(16)) for seed in (1, 1, 2)
-    ]
+    makers = [_maker(settings_of(checkpoint, tmp_path, world_seed=seed), SETTINGS, Geometry(16)) for seed in (1, 1, 2)]
     first, again, other = (make(0) for make in makers)
     assert first.items == again.items != other.items
 
 
 def test_resume_refuses_settings_that_make_another_run(straight: dict[str, Any]) -> None:
     settings: SftSettings = straight["settings"]
-    with pytest.raises(ConfigError, match="other lessons_per_row"):
-        train(settings.model_copy(update={"lessons_per_row": settings.lessons_per_row + 1}), resume=True)
+    with pytest.raises(ConfigError, match="other samples_per_row"):
+        train(settings.model_copy(update={"samples_per_row": settings.samples_per_row + 1}), resume=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from zoomzero.data.example import Example
 from zoomzero.errors import DataError
 from zoomzero.spans import Span
-from zoomzero.train.credit.rewards import RewardValues, ZoomLook
+from zoomzero.train.credit.rewards import RewardValues, ZoomResult
 from zoomzero.train.rollouts.record import Rollout, RolloutGroup, group_from_json, read_groups
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -25,7 +25,7 @@ texts = st.text(max_size=12)  # any Unicode, line ends and U+2028 included
 examples = st.builds(
     Example, texts, texts, texts, st.lists(texts, max_size=4).map(tuple), texts, spans, numbers, texts, texts
 )
-looks = st.builds(ZoomLook, st.booleans(), st.none() | some, st.none() | texts)
+looks = st.builds(ZoomResult, st.booleans(), st.none() | some, st.none() | texts)
 rollouts = st.builds(
     Rollout,
     text=texts,
@@ -66,7 +66,7 @@ def make_group(**changes: Any) -> RolloutGroup:
         problems=("no_think",),
         answer_mask=(False, True),
         rewards=RewardValues(0.0, 2 / 3, 1.0, 0.1),
-        zoom=ZoomLook(True, (-0.1, -2.3)),
+        zoom=ZoomResult(True, (-0.1, -2.3)),
         advantages=(0.1, -1 / 3),
         old_log_probs=(-0.30000001192092896, -math.pi),
         ref_log_probs=(-1e-45, -5e-324),

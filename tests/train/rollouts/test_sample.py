@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lesson_models import SETTINGS
+from sft_models import SETTINGS
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
+from zoomzero.answer.writing import write
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.errors import ConfigError, DataError, VideoError
@@ -33,8 +34,8 @@ def examples(small_world: Path) -> list[Example]:
 
 
 @pytest.fixture
-def policy(lesson_policies: dict[str, Any]) -> QwenPolicy:
-    return lesson_policies["qwen3_vl"]
+def policy(family_policies: dict[str, Any]) -> QwenPolicy:
+    return family_policies["qwen3_vl"]
 
 
 @pytest.fixture
@@ -67,8 +68,8 @@ def test_answers_are_what_the_coarse_pass_would_draw(
 ) -> None:
     draw(tmp_path / "s.jsonl")
     place, one = 3, examples[3]
-    asked = Asked(policy, SETTINGS, probe(one.video), one.question, one.options)
-    look = asked.write("coarse", plan_regular(asked.info, SETTINGS.coarse.budget(), policy.geometry))
+    asked = QuestionSession(policy, SETTINGS, probe(one.video), one.question, one.options)
+    look = write(asked, "coarse", plan_regular(asked.info, SETTINGS.coarse.budget(), policy.geometry))
     drawn = policy.generate(look.context, 3, Sampling(1.0, 1.0, 12, prompt_seed(5, place)))
     rows = [row for row in rows_of(tmp_path / "s.jsonl") if row["id"] == one.id]
     assert [row["text"] for row in rows] == [completion.text for completion in drawn]

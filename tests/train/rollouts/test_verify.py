@@ -12,7 +12,7 @@ import pytest
 import torch
 from grpo_runs import asked_about, grpo_settings, said, spans_text, tiny_settings
 
-from zoomzero.answer.passes import softmax
+from zoomzero.answer.confidence import softmax
 from zoomzero.config import PassSettings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.errors import ModelError
@@ -20,7 +20,7 @@ from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import load_policy
 from zoomzero.spans import Span
-from zoomzero.train.credit.rewards import ZoomLook, zoom_reward
+from zoomzero.train.credit.rewards import ZoomResult, zoom_reward
 from zoomzero.train.engine.build import add_adapter, make_reference, make_verifier
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.run.stopwatch import Stopwatch
@@ -38,13 +38,13 @@ def make(policy: Any, changes: dict[str, Any] | None = None, **model_settings: A
     return Verifier(policy, grpo_settings(changes), tiny_settings(**model_settings), Stopwatch())
 
 
-def clip_of(sight: Any) -> Clip:
-    (clip,) = [part for turn in sight.chat for part in turn.parts if isinstance(part, Clip)]
+def clip_of(prompt: Any) -> Clip:
+    (clip,) = [part for turn in prompt.chat for part in turn.parts if isinstance(part, Clip)]
     return clip
 
 
-def words_of(sight: Any) -> str:
-    return "".join(part for turn in sight.chat for part in turn.parts if isinstance(part, str))
+def words_of(prompt: Any) -> str:
+    return "".join(part for turn in prompt.chat for part in turn.parts if isinstance(part, str))
 
 
 @pytest.fixture
@@ -72,11 +72,13 @@ def test_frames_of_overlapping_spans_are_decoded_and_encoded_once(
     """Widened by 0.5 s and on patches of 2 s, (4, 8) takes the frames at 2-9 s and (6, 10) those at 4-11 s."""
     asked, verifier = asked_about(tiny_policy, examples[0]), make(tiny_policy)
     texts = [spans_text((4.0, 8.0)), spans_text((6.0, 10.0))]
-    sights = [verifier.sight(asked, said(text)) for text in texts]
-    assert [clip_of(sight).times_s for sight in sights] == [tuple(map(float, r)) for r in (range(2, 10), range(4, 12))]
+    prompts = [verifier.prompt(asked, said(text)) for text in texts]
+    assert [clip_of(prompt).times_s for prompt in prompts] == [
+        tuple(map(float, r)) for r in (range(2, 10), range(4, 12))
+    ]
     assert asked.cache.misses == 10, "10 different frames"
     assert asked.cache.hits == 6
-    verifier.judge(sights)
+    verifier.judge(prompts)
     counts = counted["features"].counts
     assert counts.misses == 5, "5 different temporal patches"
     assert counts.memory_hits + counts.repeats == 3
@@ -86,26 +88,26 @@ def test_equal_sights_are_answered_once(tiny_policy: Any, examples: list[Example
     """Spans that fall on the same patches show the same; another question about them does not."""
     asked, other = asked_about(tiny_policy, examples[0]), asked_about(tiny_policy, examples[1])
     verifier = make(tiny_policy)
-    near = [verifier.sight(asked, said(spans_text(span))) for span in [(4.6, 7.2), (4.9, 7.3), (20.0, 22.0)]]
+    near = [verifier.prompt(asked, said(spans_text(span))) for span in [(4.6, 7.2), (4.9, 7.3), (20.0, 22.0)]]
     looks = verifier.judge(
-        [*near, verifier.sight(asked, said("what?")), verifier.sight(other, said(spans_text((5, 7))))]
+        [*near, verifier.prompt(asked, said("what?")), verifier.prompt(other, said(spans_text((5, 7))))]
     )
     assert counted["scored"] == [3]
     assert looks[0] == looks[1]
     assert looks[0].option_log_probs != looks[2].option_log_probs
-    assert looks[3] == ZoomLook(False)
+    assert looks[3] == ZoomResult(False)
     assert looks[4].option_log_probs not in (None, looks[0].option_log_probs)
 
 
 def test_spans_are_merged_clipped_and_widened(tiny_policy: Any, examples: list[Example]) -> None:
     asked = asked_about(tiny_policy, examples[0])
     reading = said(spans_text((30.5, 99.0), (4.0, 6.0), (5.0, 7.9)))
-    shown = clip_of(make(tiny_policy).sight(asked, reading))  # by the model's own 0.5 s: 3.5-8.4 and 30-32
+    shown = clip_of(make(tiny_policy).prompt(asked, reading))  # by the model's own 0.5 s: 3.5-8.4 and 30-32
     assert shown.times_s == (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 30.0, 31.0)
     assert shown.spans == (Span(2.0, 10.0), Span(30.0, 32.0))
-    exactly = clip_of(make(tiny_policy, {"rollout": {"zoom_widen_s": 0.0}}).sight(asked, reading))
+    exactly = clip_of(make(tiny_policy, {"rollout": {"zoom_widen_s": 0.0}}).prompt(asked, reading))
     assert exactly.times_s == (4.0, 5.0, 6.0, 7.0, 30.0, 31.0)
-    widely = clip_of(make(tiny_policy, {"rollout": {"zoom_widen_s": 2.1}}).sight(asked, said(spans_text((10, 11)))))
+    widely = clip_of(make(tiny_policy, {"rollout": {"zoom_widen_s": 2.1}}).prompt(asked, said(spans_text((10, 11)))))
     assert widely.times_s == tuple(map(float, range(6, 14)))
 
 
@@ -115,10 +117,10 @@ def test_without_a_usable_span_nothing_is_shown_and_nothing_earned(
     asked, verifier, settings = asked_about(tiny_policy, examples[0]), make(tiny_policy), grpo_settings()
     texts = ["", spans_text(), spans_text((9.0, 4.0)), spans_text((40.0, 50.0)), "<glue>[(nan, 3)]</glue>"]
     texts.append(spans_text((5.0, 5.0000001)))
-    sights = [verifier.sight(asked, said(text)) for text in texts]
-    assert [sight.chat for sight in sights] == [None] * 6
-    looks = verifier.judge(sights)
-    assert looks == [ZoomLook(False)] * 6
+    prompts = [verifier.prompt(asked, said(text)) for text in texts]
+    assert [prompt.chat for prompt in prompts] == [None] * 6
+    looks = verifier.judge(prompts)
+    assert looks == [ZoomResult(False)] * 6
     assert counted["scored"] == []
     assert [zoom_reward(look, examples[0], settings.objective.reward) for look in looks] == [0.0] * 6
 
@@ -130,8 +132,8 @@ def test_scores_are_those_of_a_zoom_pass_over_the_same_frames(tiny_policy: Any, 
     verifier = make(tiny_policy)
     asked = [asked_about(tiny_policy, example) for example in examples]
     spans = [[Span(3.0, 7.0)], [Span(10.0, 14.0), Span(20.0, 22.0)], [Span(0.0, 5.0)], [Span(8.0, 30.0)], [Span(1, 2)]]
-    sights = [verifier.look_at(one, some) for one, some in zip(asked, spans, strict=True)]
-    for one, some, look in zip(asked, spans, verifier.judge(sights), strict=True):
+    prompts = [verifier.look_at(one, some) for one, some in zip(asked, spans, strict=True)]
+    for one, some, look in zip(asked, spans, verifier.judge(prompts), strict=True):
         wide = [(max(s - 0.5, 0.0), min(e + 0.5, 32.0)) for s, e in some]
         plan = plan_on_grid(one.info, wide, one.settings.zoom.budget(), tiny_policy.geometry)
         expected = one.score("zoom", plan, header="").trace
@@ -164,8 +166,8 @@ def test_open_questions_are_written_and_read_exactly(tiny_policy: Any, examples:
     right = "ABCD".index(examples[0].answer)
     open_question = replace(examples[0], options=(), answer=examples[0].options[right])
     verifier, settings = make(tiny_policy), grpo_settings()
-    sights = [verifier.look_at(asked_about(tiny_policy, e), e.spans) for e in (open_question, examples[1])]
-    written, scored = verifier.judge(sights)
+    prompts = [verifier.look_at(asked_about(tiny_policy, e), e.spans) for e in (open_question, examples[1])]
+    written, scored = verifier.judge(prompts)
     assert written.text is not None
     assert written.option_log_probs is None
     assert scored.option_log_probs is not None
@@ -176,9 +178,9 @@ def test_open_questions_are_written_and_read_exactly(tiny_policy: Any, examples:
 def test_scores_that_are_not_numbers_stop_the_run(examples: list[Example]) -> None:
     policy = load_policy("tiny", device="cpu")
     policy.model.model.language_model.norm.weight.data.fill_(math.nan)
-    sight = make(policy).look_at(asked_about(policy, examples[0]), [Span(3.0, 7.0)])
+    prompt = make(policy).look_at(asked_about(policy, examples[0]), [Span(3.0, 7.0)])
     with pytest.raises(ModelError, match="scores of the options are not numbers"):
-        make(policy).judge([sight])
+        make(policy).judge([prompt])
 
 
 # --- the paper's variants ---
@@ -190,10 +192,10 @@ ROOMY = PassSettings(fps=1.0, max_tokens=512, max_frames=32, min_frame_tokens=16
 def test_paper_shows_uniform_frames_when_there_is_no_span(tiny_policy: Any, examples: list[Example]) -> None:
     asked = asked_about(tiny_policy, examples[0], tiny_settings(zoom=ROOMY))
     verifier = make(tiny_policy, PAPER, zoom=ROOMY)
-    sight = verifier.sight(asked, said("<think>no idea</think>"))
-    assert len(clip_of(sight).times_s) == 20
-    assert not sight.on_span
-    (look,) = verifier.judge([sight])
+    prompt = verifier.prompt(asked, said("<think>no idea</think>"))
+    assert len(clip_of(prompt).times_s) == 20
+    assert not prompt.on_span
+    (look,) = verifier.judge([prompt])
     assert not look.on_span
     truth = replace(examples[0], answer=look.text.strip() if look.text else "A")
     assert zoom_reward(look, truth, grpo_settings(PAPER).objective.reward) == 1.0, "and it earns the reward"
@@ -202,8 +204,8 @@ def test_paper_shows_uniform_frames_when_there_is_no_span(tiny_policy: Any, exam
 def test_paper_pastes_the_thoughts_without_their_times(tiny_policy: Any, examples: list[Example]) -> None:
     asked = asked_about(tiny_policy, examples[0])
     text = spans_text((4.0, 8.0), think="the red <time>(4.0, 8.0)</time> circle shows <b>")
-    leaked = words_of(make(tiny_policy, PAPER).sight(asked, said(text)))
-    plain = words_of(make(tiny_policy).sight(asked, said(text)))
+    leaked = words_of(make(tiny_policy, PAPER).prompt(asked, said(text)))
+    plain = words_of(make(tiny_policy).prompt(asked, said(text)))
     assert leaked.endswith(plain)
     before = leaked.removesuffix(plain)
     assert " ".join(before.split()) == "the red circle shows"
@@ -213,33 +215,33 @@ def test_paper_pastes_the_thoughts_without_their_times(tiny_policy: Any, example
 def test_paper_writes_its_answer_and_matches_by_substring(tiny_policy: Any, examples: list[Example]) -> None:
     verifier, settings = make(tiny_policy, PAPER), grpo_settings(PAPER).objective.reward
     asked = asked_about(tiny_policy, examples[0])
-    look, nothing = verifier.judge([verifier.sight(asked, said(spans_text((4.0, 8.0)))), nothing_to_see(asked)])
+    look, nothing = verifier.judge([verifier.prompt(asked, said(spans_text((4.0, 8.0)))), nothing_to_see(asked)])
     assert look.option_log_probs is None
     assert look.text is not None
     assert zoom_reward(look, examples[0], settings) == float(look.text.strip() in examples[0].answer)
-    assert nothing == ZoomLook(False, text=""), (
+    assert nothing == ZoomResult(False, text=""), (
         "what does not decode is an empty answer, which the paper counts as right"
     )
     assert zoom_reward(nothing, examples[0], settings) == 1.0
 
 
 def nothing_to_see(asked: Any) -> Any:
-    from zoomzero.train.rollouts.verify import Sight
+    from zoomzero.train.rollouts.verify import ZoomPrompt
 
-    return Sight(asked, False, None)
+    return ZoomPrompt(asked, False, None)
 
 
 def test_paper_joins_spans_as_if_contiguous(tiny_policy: Any, examples: list[Example]) -> None:
     asked = asked_about(tiny_policy, examples[0])
     reading = said(spans_text((4.0, 6.0), (20.0, 22.0)))
     joined, kept = (make(tiny_policy, {"rollout": {"zoom_joined": on, "zoom_widen_s": 0.0}}) for on in (True, False))
-    there, here = clip_of(kept.sight(asked, reading)), clip_of(joined.sight(asked, reading))
+    there, here = clip_of(kept.prompt(asked, reading)), clip_of(joined.prompt(asked, reading))
     assert there.times_s == (4.0, 5.0, 20.0, 21.0)
     assert here.times_s == (0.0, 1.0, 2.0, 3.0)
     assert here.spans == (Span(0.0, 4.0),)
     assert (here.frames == there.frames).all()
     assert here.key == there.key, "the pixels are the same"
-    assert joined.judge([joined.sight(asked, reading)]) != kept.judge([kept.sight(asked, reading)])
+    assert joined.judge([joined.prompt(asked, reading)]) != kept.judge([kept.prompt(asked, reading)])
 
 
 # --- who it is ---
@@ -299,7 +301,7 @@ def test_nobody_verifies_when_it_is_off(tiny_policy: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verifier", "kl_coef", "needed"),
+    ("verifier", "beta", "needed"),
     [
         ("reference", 0.0, True),
         ("policy", 0.0, False),
@@ -309,10 +311,10 @@ def test_nobody_verifies_when_it_is_off(tiny_policy: Any) -> None:
     ],
 )
 def test_a_reference_is_made_only_when_somebody_asks_it(
-    tiny_policy: Any, verifier: str, kl_coef: float, needed: bool
+    tiny_policy: Any, verifier: str, beta: float, needed: bool
 ) -> None:
     settings = grpo_settings(
-        {"rollout": {"verifier": verifier}, "objective": {"loss": {"kl_coef": kl_coef}}, "lora": {"rank": 1}}
+        {"rollout": {"verifier": verifier}, "objective": {"loss": {"beta": beta}}, "lora": {"rank": 1}}
     )
     assert settings.needs_reference is needed
     assert (make_reference(settings, tiny_policy) is not None) is needed
@@ -339,11 +341,11 @@ def test_rows_hold_everything_once_and_one_kind_each(
 
     verifier, alone = make(tiny_policy, {"row_tokens": most}), make(tiny_policy)
     asked = [asked_about(tiny_policy, e) for e in (examples[0], replace(examples[1], options=()), examples[2])]
-    sights = [verifier.look_at(one, [Span(start, start + 4.0)]) for start in (2.0, 12.0, 20.0) for one in asked]
-    expected = [alone.judge([sight])[0] for sight in sights]
+    prompts = [verifier.look_at(one, [Span(start, start + 4.0)]) for start in (2.0, 12.0, 20.0) for one in asked]
+    expected = [alone.judge([prompt])[0] for prompt in prompts]
     monkeypatch.setattr(packed, "packed_states", noted_states)
     monkeypatch.setattr(tiny_policy, "read_many", noted_reading)
-    looks = verifier.judge(sights)
+    looks = verifier.judge(prompts)
     assert [sum(map(len, found)) for found in rows.values()] == [6, 3]
     for row in [*rows["scored"], *rows["written"]]:
         assert len(row) == 1 or sum(row) <= most

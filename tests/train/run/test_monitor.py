@@ -12,8 +12,8 @@ from test_record import make_group
 from zoomzero.policy.local.features import FeatureCounts
 from zoomzero.train.credit.loss import LossDiagnostics
 from zoomzero.train.credit.rewards import RewardValues
+from zoomzero.train.rollouts.collector import Tally
 from zoomzero.train.rollouts.record import RolloutGroup
-from zoomzero.train.rollouts.rollout import Tally
 from zoomzero.train.run import monitor as monitor_module
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
 

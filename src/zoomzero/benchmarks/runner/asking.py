@@ -15,8 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from zoomzero.answer.modes import AskMode, answer
-from zoomzero.answer.passes import Asked, Look
+from zoomzero.answer import scoring
+from zoomzero.answer.ask import answer
+from zoomzero.answer.modes import AskMode
+from zoomzero.answer.result import PassResult
+from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.trace import PassTrace, Trace, total_costs
 from zoomzero.benchmarks.scoring.costs import evidence_hit, random_span, right_minus_right, rounded
 from zoomzero.config import ModelSettings
@@ -180,7 +183,7 @@ class Asker:
         elsewhere = random_span(looked_at, info.duration_s, item.question.id)
         if elsewhere is None or not item.question.options:
             return {}
-        asked = Asked(
+        session = QuestionSession(
             self.policy,
             self.spec.settings,
             info,
@@ -189,10 +192,10 @@ class Asker:
             cache=self._cache,
             timeout_s=self.spec.timeout_s,
         )
-        looks = [self._close_look(asked, "faithful", looked_at), self._close_look(asked, "random", (elsewhere,))]
+        looks = [self._close_look(session, "faithful", looked_at), self._close_look(session, "random", (elsewhere,))]
         told = [look.trace for look in looks if look is not None]
         if len(told) < len(looks):
-            return {"notes": asked.missed}
+            return {"notes": session.missed}
         at_spans, at_random = told
         return {
             "gap": right_minus_right(at_spans.option, at_random.option, item.question.right),
@@ -201,8 +204,8 @@ class Asker:
         }
 
     @staticmethod
-    def _close_look(asked: Asked, name: str, spans: Sequence[Span]) -> Look | None:
-        return asked.attempt(name, lambda: asked.zoom(name, spans))
+    def _close_look(session: QuestionSession, name: str, spans: Sequence[Span]) -> PassResult | None:
+        return session.attempt(name, lambda: scoring.zoom(session, name, spans))
 
 
 def _probe(video: str, timeout_s: float) -> VideoInfo | VideoError:

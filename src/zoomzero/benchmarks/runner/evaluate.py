@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.benchmarks.runner.asking import Batch, ModelSpec, make_batches
-from zoomzero.benchmarks.runner.executors import Alone, Crew
+from zoomzero.benchmarks.runner.executors import Alone, Executor
 from zoomzero.benchmarks.runner.identity import code_identity, files_hash, machine, model_files, versions
 from zoomzero.benchmarks.runner.live import Live, ModeTally, Tally, live
 from zoomzero.benchmarks.runner.planning import EvalSettings, Plan, Say, check_choices, make_plan, prepare_data
@@ -114,28 +114,33 @@ def ask_rest(run: RunFolder, settings: EvalSettings, plan: Plan) -> None:
     if not items:
         return
     batches = make_batches(items)
-    crew = make_crew(settings, plan, run.folder, len(batches))
+    executor = make_executor(settings, plan, run.folder, len(batches))
     try:
         with status() as say:
             say("loading the model")
-            take_facts(run, crew.start())
+            take_facts(run, executor.start())
         with live("asking") as shown:
-            _ask(run, crew, batches, tally, shown, settings)
+            _ask(run, executor, batches, tally, shown, settings)
     finally:
-        crew.close()
+        executor.close()
 
 
 def _ask(
-    run: RunFolder, crew: Crew, batches: Sequence[Batch], tally: Tally, shown: Live, settings: EvalSettings
+    run: RunFolder, executor: Executor, batches: Sequence[Batch], tally: Tally, shown: Live, settings: EvalSettings
 ) -> None:
     """Ask, write, count; the session's record says how much of the time the answers took."""
-    session = run.record["sessions"][-1] | {"models": crew.models, "rows": 0, "seconds": 0.0, "answering_seconds": 0.0}
-    tally.models = crew.models
+    session = run.record["sessions"][-1] | {
+        "models": executor.models,
+        "rows": 0,
+        "seconds": 0.0,
+        "answering_seconds": 0.0,
+    }
+    tally.models = executor.models
     run.record["sessions"][-1] = session
     started = time.perf_counter()
     shown.show(tally)
     try:
-        for item, line in crew.rows(batches):
+        for item, line in executor.rows(batches):
             row = run.append(item.mode, line)
             tally.add(item.mode, item.question, row)
             session["rows"] += 1
@@ -152,7 +157,7 @@ def answering_s(row: Row) -> float:
     return float(row["costs"].get("seconds", 0.0)) + sum(float(look["seconds"]) for look in looks)
 
 
-def make_crew(settings: EvalSettings, plan: Plan, folder: Path, batches: int) -> Crew:
+def make_executor(settings: EvalSettings, plan: Plan, folder: Path, batches: int) -> Executor:
     """Return who asks: one model here, several processes, or actors of a cluster; never more than there are batches."""
     spec = ModelSpec(
         settings.model,

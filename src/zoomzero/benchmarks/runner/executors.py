@@ -15,7 +15,7 @@ TRIES = 3  # a question whose process dies is asked twice more
 Facts = dict[str, Any]
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """One or more models that turn batches into rows; `models` says how many, once it has started."""
 
     @property
@@ -158,7 +158,7 @@ class Pool(Protocol):
 
 
 class Crowd:
-    """A crew over a pool: hands out questions, replaces workers that die, asks lost questions again.
+    """An executor over a pool: hands out questions, replaces workers that die, asks lost questions again.
 
     Args:
         pool: the workers; its `events` begin with a `ready` of each.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from zoomzero.answer.modes import MODES, PASSES, PASSES_OF, AskMode, with_budget
+from zoomzero.answer.ask import with_budget
+from zoomzero.answer.modes import MODES, PASSES, PASSES_OF, AskMode
 from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions
 from zoomzero.benchmarks.definitions.evidence.world import WORLDS
 from zoomzero.benchmarks.definitions.registry import benchmark

@@ -1,7 +1,7 @@
 """Models on a cluster, each in a Ray actor; the driver hands out questions and writes the rows.
 
 Ray is imported when a run asks for it (`pip install 'zoomzero[ray]'`). An actor that is lost with its node is replaced
-and its question asked again (`crew.Crowd`), so the rows are those of one process. The videos, and a model given as a
+and its question asked again (`executors.Crowd`): the rows are those of one process. The videos, and a model given as a
 directory, must lie under the same path on every node.
 """
 
@@ -58,7 +58,7 @@ def import_ray() -> Any:
 
 
 class _Actors:
-    """The pool of actors: see `crew.Pool`."""
+    """The pool of actors: see `executors.Pool`."""
 
     def __init__(self, ray: Any, spec: ModelSpec, count: int, gpus: float) -> None:
         self.ray, self.spec, self.gpus = ray, spec, gpus
@@ -101,7 +101,7 @@ class _Actors:
 
 
 class RayActors:
-    """A crew of Ray actors.
+    """An executor of Ray actors.
 
     Args:
         spec: the model each of them loads.

@@ -1,7 +1,7 @@
 """Several models on one machine, each in a process of its own; the parent hands out questions and writes the rows.
 
-A process that dies is replaced and its question asked again (`crew.Crowd`). The processes end by themselves when the
-parent is gone.
+A process that dies is replaced and its question asked again (`executors.Crowd`). The processes end by themselves when
+the parent is gone.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Process:
 
 
 class _Processes:
-    """The pool of processes: see `crew.Pool`."""
+    """The pool of processes: see `executors.Pool`."""
 
     def __init__(self, spec: ModelSpec, count: int, log: int) -> None:
         self.spec, self.count, self.log = spec, count, log
@@ -92,7 +92,7 @@ class _Processes:
 
 
 class Processes:
-    """A crew of processes on this machine.
+    """An executor of processes on this machine.
 
     Args:
         spec: the model each of them loads; on several GPUs they take turns.

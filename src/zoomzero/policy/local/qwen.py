@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zoomzero.errors import ModelError
-from zoomzero.policy.base import Completion, Context, Sampling, Turn
+from zoomzero.policy.base import Choice, Context, Sampling, TokenCompletion, Turn, Written
 from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.attention.group_attention import CachedPass, Group, PackedRow, Segment
 from zoomzero.policy.local.attention.packed import Prompt
@@ -106,6 +106,22 @@ class QwenPolicy:
         """The token that closes an assistant's turn."""
         special = self.builder.codec.special
         return special["<|im_end|>"] if "<|im_end|>" in special else self.stops[0]
+
+    def write(self, turns: Sequence[Turn], n: int, sampling: Sampling) -> Written:
+        """Draw n continuations of a chat: `generate` after `read`."""
+        context = self.read(turns)
+        return Written(tuple(self.generate(context, n, sampling)), context.usage)
+
+    def write_many(self, chats: Sequence[Sequence[Turn]], n: int, samplings: Sequence[Sampling]) -> list[Written]:
+        """Draw n continuations of each chat: `generate_many` after `read_many`."""
+        contexts = self.read_many(chats)
+        drawn = self.generate_many(contexts, n, samplings)
+        return [Written(tuple(some), context.usage) for some, context in zip(drawn, contexts, strict=True)]
+
+    def choose(self, turns: Sequence[Turn], options: Sequence[str], *, closed: bool = False) -> Choice:
+        """Return the log-probability of each option: `score` after `read`."""
+        context = self.read(turns)
+        return Choice(tuple(self.score(context, options, closed=closed)), context.usage)
 
     @torch.inference_mode()
     def read(self, turns: Sequence[Turn]) -> Context:
@@ -221,7 +237,7 @@ class QwenPolicy:
         """
         return self._encoder.encode(packed.core(self.model), clips, self.features)
 
-    def generate(self, context: Context, n: int, sampling: Sampling) -> list[Completion]:
+    def generate(self, context: Context, n: int, sampling: Sampling) -> list[TokenCompletion]:
         """Draw n continuations of one context, decoded together against the shared prefix.
 
         Raises:
@@ -237,7 +253,7 @@ class QwenPolicy:
         samplings: Sequence[Sampling],
         *,
         max_prefix_tokens: int = TOKENS_AT_ONCE,
-    ) -> list[list[Completion]]:
+    ) -> list[list[TokenCompletion]]:
         """Draw n continuations of each of several contexts; all rows of all contexts step together.
 
         Equal to `generate(contexts[i], n, samplings[i])` one by one: a row's random numbers depend on its own seed and
@@ -261,7 +277,7 @@ class QwenPolicy:
             Start(c.state.segments, c.state.last_hidden, c.state.prompt.next_position, sampling)
             for c, sampling in zip(contexts, samplings, strict=True)
         ]
-        found: list[list[Completion]] = [[] for _ in contexts]
+        found: list[list[TokenCompletion]] = [[] for _ in contexts]
         if n < 1 or not starts:
             return found
         self._check_length(max(start.length for start in starts) + starts[0].sampling.max_tokens)
@@ -272,9 +288,9 @@ class QwenPolicy:
                 found[i] = [self._completion(row) for row in drawn]
         return found
 
-    def _completion(self, row: Row) -> Completion:
+    def _completion(self, row: Row) -> TokenCompletion:
         text, offsets = self.builder.codec.decode(row.token_ids)
-        return Completion(text, row.token_ids, offsets, row.logprobs, row.peaks, row.finished)
+        return TokenCompletion(text, row.token_ids, offsets, row.logprobs, row.peaks, row.finished)
 
     def score(self, context: Context, continuations: Sequence[str], *, closed: bool = False) -> list[float]:
         """Return the log-probability of each continuation, all from one packed row."""

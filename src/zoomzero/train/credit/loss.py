@@ -2,7 +2,7 @@
 
     ratio_t = exp(log p_t - log p_old_t)                                  token level
     ratio_t = exp(mean over the completion of log p - log p_old)          sequence level, see `importance_ratio`
-    loss_t  = -min(ratio_t A_t, clip(ratio_t, 1 - low, 1 + high) A_t) + kl_coef k3_t
+    loss_t  = -min(ratio_t A_t, clip(ratio_t, 1 - low, 1 + high) A_t) + beta k3_t
     k3_t    = exp(log p_ref_t - log p_t) - (log p_ref_t - log p_t) - 1    >= 0, its mean estimates KL(p || p_ref)
 
 Source: METHOD "optimisation" in docs/method.md; docs/training-credit.md.
@@ -74,7 +74,7 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, denominator: Tensor 
 
     Args:
         inputs: the completions.
-        settings: clip range, KL weight, aggregation and ratio level.
+        settings: clip range, KL weight, loss type and level of the importance ratio.
         denominator: what the sum is divided by. None: `loss_denominator` of this micro-batch alone. When an update has
             several micro-batches, give each the SUM of their denominators: their losses, added up, are then the loss of
             the whole update, however its completions were split. 0 (no token counts) is taken as 1: the loss is 0.
@@ -88,13 +88,13 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, denominator: Tensor 
     log_probs = _counted(inputs.log_probs, mask, grad=True)
     advantages = _counted(inputs.advantages, mask)
     ratio = importance_ratio(inputs.log_probs, inputs.old_log_probs, mask, settings)  # (N, T)
-    clipped = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+    clipped = ratio.clamp(1 - settings.epsilon, 1 + settings.epsilon_high)
     per_token = -torch.minimum(ratio * advantages, clipped * advantages)
     kl = None
     if inputs.ref_log_probs is not None:
         kl = k3(log_probs, _counted(inputs.ref_log_probs, mask))  # (N, T), 0 outside the mask
-        if settings.kl_coef:
-            per_token = per_token + settings.kl_coef * kl
+        if settings.beta:
+            per_token = per_token + settings.beta * kl
     return PolicyLoss(
         loss=_aggregate(per_token, mask, settings, denominator),
         diagnostics=_diagnose(ratio.detach(), advantages, kl, inputs, settings),
@@ -113,12 +113,12 @@ def importance_ratio(log_probs: Tensor, old_log_probs: Tensor | None, mask: Tens
         log_probs: (N, T), carries the gradient.
         old_log_probs: (N, T); None for ratios of 1 with the gradient of `log_probs`.
         mask: (N, T) bool, True where a token counts.
-        settings: the ratio level.
+        settings: the level of the importance ratio.
     """
     new = _counted(log_probs, mask, grad=True)
     old = new.detach() if old_log_probs is None else _counted(old_log_probs, mask)
     change = new - old  # (N, T)
-    if settings.ratio == "token":
+    if settings.importance_sampling_level == "token":
         return change.exp()
     mean = change.detach().sum(1) / mask.sum(1).clamp(min=1)  # (N,)
     own = (new - new.detach()).exp()  # value 1, gradient of the token's own log-probability
@@ -134,18 +134,18 @@ def k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
 def loss_denominator(mask: Tensor, settings: LossSettings) -> Tensor:
     """Return what a sum over these completions is divided by (0-d float32); it adds up over micro-batches.
 
-    token     counted tokens
-    sequence  completions with at least one counted token
-    constant  completions x `constant_length`, counted or not, so that it does not depend on what was written
+    dapo     counted tokens
+    grpo     completions with at least one counted token
+    dr_grpo  completions x `completion_length`, counted or not, so that it does not depend on what was written
 
     Args:
         mask: (N, T) bool, True where a token counts.
     """
-    if settings.aggregation == "token":
+    if settings.loss_type == "dapo":
         return mask.sum().float()
-    if settings.aggregation == "sequence":
+    if settings.loss_type == "grpo":
         return mask.any(1).sum().float()
-    return torch.tensor(float(mask.shape[0] * settings.constant_length), device=mask.device)
+    return torch.tensor(float(mask.shape[0] * settings.completion_length), device=mask.device)
 
 
 def pool_diagnostics(parts: Sequence[LossDiagnostics]) -> LossDiagnostics:
@@ -172,9 +172,9 @@ def _counted(values: Tensor, mask: Tensor, *, grad: bool = False) -> Tensor:
 
 
 def _aggregate(per_token: Tensor, mask: Tensor, settings: LossSettings, denominator: Tensor | float | None) -> Tensor:
-    """Return the sum over tokens (of each completion's mean, under sequence aggregation) over the denominator, 0-d."""
+    """Return the sum over tokens (of each completion's mean, under `grpo`) over the denominator, 0-d."""
     total = per_token.masked_fill(~mask, 0.0).sum(1)  # (N,)
-    if settings.aggregation == "sequence":
+    if settings.loss_type == "grpo":
         total = total / mask.sum(1).clamp(min=1)
     if denominator is None:
         denominator = loss_denominator(mask, settings)
@@ -191,8 +191,8 @@ def _diagnose(
     def mean(values: Tensor) -> Tensor:
         return _counted(values, mask).sum() / tokens.clamp(min=1)
 
-    low = mean((ratio < 1 - settings.clip_low) & (advantages < 0))
-    high = mean((ratio > 1 + settings.clip_high) & (advantages > 0))
+    low = mean((ratio < 1 - settings.epsilon) & (advantages < 0))
+    high = mean((ratio > 1 + settings.epsilon_high) & (advantages > 0))
     return LossDiagnostics(
         tokens=tokens,
         clip_share=low + high,
@@ -205,9 +205,9 @@ def _diagnose(
 
 
 def _check(inputs: LossInputs, settings: LossSettings) -> None:
-    if settings.kl_coef and inputs.ref_log_probs is None:
-        fix = "give the log-probabilities of a reference model, or set kl_coef = 0"
-        raise ConfigError("loss.kl_coef", f"is {settings.kl_coef} but there is no reference", fix)
+    if settings.beta and inputs.ref_log_probs is None:
+        fix = "give the log-probabilities of a reference model, or set beta = 0"
+        raise ConfigError("loss.beta", f"is {settings.beta} but there is no reference", fix)
     if inputs.mask.dtype != torch.bool or inputs.mask.ndim != 2:
         raise ValueError(f"mask must be bool of shape (N, T), got {inputs.mask.dtype} {tuple(inputs.mask.shape)}")
     for name in ("log_probs", "advantages", "old_log_probs", "ref_log_probs", "entropy"):

@@ -6,7 +6,8 @@ Light: loads neither torch nor transformers.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -53,9 +54,16 @@ class RewardSettings(Settings):
 class CreditSettings(Settings):
     """How rewards become advantages of tokens."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "normalize_std": "scale_rewards",
+        "mask_truncated": "mask_truncated_completions",
+    }
+
     estimator: str = Field("select", description="Registered estimator: select, separate, grpo, select_paper.")
-    normalize_std: bool = Field(True, description="Divide by the group's deviation; off as in Dr. GRPO.")
-    mask_truncated: bool = Field(
+    scale_rewards: Literal["group", "none"] = Field(
+        "group", description="Divide by the group's standard deviation, or do not (Dr. GRPO)."
+    )
+    mask_truncated_completions: bool = Field(
         False, description="Leave tokens of completions that were cut off at the token limit out of the loss."
     )
 
@@ -63,15 +71,27 @@ class CreditSettings(Settings):
 class LossSettings(Settings):
     """The clipped surrogate and its KL term."""
 
-    clip_low: float = Field(0.2, gt=0, lt=1, description="Ratios below 1 - clip_low earn no more; about 3e-4 for GSPO.")
-    clip_high: float = Field(0.28, gt=0, description="Ratios above 1 + clip_high earn no more; about 4e-4 for GSPO.")
-    kl_coef: float = Field(1e-2, ge=0, description="Weight of the KL estimate to the reference model; 0 needs none.")
-    aggregation: Literal["token", "sequence", "constant"] = Field(
-        "token",
-        description="Mean over all tokens, mean over completions of their means, or sum over completions x a constant.",
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "clip_low": "epsilon",
+        "clip_high": "epsilon_high",
+        "kl_coef": "beta",
+        "aggregation": "loss_type (token: dapo, sequence: grpo, constant: dr_grpo)",
+        "constant_length": "completion_length",
+        "ratio": "importance_sampling_level",
+    }
+
+    epsilon: float = Field(0.2, gt=0, lt=1, description="Ratios below 1 - epsilon earn no more; about 3e-4 for GSPO.")
+    epsilon_high: float = Field(
+        0.28, gt=0, description="Ratios above 1 + epsilon_high earn no more; about 4e-4 for GSPO."
     )
-    constant_length: int = Field(512, ge=1, description="Tokens a completion counts as under constant aggregation.")
-    ratio: Literal["token", "sequence"] = Field(
+    beta: float = Field(1e-2, ge=0, description="Weight of the KL estimate to the reference model; 0 needs none.")
+    loss_type: Literal["dapo", "grpo", "dr_grpo"] = Field(
+        "dapo",
+        description="Mean over all tokens (dapo), mean over completions of their means (grpo), "
+        "or sum over completions x a constant (dr_grpo).",
+    )
+    completion_length: int = Field(512, ge=1, description="Tokens a completion counts as under dr_grpo.")
+    importance_sampling_level: Literal["token", "sequence"] = Field(
         "token", description="Importance ratio of each token, or of its whole completion (GSPO)."
     )
 

@@ -26,7 +26,7 @@ _LETTERS_A_TO_F = 6
 
 
 @dataclass(frozen=True, slots=True)
-class ZoomLook:
+class ZoomResult:
     """What the verifier said about one response's spans.
 
     Args:
@@ -59,7 +59,7 @@ def reward_values(
     *,
     mode: Mode = "think",
     answer_as: AnswerAs = "letter",
-    zoom: ZoomLook | None = None,
+    zoom: ZoomResult | None = None,
 ) -> RewardValues:
     """Return every reward of one response.
 
@@ -115,7 +115,7 @@ def answer_reward(reading: Reading, truth: str) -> float:
     return float(reading.answer is not None and _plain(reading.answer) == _plain(truth))
 
 
-def zoom_reward(look: ZoomLook, example: Example, settings: RewardSettings) -> float:
+def zoom_reward(look: ZoomResult, example: Example, settings: RewardSettings) -> float:
     """Return the reward for what the verifier made of the response's spans.
 
     Raises:
@@ -200,7 +200,9 @@ def as_columns(group: Sequence[RewardValues]) -> dict[str, list[float]]:
     }
     zoom = [values.zoom for values in group if values.zoom is not None]
     if zoom and len(zoom) != len(group):
-        raise ValueError(f"{len(zoom)} of {len(group)} responses have a zoom reward: give every one a ZoomLook or none")
+        raise ValueError(
+            f"{len(zoom)} of {len(group)} responses have a zoom reward: give every one a ZoomResult or none"
+        )
     return columns | ({"zoom": zoom} if zoom else {})
 
 
@@ -247,13 +249,13 @@ def _check_scores(option_log_probs: Sequence[float], right: int) -> None:
         raise ValueError(f"option log-probabilities must be numbers below +inf, got {list(option_log_probs)}")
 
 
-def _text_of(look: ZoomLook) -> str:
+def _text_of(look: ZoomResult) -> str:
     if look.text is None:
         raise ConfigError("reward.zoom", "the zoom pass wrote no text to match", "use hard or soft, which read scores")
     return look.text
 
 
-def _log_probs_of(look: ZoomLook, example: Example) -> tuple[float, ...]:
+def _log_probs_of(look: ZoomResult, example: Example) -> tuple[float, ...]:
     if look.option_log_probs is None:
         fix = "use hard, or a verifier that scores the options"
         raise ConfigError("reward.zoom", "soft needs the options' log-probabilities, the zoom pass wrote text", fix)

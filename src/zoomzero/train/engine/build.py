@@ -27,8 +27,8 @@ from zoomzero.train.engine.grpo import GrpoTrainer
 from zoomzero.train.engine.processes import join_processes
 from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import engine_arguments
+from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.engine import LocalEngine
-from zoomzero.train.rollouts.rollout import Roller
 from zoomzero.train.rollouts.stream import ExampleStream
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.run.directory import TrainingRecord, check_run, claim_run, device_name, last_checkpoint, versions
@@ -42,7 +42,7 @@ LORA_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up
 # What a resumed run may change: no weight depends on it.
 FREE_TO_CHANGE = (
     *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
-    *("data.max_unreadable", "data.timeout_s", "data.decode_ahead", "data.decode_threads", "data.frame_cache_mb"),
+    *("data.max_unreadable", "data.timeout_s", "rollout.prompts_at_once", "data.frame_cache_mb"),
     "data.feature_cache_mb",
     *("data.world.folder", "validation.world.folder"),
 )
@@ -84,7 +84,7 @@ def train(settings: GrpoSettings, *, resume: bool = False, callbacks: Sequence[T
         with quiet():  # its warnings are about data loaders and file systems that this is not
             result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
-        trainer.roller.close()
+        trainer.collector.close()
         for callback in callbacks:
             if isinstance(callback, GrpoProgress):
                 callback.close()
@@ -163,7 +163,7 @@ def make_trainer(
     engine = LocalEngine(
         copied, watch, shares_weights=copied is policy, computing=lambda: computing(settings, policy.device)
     )
-    roller = Roller(
+    collector = RolloutCollector(
         engine,
         copied,
         make_verifier(settings, model_settings, copied, reference, watch),
@@ -176,7 +176,7 @@ def make_trainer(
         settings,
         policy,
         reference,
-        roller,
+        collector,
         Validation(held_out, settings) if held_out else None,
         source,
         model_settings,
@@ -277,7 +277,7 @@ def arguments(settings: GrpoSettings, out: Path, *, validates: bool) -> Training
 def _check(settings: GrpoSettings, processes: int) -> None:
     """Refuse what cannot work before anything is loaded."""
     find_estimator(settings.objective.credit.estimator)
-    for name in ("prompts_per_rollout", "prompts_per_update"):
+    for name in ("train_batch_size", "mini_batch_size"):
         if getattr(settings, name) % processes:
             fix = f"choose a multiple of {processes}, or start another number of processes"
             raise ConfigError(name, f"{getattr(settings, name)} prompts cannot be shared by {processes} processes", fix)

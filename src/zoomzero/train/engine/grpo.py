@@ -1,6 +1,6 @@
 """Reinforcement learning with Zoom-Zero's rewards: group-relative policy optimisation on `transformers.Trainer`.
 
-An update reads `prompts_per_update` prompts with G completions each. The trainer asks for a batch of rollouts when it
+An update reads `mini_batch_size` prompts with G completions each. The trainer asks for a batch of rollouts when it
 has none left, learns from them in one or several updates, and keeps what is not learned from yet in its checkpoints, so
 that a run that was killed goes on as if it had not been.
 
@@ -33,10 +33,10 @@ from zoomzero.train.credit.scores import GroupScores, PackedGroups, Reference, c
 from zoomzero.train.engine.processes import gather
 from zoomzero.train.engine.sharded import load_whole_weights, shard_with, trained_weights
 from zoomzero.train.engine.trainer import PolicyTrainer
+from zoomzero.train.rollouts.collector import RolloutCollector, Tally, group_masks
 from zoomzero.train.rollouts.record import RolloutGroup, group_from_json
-from zoomzero.train.rollouts.rollout import Roller, Tally, group_masks
 from zoomzero.train.run.directory import checkpoint_step, drop_later_checkpoints, flush
-from zoomzero.train.run.log import Journal
+from zoomzero.train.run.log import RunLog
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
 from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.run.validate import Validation
@@ -79,11 +79,11 @@ class GrpoTrainer(PolicyTrainer):
         settings: of the run.
         policy: the model that is trained.
         reference: scores of the frozen start model; None when nothing needs it.
-        roller: makes rollouts.
+        collector: makes rollouts.
         validation: asks held-out examples; None: nobody does.
         source: directory of the start checkpoint.
         model_settings: how the model is asked.
-        watch: seconds by phase, shared with the roller.
+        watch: seconds by phase, shared with the collector.
     """
 
     def __init__(
@@ -91,22 +91,24 @@ class GrpoTrainer(PolicyTrainer):
         settings: GrpoSettings,
         policy: QwenPolicy,
         reference: Reference | None,
-        roller: Roller,
+        collector: RolloutCollector,
         validation: Validation | None,
         source: Path,
         model_settings: ModelSettings,
         watch: Stopwatch,
         **kwargs: Any,
     ) -> None:
-        self.settings, self.reference, self.roller = settings, reference, roller
+        self.settings, self.reference, self.collector = settings, reference, collector
         self.validation, self.watch = validation, watch
         self.monitor = Monitor()
         self._features_before = FeatureCounts()
         self.pending: list[RolloutGroup] = []
         scores = GroupScores(policy.model, settings.rollout.temperature, settings.head_chunk)
-        super().__init__(policy, source, model_settings, model=scores, train_dataset=roller.stream.examples, **kwargs)
+        super().__init__(
+            policy, source, model_settings, model=scores, train_dataset=collector.stream.examples, **kwargs
+        )
         self.out = Path(self.args.output_dir)
-        self.journal = Journal(self.out, self.rank, settings.rollouts_logged)
+        self.run_log = RunLog(self.out, self.rank, settings.rollouts_logged)
         self.best: dict[str, float] = {}
         self._validated = -1
         self.add_callback(OptimizerClock(watch))
@@ -133,22 +135,22 @@ class GrpoTrainer(PolicyTrainer):
         """Return the groups of the next update, drawing a new batch of rollouts when there are none left."""
         if not self.pending:
             self.pending = self._new_rollouts()
-        count = self.settings.prompts_per_update // self.args.world_size
+        count = self.settings.mini_batch_size // self.args.world_size
         groups, self.pending = self.pending[:count], self.pending[count:]
         return groups
 
     def _new_rollouts(self) -> list[RolloutGroup]:
         self.model.eval()
-        self.roller.engine.update(self._trained_weights)
-        kept, dropped = self.roller.collect(
-            self.settings.prompts_per_rollout // self.args.world_size, self.state.global_step
+        self.collector.engine.update(self._trained_weights)
+        kept, dropped = self.collector.collect(
+            self.settings.train_batch_size // self.args.world_size, self.state.global_step
         )
-        self.monitor.add_rollouts([*kept, *dropped], self.roller.tally)
-        self.journal.add_unreadable(self.roller.tally.unreadable)
-        self.roller.tally = Tally()
+        self.monitor.add_rollouts([*kept, *dropped], self.collector.tally)
+        self.run_log.add_unreadable(self.collector.tally.unreadable)
+        self.collector.tally = Tally()
         with self.watch.phase("log_probs"):
             kept = self._with_log_probs(kept)
-        self.journal.add_rollouts([*kept, *dropped])
+        self.run_log.add_rollouts([*kept, *dropped])
         return kept
 
     def _trained_weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -157,12 +159,12 @@ class GrpoTrainer(PolicyTrainer):
 
     def _with_log_probs(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
         """Store the log-probabilities updates compare with: the writer's if several follow, and the reference's."""
-        wants_old = self.settings.updates_per_rollout > 1
-        wants_reference = self.settings.objective.loss.kl_coef > 0
+        wants_old = self.settings.mini_batches > 1
+        wants_reference = self.settings.objective.loss.beta > 0
         if not (wants_old or wants_reference):
             return list(groups)
         done: dict[int, RolloutGroup] = {}
-        count = self.settings.prompts_per_update // self.args.world_size
+        count = self.settings.mini_batch_size // self.args.world_size
         updates = [groups[first : first + count] for first in range(0, len(groups), count)]
         # packed as the updates will pack them, so that the first one's ratios are exactly 1
         for row in (row for update in updates for row in self._packed(update, self._rows(update))):
@@ -175,15 +177,17 @@ class GrpoTrainer(PolicyTrainer):
     def _rows(self, groups: Sequence[RolloutGroup]) -> list[list[int]]:
         """Return which groups share a row; under sharding every process must make equally many forward passes."""
         most = 1 if self.settings.fsdp else self.settings.row_tokens
-        return plan_rows(self.policy, groups, [self.roller.prompt_of(group) for group in groups], most)
+        return plan_rows(self.policy, groups, [self.collector.prompt_of(group) for group in groups], most)
 
     def _packed(self, groups: Sequence[RolloutGroup], rows: Sequence[Sequence[int]]) -> Iterator[PackedGroups]:
         """Yield the rows one by one: the visual features of all of them need not fit into the memory."""
         for row in rows:
             chosen = [groups[i] for i in row]
-            prompted = [self.roller.prompt_of(group) for group in chosen]
+            prompted = [self.collector.prompt_of(group) for group in chosen]
             with self.watch.phase("vision"), self._computing():
-                packed = pack_groups(self.roller.policy, chosen, prompted, frozen_vision=not self.settings.train_vision)
+                packed = pack_groups(
+                    self.collector.policy, chosen, prompted, frozen_vision=not self.settings.train_vision
+                )
             yield packed
 
     # --- one update --------------------------------------------------------------------------------------------------
@@ -264,7 +268,7 @@ class GrpoTrainer(PolicyTrainer):
         return norm
 
     def _stop_not_finite(self, what: str) -> None:
-        path = self.journal.save_failed(self.state.global_step, self._learned_from)
+        path = self.run_log.save_failed(self.state.global_step, self._learned_from)
         fix = "start again in another directory with a lower learning_rate, or with bf16 = false"
         raise TrainingError(self.state.global_step, f"{what} is not finite (rollouts in {path})", fix)
 
@@ -274,10 +278,10 @@ class GrpoTrainer(PolicyTrainer):
         """Add what was collected since the last log line, pooled over processes, and keep it in `log.jsonl`."""
         if "loss" in logs:
             logs = {**logs, **pooled(gather(self.monitor.take())), "memory/peak_mb": max(gather(peak_mb()))}
-        self.state.epoch = self.roller.stream.epochs  # the trainer would take all updates for one epoch
+        self.state.epoch = self.collector.stream.epochs  # the trainer would take all updates for one epoch
         super().log(logs, start_time)
         if self.is_world_process_zero():
-            self.journal.add_log(self.state.global_step, logs)
+            self.run_log.add_log(self.state.global_step, logs)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         if self.control.should_save:
@@ -298,8 +302,8 @@ class GrpoTrainer(PolicyTrainer):
             return {}  # the trainer asks twice after the last step
         self._validated, began = self.state.global_step, time.perf_counter()
         self.model.eval()
-        self.roller.engine.update(self._trained_weights)
-        sums = self.validation.run(self.roller, self.rank, self.args.world_size)
+        self.collector.engine.update(self._trained_weights)
+        sums = self.validation.run(self.collector, self.rank, self.args.world_size)
         metrics = pooled(gather(sums))
         self.log(metrics)
         for name in BEST_BY:
@@ -340,9 +344,9 @@ class GrpoTrainer(PolicyTrainer):
         directory = self.out / f"checkpoint-{self.state.global_step}"
         directory.mkdir(parents=True, exist_ok=True)
         state = {
-            "taken": self.roller.stream.taken,
-            "seen": self.roller.seen,
-            "unreadable": self.roller.unreadable,
+            "taken": self.collector.stream.taken,
+            "seen": self.collector.seen,
+            "unreadable": self.collector.unreadable,
             "best": self.best,
             "pending": [json.loads(group.to_json()) for group in self.pending],
         }
@@ -377,12 +381,12 @@ class GrpoTrainer(PolicyTrainer):
         if checkpoint is not None:
             step = checkpoint_step(checkpoint)
             state = json.loads((checkpoint / f"grpo_state_{self.rank}.json").read_text(encoding="utf-8"))
-            self.roller.stream.taken = state["taken"]
-            self.roller.seen, self.roller.unreadable = state["seen"], state["unreadable"]
+            self.collector.stream.taken = state["taken"]
+            self.collector.seen, self.collector.unreadable = state["seen"], state["unreadable"]
             self.best = state["best"]
             self.pending = [group_from_json(values) for values in state["pending"]]
             self.args.eval_on_start = False
-        self.journal.cut(step)
+        self.run_log.cut(step)
         if self.is_world_process_zero():
             drop_later_checkpoints(self.out, step)
 

@@ -1,6 +1,6 @@
-"""Supervised fine-tuning: lessons in, a checkpoint out, on `transformers.Trainer`.
+"""Supervised fine-tuning: samples in, a checkpoint out, on `transformers.Trainer`.
 
-One micro-batch is a few lessons packed into one row (`policy/local/attention/packed.py`); lesson `i` of a run is a
+One micro-batch is a few samples packed into one row (`policy/local/attention/packed.py`); sample `i` of a run is a
 pure function of the run's seed, so a resumed run reads what the uninterrupted one would have read.
 """
 
@@ -20,12 +20,12 @@ from transformers import TrainerCallback
 
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import read_examples
-from zoomzero.data.lesson import Lesson
+from zoomzero.data.sft_sample import SFTSample
 from zoomzero.policy.local.attention.packed import packed_states
 from zoomzero.policy.local.load import find, load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.save import save_checkpoint
-from zoomzero.train.engine.lessons import ExampleLessons, PackedLessons, pack_lessons
+from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
 from zoomzero.train.engine.trainer import PolicyTrainer, engine_arguments
 from zoomzero.train.run.directory import TrainingRecord, device_name, open_run, versions
 from zoomzero.train.settings import SftSettings
@@ -33,17 +33,17 @@ from zoomzero.video.types import Geometry
 from zoomzero.world.lessons import Stage, world_lesson
 
 
-class LessonLoss(nn.Module):
-    """The model as the trainer sees it: packed lessons in, loss out."""
+class SFTLoss(nn.Module):
+    """The model as the trainer sees it: packed samples in, loss out."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, lessons: PackedLessons) -> dict[str, Tensor]:
+    def forward(self, samples: PackedSFTSamples) -> dict[str, Tensor]:
         """Return the weighted mean cross-entropy over the answers' tokens; only they go through the head."""
-        packed = packed_states(self.model, lessons.prompts, lessons.suffixes, positions=lessons.positions)
-        weights = torch.cat([w for group in lessons.weights for w in group]).to(packed.states.device)  # (T,)
+        packed = packed_states(self.model, samples.prompts, samples.suffixes, positions=samples.positions)
+        weights = torch.cat([w for group in samples.weights for w in group]).to(packed.states.device)  # (T,)
         counted = weights > 0
         logits = self.model.lm_head(packed.states[counted]).float()
         losses = nn.functional.cross_entropy(logits, packed.targets[counted], reduction="none")
@@ -51,10 +51,10 @@ class LessonLoss(nn.Module):
 
 
 class SftTrainer(PolicyTrainer):
-    """The trainer that reads lessons in order and saves plain checkpoints."""
+    """The trainer that reads samples in order and saves plain checkpoints."""
 
     def __init__(self, policy: QwenPolicy, source: Path, model_settings: ModelSettings, **kwargs: Any) -> None:
-        super().__init__(policy, source, model_settings, model=LessonLoss(policy.model), **kwargs)
+        super().__init__(policy, source, model_settings, model=SFTLoss(policy.model), **kwargs)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)
@@ -67,16 +67,16 @@ class SftTrainer(PolicyTrainer):
         save_checkpoint(self.policy.model, self.source, directory, settings=self.model_settings, dtype=dtype)
 
 
-class LessonStream(Dataset[Lesson]):
-    """Lessons 0 .. count-1 of a run."""
+class SFTDataset(Dataset[SFTSample]):
+    """Samples 0 .. count-1 of a run."""
 
-    def __init__(self, make: Callable[[int], Lesson], count: int) -> None:
+    def __init__(self, make: Callable[[int], SFTSample], count: int) -> None:
         self.make, self.count = make, count
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Lesson:
+    def __getitem__(self, index: int) -> SFTSample:
         return self.make(index)
 
 
@@ -103,8 +103,8 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
     policy.model.train().requires_grad_(settings.train_only != "embeddings")
     policy.model.model.visual.requires_grad_(settings.train_only == "all")
     policy.model.get_input_embeddings().requires_grad_(True)
-    make = _lesson_maker(settings, model_settings, policy.geometry)
-    count = settings.steps * settings.rows_per_step * settings.lessons_per_row
+    make = _maker(settings, model_settings, policy.geometry)
+    count = settings.steps * settings.rows_per_step * settings.samples_per_row
     trainer = SftTrainer(
         policy,
         source,
@@ -112,11 +112,11 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
         args=engine_arguments(
             settings,
             out,
-            per_device_train_batch_size=settings.lessons_per_row,
+            per_device_train_batch_size=settings.samples_per_row,
             gradient_accumulation_steps=settings.rows_per_step,
         ),
-        train_dataset=LessonStream(make, count),
-        data_collator=lambda lessons: {"lessons": pack_lessons(lessons, policy.builder, policy.end_of_turn)},
+        train_dataset=SFTDataset(make, count),
+        data_collator=lambda samples: {"samples": pack_sft_samples(samples, policy.builder, policy.end_of_turn)},
         callbacks=list(callbacks),
     )
     started = time.perf_counter()
@@ -136,8 +136,8 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
     return record
 
 
-def _lesson_maker(settings: SftSettings, model_settings: ModelSettings, geometry: Geometry) -> Callable[[int], Lesson]:
+def _maker(settings: SftSettings, model_settings: ModelSettings, geometry: Geometry) -> Callable[[int], SFTSample]:
     if settings.examples is not None:
-        return ExampleLessons(read_examples(settings.examples), model_settings, geometry)
+        return ExampleSFTSamples(read_examples(settings.examples), model_settings, geometry)
     stage = Stage(**settings.stage.model_dump())
     return lambda index: world_lesson(settings.world_seed, index, stage, model_settings, geometry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
 from zoomzero.policy.base import Policy, Turn
@@ -20,7 +20,7 @@ class Prompted:
 
     place: int
     example: Example
-    asked: Asked
+    asked: QuestionSession
     chat: tuple[Turn, ...]
 
 
@@ -46,7 +46,7 @@ class Prompter:
         """
         if example.video not in self._infos:
             self._infos[example.video] = probe(example.video, timeout_s=self.timeout_s)
-        asked = Asked(
+        asked = QuestionSession(
             self.policy,
             self.settings,
             self._infos[example.video],

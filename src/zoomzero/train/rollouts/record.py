@@ -15,7 +15,7 @@ from typing import Any
 from zoomzero.data.example import Example
 from zoomzero.errors import DataError
 from zoomzero.spans import Span
-from zoomzero.train.credit.rewards import RewardValues, ZoomLook
+from zoomzero.train.credit.rewards import RewardValues, ZoomResult
 
 Floats = tuple[float, ...]
 
@@ -39,7 +39,7 @@ class Rollout:
     problems: tuple[str, ...]
     answer_mask: tuple[bool, ...]
     rewards: RewardValues
-    zoom: ZoomLook | None = None
+    zoom: ZoomResult | None = None
     advantages: Floats = ()
     old_log_probs: Floats | None = None
     ref_log_probs: Floats | None = None
@@ -118,7 +118,7 @@ def _rollout(values: dict[str, Any]) -> Rollout:
         problems=tuple(values["problems"]),
         answer_mask=tuple(values["answer_mask"]),
         rewards=RewardValues(**values["rewards"]),
-        zoom=None if zoom is None else ZoomLook(zoom["on_span"], _floats(zoom["option_log_probs"]), zoom["text"]),
+        zoom=None if zoom is None else ZoomResult(zoom["on_span"], _floats(zoom["option_log_probs"]), zoom["text"]),
         advantages=tuple(values["advantages"]),
         old_log_probs=_floats(values["old_log_probs"]),
         ref_log_probs=_floats(values["ref_log_probs"]),

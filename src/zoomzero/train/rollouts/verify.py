@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings
 from zoomzero.errors import ModelError
 from zoomzero.policy.base import Sampling, Turn
@@ -16,7 +16,7 @@ from zoomzero.policy.local.attention.packed import fill_rows
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.prompts import Reading
 from zoomzero.spans import Span, clip, widen
-from zoomzero.train.credit.rewards import ZoomLook
+from zoomzero.train.credit.rewards import ZoomResult
 from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import GrpoSettings
 from zoomzero.video.plan import plan_on_grid, plan_uniform
@@ -28,16 +28,16 @@ LEAST_SPAN_S = 1e-3  # shorter ones show nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sight:
+class ZoomPrompt:
     """What the verifier is shown for one response; `chat` is None when there is nothing to look at."""
 
-    asked: Asked
+    asked: QuestionSession
     on_span: bool
     chat: tuple[Turn, ...] | None
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for sights whose answer must be equal: the same pixels, words and options."""
+        """Equal for prompts whose answer must be equal: the same pixels, words and options."""
         parts = [part for turn in self.chat or () for part in turn.parts]
         return (self.asked.options, *(p if isinstance(p, str) else (p.key, p.times_s) for p in parts))
 
@@ -69,7 +69,7 @@ class Verifier:
         wish = settings.rollout.zoom_widen_s
         self.widen_s = model_settings.widen_s if wish is None else wish
 
-    def sight(self, asked: Asked, reading: Reading) -> Sight:
+    def prompt(self, asked: QuestionSession, reading: Reading) -> ZoomPrompt:
         """Return what to look at for one response: the frames inside its spans, true times kept.
 
         Raises:
@@ -79,59 +79,61 @@ class Verifier:
         if spans:
             return self.look_at(asked, spans, reading.think if self.leak else "")
         if not self.without_span:
-            return Sight(asked, False, None)
+            return ZoomPrompt(asked, False, None)
         plan = plan_uniform(asked.info, UNIFORM_FRAMES, asked.settings.zoom.budget(), self.policy.geometry)
-        return Sight(asked, False, self._chat(asked, plan, reading.think if self.leak else ""))
+        return ZoomPrompt(asked, False, self._chat(asked, plan, reading.think if self.leak else ""))
 
-    def look_at(self, asked: Asked, spans: Sequence[Span], think: str = "") -> Sight:
-        """Return the sight of given spans, widened."""
+    def look_at(self, asked: QuestionSession, spans: Sequence[Span], think: str = "") -> ZoomPrompt:
+        """Return the prompt of given spans, widened."""
         wide = widen(spans, self.widen_s, 0.0, asked.info.duration_s)
         plan = plan_on_grid(asked.info, wide, asked.settings.zoom.budget(), self.policy.geometry)
-        return Sight(asked, True, self._chat(asked, plan, think))
+        return ZoomPrompt(asked, True, self._chat(asked, plan, think))
 
-    def _chat(self, asked: Asked, plan: FramePlan, think: str) -> tuple[Turn, ...]:
+    def _chat(self, asked: QuestionSession, plan: FramePlan, think: str) -> tuple[Turn, ...]:
         frames = asked.frames(plan)
         if self.joined:
             frames = as_if_contiguous(frames)
         words = re.sub(r"<[^>]*>", " ", think).strip()
         return tuple(asked.scoring_chat(frames, header=f"{words}\n" if words else ""))
 
-    def judge(self, sights: Sequence[Sight]) -> list[ZoomLook]:
-        """Return the verifier's look at every sight; equal sights are answered once.
+    def judge(self, prompts: Sequence[ZoomPrompt]) -> list[ZoomResult]:
+        """Return the verifier's look at every prompt; equal prompts are answered once.
 
         Its vision tower's work counts as time of the zoom pass, so that the log says what it costs.
 
         Raises:
             ModelError: the memory does not take them, or the scores are not numbers.
         """
-        unique = {sight.key: sight for sight in sights if sight.chat is not None}
-        written = [sight for sight in unique.values() if self.writes or not sight.asked.options]
-        scored = [sight for sight in unique.values() if not self.writes and sight.asked.options]
+        unique = {prompt.key: prompt for prompt in prompts if prompt.chat is not None}
+        written = [prompt for prompt in unique.values() if self.writes or not prompt.asked.options]
+        scored = [prompt for prompt in unique.values() if not self.writes and prompt.asked.options]
         with self.watch.phase("zoom"), self.guard():
             found = [*self._score(scored), *self._write(written)]
-        looks = dict(zip([sight.key for sight in [*scored, *written]], found, strict=True))
-        nothing = ZoomLook(False, text="") if self.writes else ZoomLook(False)
-        return [nothing if sight.chat is None else replace(looks[sight.key], on_span=sight.on_span) for sight in sights]
+        looks = dict(zip([prompt.key for prompt in [*scored, *written]], found, strict=True))
+        nothing = ZoomResult(False, text="") if self.writes else ZoomResult(False)
+        return [
+            nothing if prompt.chat is None else replace(looks[prompt.key], on_span=prompt.on_span) for prompt in prompts
+        ]
 
-    def _score(self, sights: Sequence[Sight]) -> list[ZoomLook]:
-        if not sights:
+    def _score(self, prompts: Sequence[ZoomPrompt]) -> list[ZoomResult]:
+        if not prompts:
             return []
-        chats = [sight.chat or () for sight in sights]
-        texts, closed = zip(*(sight.asked.answers for sight in sights), strict=True)
+        chats = [prompt.chat or () for prompt in prompts]
+        texts, closed = zip(*(prompt.asked.answers for prompt in prompts), strict=True)
         scores = self.policy.score_many(chats, texts, closed=closed[0], max_prompt_tokens=self.row_tokens)
         if any(math.isnan(value) for values in scores for value in values):
             fix = "set bf16 = false and dtype = float32; if that does not help, its weights are damaged"
             raise ModelError(self.policy.name, "its scores of the options are not numbers (NaN)", fix)
-        return [ZoomLook(True, option_log_probs=tuple(values)) for values in scores]
+        return [ZoomResult(True, option_log_probs=tuple(values)) for values in scores]
 
-    def _write(self, sights: Sequence[Sight]) -> list[ZoomLook]:
-        chats = [sight.chat or () for sight in sights]
-        looks: list[ZoomLook] = []
+    def _write(self, prompts: Sequence[ZoomPrompt]) -> list[ZoomResult]:
+        chats = [prompt.chat or () for prompt in prompts]
+        looks: list[ZoomResult] = []
         # a row at a time: what was read is kept until the answers are written
         for row in fill_rows([self.policy.prompt_length(chat) for chat in chats], self.row_tokens):
             contexts = self.policy.read_many([chats[i] for i in row])
             drawn = self.policy.generate_many(contexts, 1, [Sampling(max_tokens=WRITTEN_TOKENS)] * len(row))
-            looks += [ZoomLook(True, text=completions[0].text) for completions in drawn]
+            looks += [ZoomResult(True, text=completions[0].text) for completions in drawn]
         return looks
 
 

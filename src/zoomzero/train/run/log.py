@@ -17,7 +17,7 @@ from zoomzero.train.rollouts.record import RolloutGroup
 from zoomzero.train.run.directory import cut_lines
 
 
-class Journal:
+class RunLog:
     """Appends to the files of a run's directory.
 
     Args:

@@ -13,8 +13,8 @@ import torch
 from zoomzero.policy.local.features import FeatureCounts
 from zoomzero.train.credit.loss import LossDiagnostics
 from zoomzero.train.credit.rewards import REWARDS
+from zoomzero.train.rollouts.collector import Tally
 from zoomzero.train.rollouts.record import RolloutGroup
-from zoomzero.train.rollouts.rollout import Tally
 
 NO_ANSWER = {"no_answer", "unknown_option", "ambiguous_option"}  # the reader's names for it
 Sums = dict[str, tuple[float, float]]  # name -> (weighted sum, weight)

@@ -8,8 +8,8 @@ from zoomzero.data.example import Example
 from zoomzero.errors import VideoError
 from zoomzero.policy.base import Sampling
 from zoomzero.train.credit.rewards import reward_values
+from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.prompted import Prompted, read_completion
-from zoomzero.train.rollouts.rollout import Roller
 from zoomzero.train.run.monitor import Monitor, Sums
 from zoomzero.train.settings import GrpoSettings
 
@@ -25,7 +25,7 @@ class Validation:
     def __init__(self, examples: Sequence[Example], settings: GrpoSettings) -> None:
         self.examples, self.settings = tuple(examples[: settings.validation.limit]), settings
 
-    def run(self, roller: Roller, rank: int = 0, world: int = 1) -> Sums:
+    def run(self, collector: RolloutCollector, rank: int = 0, world: int = 1) -> Sums:
         """Ask this process's share of the examples and return sums of their rewards.
 
         A video that cannot be read counts with 0 in everything and in `validation/unreadable`.
@@ -37,22 +37,22 @@ class Validation:
             prompted = []
             for example in mine[first : first + at_once]:
                 try:
-                    prompted.append(roller.ask(-1, example))
+                    prompted.append(collector.ask(-1, example))
                 except VideoError:
-                    names = ("format", "iou", "answer", *(("zoom",) if roller.verifier is not None else ()))
+                    names = ("format", "iou", "answer", *(("zoom",) if collector.verifier is not None else ()))
                     _add(monitor, dict.fromkeys(names, 0.0), unreadable=1.0)
-            self._ask(roller, prompted, monitor)
+            self._ask(collector, prompted, monitor)
         taken = monitor.take()
         taken.pop("tokens_per_second")
         return taken
 
-    def _ask(self, roller: Roller, prompted: Sequence[Prompted], monitor: Monitor) -> None:
+    def _ask(self, collector: RolloutCollector, prompted: Sequence[Prompted], monitor: Monitor) -> None:
         if not prompted:
             return
         sampling = Sampling(max_tokens=self.settings.rollout.max_new_tokens)
-        drawn = roller.engine.generate([one.chat for one in prompted], 1, [sampling] * len(prompted))
+        drawn = collector.engine.generate([one.chat for one in prompted], 1, [sampling] * len(prompted))
         readings = [read_completion(one, found[0].text) for one, found in zip(prompted, drawn, strict=True)]
-        looks = roller.look(prompted, [[reading] for reading in readings])
+        looks = collector.look(prompted, [[reading] for reading in readings])
         for one, found, reading, look in zip(prompted, drawn, readings, looks, strict=True):
             values = reward_values(
                 found[0].text,

@@ -1,4 +1,4 @@
-"""Lessons as tensors: training reads the very tokens inference builds, and only answers count."""
+"""Samples as tensors: training reads the very tokens inference builds, and only answers count."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lesson_models import FAMILIES, SETTINGS, make_clip, make_lessons
+from sft_models import FAMILIES, SETTINGS, make_clip, make_samples
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples
-from zoomzero.data.lesson import Item, Lesson
+from zoomzero.data.sft_sample import SFTItem, SFTSample
 from zoomzero.errors import ConfigError, VideoError
 from zoomzero.policy.base import Turn
 from zoomzero.prompts import coarse_text, is_well_formed, read_response, video_header, zoom_text
 from zoomzero.spans import Span
-from zoomzero.train.engine.lessons import ExampleLessons, PackedLessons, pack_lessons
+from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
 from zoomzero.video.decode import decode
 from zoomzero.video.plan import plan_regular, plan_spans
 from zoomzero.video.probe import probe
@@ -27,19 +27,19 @@ from zoomzero.world.lessons import Stage, world_lesson
 GEOMETRY = Geometry(patch=16)
 
 
-def whole_prompt(policy: Any, lesson: Lesson, item: Item) -> Any:
+def whole_prompt(policy: Any, sample: SFTSample, item: SFTItem) -> Any:
     """What inference reads before it answers this item."""
-    return policy.builder.build([Turn("user", (lesson.clip, lesson.header + item.text))])
+    return policy.builder.build([Turn("user", (sample.clip, sample.header + item.text))])
 
 
-def check_packed(policy: Any, lessons: list[Lesson], packed: PackedLessons) -> None:
+def check_packed(policy: Any, samples: list[SFTSample], packed: PackedSFTSamples) -> None:
     """Compare every suffix with the prompt that inference would build, token by token."""
-    assert len(packed.prompts) == len(lessons)
-    for place, lesson in enumerate(lessons):
+    assert len(packed.prompts) == len(samples)
+    for place, sample in enumerate(samples):
         prompt, suffixes, weights = packed.prompts[place], packed.suffixes[place], packed.weights[place]
-        assert len(suffixes) == len(weights) == len(lesson.items)
-        for item, suffix, weight in zip(lesson.items, suffixes, weights, strict=True):
-            asked = whole_prompt(policy, lesson, item)
+        assert len(suffixes) == len(weights) == len(sample.items)
+        for item, suffix, weight in zip(sample.items, suffixes, weights, strict=True):
+            asked = whole_prompt(policy, sample, item)
             target = [*policy.builder.codec.encode(item.target), policy.end_of_turn]
             assert torch.cat([prompt.ids, suffix]).tolist() == asked.ids.tolist() + target
             assert torch.equal(prompt.positions, asked.positions[:, : len(prompt)])
@@ -59,24 +59,24 @@ def check_packed(policy: Any, lessons: list[Lesson], packed: PackedLessons) -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_tokens_are_those_of_inference(lesson_policies: dict[str, Any], family: str) -> None:
-    policy, lessons = lesson_policies[family], make_lessons(family)
-    packed = pack_lessons(lessons, policy.builder, policy.end_of_turn)
+def test_packed_tokens_are_those_of_inference(family_policies: dict[str, Any], family: str) -> None:
+    policy, samples = family_policies[family], make_samples(family)
+    packed = pack_sft_samples(samples, policy.builder, policy.end_of_turn)
     assert [len(p) for p in packed.prompts] == sorted(len(p) for p in packed.prompts)
-    check_packed(policy, lessons[::-1], packed)  # the single item about fewer frames is the shorter prompt
+    check_packed(policy, samples[::-1], packed)  # the single item about fewer frames is the shorter prompt
 
 
-def test_packed_world_lessons_are_those_of_inference(lesson_policies: dict[str, Any]) -> None:
-    policy = lesson_policies["qwen3_vl"]
+def test_packed_world_lessons_are_those_of_inference(family_policies: dict[str, Any]) -> None:
+    policy = family_policies["qwen3_vl"]
     assert policy.geometry == GEOMETRY
     for index in range(6):
-        lesson = world_lesson(3, index, Stage(zooms=0.5), SETTINGS, GEOMETRY)
-        check_packed(policy, [lesson], pack_lessons([lesson], policy.builder, policy.end_of_turn))
+        sample = world_lesson(3, index, Stage(zooms=0.5), SETTINGS, GEOMETRY)
+        check_packed(policy, [sample], pack_sft_samples([sample], policy.builder, policy.end_of_turn))
 
 
-def test_shared_prompt_is_all_that_the_items_share(lesson_policies: dict[str, Any]) -> None:
-    policy, (lesson, _) = lesson_policies["qwen3_vl"], make_lessons("qwen3_vl")
-    packed = pack_lessons([lesson], policy.builder, policy.end_of_turn)
+def test_shared_prompt_is_all_that_the_items_share(family_policies: dict[str, Any]) -> None:
+    policy, (sample, _) = family_policies["qwen3_vl"], make_samples("qwen3_vl")
+    packed = pack_sft_samples([sample], policy.builder, policy.end_of_turn)
     firsts = {int(suffix[0]) for suffix in packed.suffixes[0]}
     assert len(firsts) > 1, "the shared prompt goes up to the first difference"
     assert int(packed.prompts[0].visual_index.max()) < len(packed.prompts[0])
@@ -84,11 +84,11 @@ def test_shared_prompt_is_all_that_the_items_share(lesson_policies: dict[str, An
     assert "This video in total has 6.0" in written, "the header is read once"
 
 
-def test_untrained_letters_do_not_count(lesson_policies: dict[str, Any]) -> None:
+def test_untrained_letters_do_not_count(family_policies: dict[str, Any]) -> None:
     """`<answer>C</answer>...`: characters 8-9, the second token of the target."""
-    policy, (lesson, _) = lesson_policies["qwen3_vl"], make_lessons("qwen3_vl")
-    packed = pack_lessons([lesson], policy.builder, policy.end_of_turn)
-    target = [*policy.builder.codec.encode(lesson.items[1].target), policy.end_of_turn]
+    policy, (sample, _) = family_policies["qwen3_vl"], make_samples("qwen3_vl")
+    packed = pack_sft_samples([sample], policy.builder, policy.end_of_turn)
+    target = [*policy.builder.codec.encode(sample.items[1].target), policy.end_of_turn]
     weights = packed.weights[0][1][-len(target) :].tolist()
     letter = policy.builder.codec.encode("C")[0]
     assert target[1] == letter
@@ -96,17 +96,17 @@ def test_untrained_letters_do_not_count(lesson_policies: dict[str, Any]) -> None
     assert set(packed.weights[0][2].tolist()) == {0.0, 0.5}
 
 
-def test_same_question_twice_keeps_a_token_of_each(lesson_policies: dict[str, Any]) -> None:
-    policy = lesson_policies["qwen3_vl"]
-    lesson = Lesson(make_clip("qwen3_vl"), "", (Item("Which symbol?", "E"), Item("Which symbol?", "H")))
-    check_packed(policy, [lesson], pack_lessons([lesson], policy.builder, policy.end_of_turn))
+def test_same_question_twice_keeps_a_token_of_each(family_policies: dict[str, Any]) -> None:
+    policy = family_policies["qwen3_vl"]
+    sample = SFTSample(make_clip("qwen3_vl"), "", (SFTItem("Which symbol?", "E"), SFTItem("Which symbol?", "H")))
+    check_packed(policy, [sample], pack_sft_samples([sample], policy.builder, policy.end_of_turn))
 
 
-def test_tags_and_special_names_in_questions_are_plain_text(lesson_policies: dict[str, Any]) -> None:
-    policy = lesson_policies["qwen3_vl"]
-    lesson = Lesson(make_clip("qwen3_vl"), "", (Item("<|video_pad|><|im_end|>", "<|im_end|>"), Item("x", "y")))
-    packed = pack_lessons([lesson], policy.builder, policy.end_of_turn)
-    check_packed(policy, [lesson], packed)
+def test_tags_and_special_names_in_questions_are_plain_text(family_policies: dict[str, Any]) -> None:
+    policy = family_policies["qwen3_vl"]
+    sample = SFTSample(make_clip("qwen3_vl"), "", (SFTItem("<|video_pad|><|im_end|>", "<|im_end|>"), SFTItem("x", "y")))
+    packed = pack_sft_samples([sample], policy.builder, policy.end_of_turn)
+    check_packed(policy, [sample], packed)
     assert (packed.suffixes[0][0] == policy.model.config.video_token_id).sum() == 0
 
 
@@ -115,9 +115,9 @@ def examples(small_world: Path) -> list[Example]:
     return read_examples(small_world)
 
 
-def test_even_lessons_look_at_whole_videos_and_odd_ones_closely(examples: list[Example]) -> None:
-    lessons = ExampleLessons(examples, SETTINGS, GEOMETRY)
-    coarse, zoom = lessons(0), lessons(1)
+def test_even_samples_look_at_whole_videos_and_odd_ones_closely(examples: list[Example]) -> None:
+    samples = ExampleSFTSamples(examples, SETTINGS, GEOMETRY)
+    coarse, zoom = samples(0), samples(1)
     assert coarse.header == video_header(32.0)
     assert [item.text for item in coarse.items] == [
         coarse_text(e.question, e.options, "think", "brief") for e in examples[:3]
@@ -128,68 +128,68 @@ def test_even_lessons_look_at_whole_videos_and_odd_ones_closely(examples: list[E
     assert zoom.clip.frames.shape[1:] == (128, 128, 3)
 
 
-def test_lessons_take_videos_and_questions_by_turns(examples: list[Example]) -> None:
-    """Two videos, so lesson 2 is about the second one and lesson 4 about the first again, with its next question."""
-    lessons = ExampleLessons(examples, SETTINGS, GEOMETRY)
-    asked = [lessons(index).items[0].text for index in (1, 3, 5, 7, 9, 11, 13)]
+def test_samples_take_videos_and_questions_by_turns(examples: list[Example]) -> None:
+    """Two videos, so sample 2 is about the second one and sample 4 about the first again, with its next question."""
+    samples = ExampleSFTSamples(examples, SETTINGS, GEOMETRY)
+    asked = [samples(index).items[0].text for index in (1, 3, 5, 7, 9, 11, 13)]
     order = [0, 3, 1, 4, 2, 3, 0]
     assert asked == [zoom_text(examples[i].question, examples[i].options, "brief", "text") for i in order]
-    assert len(lessons(0).items) == 3
-    assert len(lessons(2).items) == 2
+    assert len(samples(0).items) == 3
+    assert len(samples(2).items) == 2
 
 
-def test_lessons_from_examples_read_back_as_the_truth(examples: list[Example]) -> None:
-    lessons = ExampleLessons(examples, SETTINGS, GEOMETRY)
+def test_samples_from_examples_read_back_as_the_truth(examples: list[Example]) -> None:
+    samples = ExampleSFTSamples(examples, SETTINGS, GEOMETRY)
     for group, index in ((examples[:3], 0), (examples[3:], 2)):
-        for example, item in zip(group, lessons(index).items, strict=True):
+        for example, item in zip(group, samples(index).items, strict=True):
             assert is_well_formed(item.target, 4, "think")
             read = read_response(item.target, 4)
             assert read.answer == example.answer
             assert [tuple(s) for s in read.spans] == [tuple(s) for s in example.spans]
     right = examples[0].options["ABCD".index(examples[0].answer)]
-    assert lessons(1).items[0].target == right
-    by_letter = ExampleLessons(examples, SETTINGS.model_copy(update={"score_options_as": "letter"}), GEOMETRY)
+    assert samples(1).items[0].target == right
+    by_letter = ExampleSFTSamples(examples, SETTINGS.model_copy(update={"score_options_as": "letter"}), GEOMETRY)
     assert by_letter(1).items[0].target == examples[0].answer
-    silent = ExampleLessons(examples, SETTINGS.model_copy(update={"think": False}), GEOMETRY)
+    silent = ExampleSFTSamples(examples, SETTINGS.model_copy(update={"think": False}), GEOMETRY)
     assert is_well_formed(silent(0).items[0].target, 4, "no_think")
 
 
 def test_frames_are_those_that_inference_decodes(examples: list[Example]) -> None:
-    lessons = ExampleLessons(examples, SETTINGS, GEOMETRY)
+    samples = ExampleSFTSamples(examples, SETTINGS, GEOMETRY)
     info = probe(examples[0].video)
     coarse = decode(info, plan_regular(info, SETTINGS.coarse.budget(), GEOMETRY))
-    assert np.array_equal(lessons(0).clip.frames, coarse.frames)
+    assert np.array_equal(samples(0).clip.frames, coarse.frames)
     ((start_s, end_s),) = examples[0].spans
     spans = [Span(max(start_s - 0.5, 0.0), min(end_s + 0.5, 32.0))]
     zoom = decode(info, plan_spans(info, spans, SETTINGS.zoom.budget(), GEOMETRY))
-    assert np.array_equal(lessons(1).clip.frames, zoom.frames)
-    assert lessons(1).clip.times_s == zoom.times_s
+    assert np.array_equal(samples(1).clip.frames, zoom.frames)
+    assert samples(1).clip.times_s == zoom.times_s
 
 
 def test_examples_without_spans_teach_nothing(examples: list[Example]) -> None:
     import dataclasses
 
     blind = [dataclasses.replace(e, spans=()) for e in examples]
-    assert len(ExampleLessons([*blind[:2], examples[4]], SETTINGS, GEOMETRY)(0).items) == 1
+    assert len(ExampleSFTSamples([*blind[:2], examples[4]], SETTINGS, GEOMETRY)(0).items) == 1
     with pytest.raises(ConfigError, match=r"data\.examples: holds no example with spans"):
-        ExampleLessons(blind, SETTINGS, GEOMETRY)
+        ExampleSFTSamples(blind, SETTINGS, GEOMETRY)
 
 
 def test_video_that_cannot_be_read_stops_with_its_name(examples: list[Example], tmp_path: Path) -> None:
     import dataclasses
 
     (tmp_path / "empty.mp4").write_bytes(b"")
-    lessons = ExampleLessons(
+    samples = ExampleSFTSamples(
         [dataclasses.replace(examples[0], video=str(tmp_path / "empty.mp4"))], ModelSettings(), GEOMETRY
     )
     with pytest.raises(VideoError, match=r"empty\.mp4"):
-        lessons(0)
+        samples(0)
 
 
 def test_open_question_is_taught_its_answer(examples: list[Example]) -> None:
     import dataclasses
 
     example = dataclasses.replace(examples[0], options=(), answer="a red circle")
-    lessons = ExampleLessons([example], SETTINGS, GEOMETRY)
-    assert read_response(lessons(0).items[0].target, 0).answer == "a red circle"
-    assert lessons(1).items[0].target == "a red circle"
+    samples = ExampleSFTSamples([example], SETTINGS, GEOMETRY)
+    assert read_response(samples(0).items[0].target, 0).answer == "a red circle"
+    assert samples(1).items[0].target == "a red circle"

@@ -6,6 +6,7 @@ for every token. Groups that teach nothing are dropped and replaced (online filt
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,17 +16,17 @@ import torch
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
 from zoomzero.errors import TrainingError, VideoError
-from zoomzero.policy.base import Completion, Sampling, Turn
+from zoomzero.policy.base import Sampling, TokenCompletion, Turn
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.prompts import Reading, answer_token_mask, option_labels
 from zoomzero.train.credit.advantages import estimate, without_truncated
-from zoomzero.train.credit.rewards import ZoomLook, as_columns, reward_values, right_option, zoom_hard, zoom_written
+from zoomzero.train.credit.rewards import ZoomResult, as_columns, reward_values, right_option, zoom_hard, zoom_written
 from zoomzero.train.rollouts.engine import RolloutEngine
-from zoomzero.train.rollouts.looks import CloseLooks, Looked
 from zoomzero.train.rollouts.prompted import Prompted, Prompter, read_completion
 from zoomzero.train.rollouts.record import Rollout, RolloutGroup
 from zoomzero.train.rollouts.stream import ExampleStream, prompt_seed
 from zoomzero.train.rollouts.verify import Verifier
+from zoomzero.train.rollouts.zoom_frames import ZoomFrames, ZoomPrompts
 from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import GrpoSettings
 from zoomzero.video.cache import FrameCache
@@ -53,12 +54,12 @@ class _Written:
     """Completions of some prompts, whose close looks are being decoded; none of these without a verifier."""
 
     prompted: Sequence[Prompted]
-    completions: Sequence[Sequence[Completion]]
+    completions: Sequence[Sequence[TokenCompletion]]
     readings: Sequence[Sequence[Reading]]
-    looked: Sequence[Future[Looked]]
+    looked: Sequence[Future[ZoomPrompts]]
 
 
-class Roller:
+class RolloutCollector:
     """Draws, verifies and rewards.
 
     Args:
@@ -70,6 +71,8 @@ class Roller:
         model_settings: how the model is asked.
         watch: gets the seconds.
     """
+
+    decodes_ahead = True  # bench/pipeline.py compares both ways
 
     def __init__(
         self,
@@ -88,8 +91,8 @@ class Roller:
         self.tally = Tally()
         self.seen = self.unreadable = 0
         self.prompted: dict[int, Prompted] = {}  # of the groups that were kept last, by place
-        threads = settings.data.decode_threads
-        self.looks = None if verifier is None else CloseLooks(verifier, settings.seed, threads)
+        threads = min(settings.rollout.prompts_at_once, os.cpu_count() or 1)
+        self.looks = None if verifier is None else ZoomFrames(verifier, settings.seed, threads)
         self._ahead = ThreadPoolExecutor(threads, "decode-ahead")
         self._coming: dict[int, Future[Prompted]] = {}  # by place: what is decoded in the background
 
@@ -120,8 +123,8 @@ class Roller:
             except VideoError as error:
                 in_a_row += 1
                 self._count_unreadable(str(error), step, none_left=in_a_row >= len(self.stream.examples))
-        for place, example in self.stream.peek(self.settings.data.decode_ahead):
-            if place not in self._coming:
+        for place, example in self.stream.peek(count if self.decodes_ahead else 0):
+            if place not in self._coming:  # the next batch is decoded while this one is written and learned from
                 self._coming[place] = self._ahead.submit(self.ask, place, example)
         return prompted
 
@@ -197,7 +200,7 @@ class Roller:
             Sampling(rules.temperature, rules.top_p, rules.max_new_tokens, prompt_seed(self.settings.seed, one.place))
             for one in prompted
         ]
-        drawn = self.engine.generate([one.chat for one in prompted], rules.group_size, samplings)
+        drawn = self.engine.generate([one.chat for one in prompted], rules.num_generations, samplings)
         readings = [
             [read_completion(one, completion.text) for completion in completions]
             for one, completions in zip(prompted, drawn, strict=True)
@@ -214,13 +217,15 @@ class Roller:
 
     # --- close looks -----------------------------------------------------------------------------------------------
 
-    def look(self, prompted: Sequence[Prompted], readings: Sequence[Sequence[Reading]]) -> list[list[ZoomLook | None]]:
+    def look(
+        self, prompted: Sequence[Prompted], readings: Sequence[Sequence[Reading]]
+    ) -> list[list[ZoomResult | None]]:
         """Judge the spans of all responses in one batch; None for each when there is no verifier."""
         return self._judge(prompted, readings, self._start_looks(prompted, readings, controls=False))
 
     def _start_looks(
         self, prompted: Sequence[Prompted], readings: Sequence[Sequence[Reading]], *, controls: bool
-    ) -> list[Future[Looked]]:
+    ) -> list[Future[ZoomPrompts]]:
         """Begin to decode; with `controls`, also the true spans of the batch's first few examples that have any."""
         if self.looks is None:
             return []
@@ -233,17 +238,17 @@ class Roller:
         return coming
 
     def _judge(
-        self, prompted: Sequence[Prompted], readings: Sequence[Sequence[Reading]], coming: Sequence[Future[Looked]]
-    ) -> list[list[ZoomLook | None]]:
+        self, prompted: Sequence[Prompted], readings: Sequence[Sequence[Reading]], coming: Sequence[Future[ZoomPrompts]]
+    ) -> list[list[ZoomResult | None]]:
         """Wait for the frames and judge all of them, controls for the log."""
         if self.verifier is None:
             return [[None] * len(group) for group in readings]
         with self.watch.phase("decode"):
             looked = [future.result() for future in coming]
         self.tally.unreadable += [problem for one in looked for problem in one.problems]
-        found = iter(self.verifier.judge([sight for one in looked for sight in one.sights]))
+        found = iter(self.verifier.judge([prompt for one in looked for prompt in one.prompts]))
         pairs = [(p.example, one.controls) for p, one in zip(prompted, looked, strict=True) if one.controls is not None]
-        verdicts = iter(self.verifier.judge([sight for _, controls in pairs for sight in controls]))
+        verdicts = iter(self.verifier.judge([prompt for _, controls in pairs for prompt in controls]))
         for example, _ in pairs:
             self.tally.controls += 1
             self.tally.true_right += chose_right(next(verdicts), example)
@@ -255,9 +260,9 @@ class Roller:
     def _group(
         self,
         one: Prompted,
-        completions: Sequence[Completion],
+        completions: Sequence[TokenCompletion],
         readings: Sequence[Reading],
-        looks: Sequence[ZoomLook | None],
+        looks: Sequence[ZoomResult | None],
         step: int,
     ) -> RolloutGroup:
         labels = option_labels(len(one.example.options))
@@ -292,7 +297,7 @@ class Roller:
         )
 
 
-def chose_right(look: ZoomLook, example: Example) -> bool:
+def chose_right(look: ZoomResult, example: Example) -> bool:
     """Return whether the option that a look finds best, or names exactly, is the right one."""
     if look.option_log_probs is not None:
         return bool(zoom_hard(look.option_log_probs, right_option(example)))
@@ -307,7 +312,7 @@ def group_masks(rollouts: Sequence[Rollout], settings: GrpoSettings) -> tuple[to
     for i, rollout in enumerate(rollouts):
         mask[i, : len(rollout.token_ids)] = True
         answer[i, : len(rollout.token_ids)] = torch.tensor(rollout.answer_mask, dtype=torch.bool)
-    if settings.objective.credit.mask_truncated:
+    if settings.objective.credit.mask_truncated_completions:
         mask = without_truncated(mask, [rollout.finished for rollout in rollouts])
     return mask, answer & mask
 
@@ -318,7 +323,9 @@ def group_advantages(rollouts: Sequence[Rollout], settings: GrpoSettings) -> tor
     columns = as_columns([rollout.rewards for rollout in rollouts])
     mask, answer = group_masks(rollouts, settings)
     rewards = {name: torch.tensor(values) for name, values in columns.items()}
-    return estimate(credit.estimator, rewards, mask, answer, normalize_std=credit.normalize_std, weights=weights)
+    return estimate(
+        credit.estimator, rewards, mask, answer, normalize_std=credit.scale_rewards == "group", weights=weights
+    )
 
 
 def teaches(rollouts: Sequence[Rollout], settings: GrpoSettings) -> bool:

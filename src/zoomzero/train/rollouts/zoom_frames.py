@@ -9,31 +9,31 @@ from threading import Event
 
 import numpy as np
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
 from zoomzero.errors import VideoError
 from zoomzero.prompts import Reading
 from zoomzero.spans import Span, clip, covered_s
 from zoomzero.train.rollouts.prompted import Prompted
 from zoomzero.train.rollouts.stream import prompt_seed
-from zoomzero.train.rollouts.verify import Sight, Verifier
+from zoomzero.train.rollouts.verify import Verifier, ZoomPrompt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Looked:
+class ZoomPrompts:
     """What the verifier shall see for one prompt.
 
     Args:
-        sights: for each response.
+        prompts: for each response.
         controls: the example's true spans and random ones as long, where they are wanted and decode.
         problems: what did not decode.
     """
 
-    sights: tuple[Sight, ...]
-    controls: tuple[Sight, Sight] | None
+    prompts: tuple[ZoomPrompt, ...]
+    controls: tuple[ZoomPrompt, ZoomPrompt] | None
     problems: tuple[str, ...]
 
 
-class CloseLooks:
+class ZoomFrames:
     """Decodes the frames of close looks, several prompts side by side; one prompt's share what they decode.
 
     Args:
@@ -52,7 +52,7 @@ class CloseLooks:
         self._closed.set()  # an interrupted run waits for one look of a thread, not for all of a prompt
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def start(self, one: Prompted, readings: Sequence[Reading], *, controls: bool = False) -> Future[Looked]:
+    def start(self, one: Prompted, readings: Sequence[Reading], *, controls: bool = False) -> Future[ZoomPrompts]:
         """Begin to decode what a prompt's responses named and, with `controls`, its true and random spans."""
         return self._threads.submit(self._look, one, readings, controls)
 
@@ -60,25 +60,25 @@ class CloseLooks:
         """Return whether an example has true spans, and options to be right or wrong about."""
         return bool(one.example.options and clip(one.example.spans, 0.0, one.asked.info.duration_s))
 
-    def _look(self, one: Prompted, readings: Sequence[Reading], wants_controls: bool) -> Looked:
+    def _look(self, one: Prompted, readings: Sequence[Reading], wants_controls: bool) -> ZoomPrompts:
         problems: list[str] = []
-        sights: list[Sight] = []
+        prompts: list[ZoomPrompt] = []
         for reading in readings:
             if self._closed.is_set():
                 raise CancelledError
-            sights.append(self._sight(one.asked, reading, problems))
+            prompts.append(self._prompt(one.asked, reading, problems))
         controls = self._controls(one, problems) if wants_controls else None
-        return Looked(tuple(sights), controls, tuple(problems))
+        return ZoomPrompts(tuple(prompts), controls, tuple(problems))
 
-    def _sight(self, asked: Asked, reading: Reading, problems: list[str]) -> Sight:
+    def _prompt(self, asked: QuestionSession, reading: Reading, problems: list[str]) -> ZoomPrompt:
         """Return what the verifier sees; spans whose frames do not decode give it nothing to see."""
         try:
-            return self.verifier.sight(asked, reading)
+            return self.verifier.prompt(asked, reading)
         except VideoError as error:
             problems.append(f"close look: {error}")
-            return Sight(asked, False, None)
+            return ZoomPrompt(asked, False, None)
 
-    def _controls(self, one: Prompted, problems: list[str]) -> tuple[Sight, Sight] | None:
+    def _controls(self, one: Prompted, problems: list[str]) -> tuple[ZoomPrompt, ZoomPrompt] | None:
         duration_s = one.asked.info.duration_s
         true = clip(one.example.spans, 0.0, duration_s)
         rng = np.random.default_rng(prompt_seed(self.seed, one.place))

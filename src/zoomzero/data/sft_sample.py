@@ -1,4 +1,4 @@
-"""Lessons: what supervised fine-tuning reads. One clip, read once, and several questions about it with their answers.
+"""SFT samples: what supervised fine-tuning reads. One clip, read once, and several questions with their answers.
 
 Packing the questions behind one prefix is the point: the video is most of the cost, the questions are nearly free.
 """
@@ -11,10 +11,10 @@ from zoomzero.video.types import Clip
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One question of a lesson.
+class SFTItem:
+    """One question of a sample.
 
-    `text` follows the clip and the lesson's header in the user turn; `target` is the assistant's whole answer.
+    `text` follows the clip and the sample's header in the user turn; `target` is the assistant's whole answer.
     `untrained` are character ranges of `target` that are read but not learned (a letter nobody can know).
     """
 
@@ -25,9 +25,9 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lesson:
+class SFTSample:
     """One clip with the items that share it. `header` opens the text of every item."""
 
     clip: Clip
     header: str
-    items: tuple[Item, ...]
+    items: tuple[SFTItem, ...]

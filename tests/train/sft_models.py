@@ -1,4 +1,4 @@
-"""Small random checkpoints of both families that speak the embedded model's language, and lessons made by hand."""
+"""Small random checkpoints of both families that speak the embedded model's language, and samples made by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from zoomzero.config import ModelSettings, PassSettings
-from zoomzero.data.lesson import Item, Lesson
+from zoomzero.data.sft_sample import SFTItem, SFTSample
 from zoomzero.spans import Span
 from zoomzero.video.types import Clip
 
@@ -79,12 +79,12 @@ def make_clip(family: str, frames: int = 4, seed: int = 0, fps: float = 1.0) -> 
     return Clip(pixels, times, fps, (Span(0.0, frames / fps),), frames)
 
 
-def make_lessons(family: str) -> list[Lesson]:
-    """Two lessons: three items with a range that is not learned and a weight of its own, and a single item."""
+def make_samples(family: str) -> list[SFTSample]:
+    """Two samples: three items with a range that is not learned and a weight of its own, and a single item."""
     items = (
-        Item("Question: Which symbol is on the red circle?\n", "<answer>B</answer>\n<glue>[(1.0, 2.5)]</glue>"),
-        Item("Question: What next?\n", "<answer>C</answer>\n<glue>[]</glue>", untrained=((8, 9),)),
-        Item("List what you see.", " red circle (1.0, 2.5)", weight=0.5),
+        SFTItem("Question: Which symbol is on the red circle?\n", "<answer>B</answer>\n<glue>[(1.0, 2.5)]</glue>"),
+        SFTItem("Question: What next?\n", "<answer>C</answer>\n<glue>[]</glue>", untrained=((8, 9),)),
+        SFTItem("List what you see.", " red circle (1.0, 2.5)", weight=0.5),
     )
-    first = Lesson(make_clip(family, 6), "This video in total has 6.0 seconds.\n", items)
-    return [first, Lesson(make_clip(family, 4, seed=1), "", (Item("Which symbol?", "E"),))]
+    first = SFTSample(make_clip(family, 6), "This video in total has 6.0 seconds.\n", items)
+    return [first, SFTSample(make_clip(family, 4, seed=1), "", (SFTItem("Which symbol?", "E"),))]

@@ -1,4 +1,4 @@
-"""Lessons as tensors, and lessons from examples with real videos."""
+"""SFT samples as tensors, and SFT samples from examples with real videos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
-from zoomzero.data.lesson import Item, Lesson
+from zoomzero.data.sft_sample import SFTItem, SFTSample
 from zoomzero.errors import ConfigError
 from zoomzero.policy.base import Turn
 from zoomzero.policy.local.attention.packed import Prompt
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PackedLessons:
-    """Lessons as tensors: one prompt each, the items as its suffixes.
+class PackedSFTSamples:
+    """Samples as tensors: one prompt each, the items as its suffixes.
 
-    `weights[i][j]` is (S,) float32 for suffix j of lesson i: how much each of its tokens counts, 0 for the question.
+    `weights[i][j]` is (S,) float32 for suffix j of sample i: how much each of its tokens counts, 0 for the question.
     `positions[i][j]` is (3, S), where inference would put these tokens.
     """
 
@@ -47,33 +47,33 @@ class PackedLessons:
         return sum(len(p) for p in self.prompts) + sum(len(s) for group in self.suffixes for s in group)
 
 
-def pack_lessons(lessons: Sequence[Lesson], builder: PromptBuilder, end_of_turn: int) -> PackedLessons:
-    """Turn lessons into prompts and suffixes.
+def pack_sft_samples(samples: Sequence[SFTSample], builder: PromptBuilder, end_of_turn: int) -> PackedSFTSamples:
+    """Turn samples into prompts and suffixes.
 
     The items' whole prompts are built as inference builds them; what they have in common is the shared prompt, so
     training reads exactly the tokens that inference will.
 
     Args:
-        lessons: at least one; equal prompt lengths side by side are batched, so they are sorted by length here.
+        samples: at least one; equal prompt lengths side by side are batched, so they are sorted by length here.
         builder: of the model that will read them.
         end_of_turn: the token that closes an answer.
     """
-    packed = [_pack_one(lesson, builder, end_of_turn) for lesson in lessons]
+    packed = [_pack_one(sample, builder, end_of_turn) for sample in samples]
     packed.sort(key=lambda parts: len(parts[0]))
-    return PackedLessons(*zip(*packed, strict=True))
+    return PackedSFTSamples(*zip(*packed, strict=True))
 
 
 def _pack_one(
-    lesson: Lesson, builder: PromptBuilder, end_of_turn: int
+    sample: SFTSample, builder: PromptBuilder, end_of_turn: int
 ) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the shared prompt and, for every item, its tokens, their weights and their positions."""
-    messages = [builder.messages([Turn("user", (lesson.clip, lesson.header + item.text))]) for item in lesson.items]
-    wholes = [builder.layout(messages[0], [lesson.clip]), *(builder.layout(message, []) for message in messages[1:])]
+    messages = [builder.messages([Turn("user", (sample.clip, sample.header + item.text))]) for item in sample.items]
+    wholes = [builder.layout(messages[0], [sample.clip]), *(builder.layout(message, []) for message in messages[1:])]
     first = wholes[0]
     shared = _common_prefix([whole.ids for whole in wholes], len(first))
     prompt = Prompt(first.ids[:shared], first.positions[:, :shared], first.visual_index, first.patches, first.grids)
     suffixes, weights, positions = [], [], []
-    for whole, item in zip(wholes, lesson.items, strict=True):
+    for whole, item in zip(wholes, sample.items, strict=True):
         target = [*builder.codec.encode(item.target), end_of_turn]
         _, offsets = builder.codec.decode(target)
         learned = [
@@ -95,8 +95,8 @@ def _common_prefix(rows: Sequence[Tensor], longest: int) -> int:
     return int(differs.int().argmax()) if bool(differs.any()) else shortest
 
 
-class ExampleLessons:
-    """Lessons from examples with real videos, without end: by turns a coarse look and a close look at each video.
+class ExampleSFTSamples:
+    """Samples from examples with real videos, without end: by turns a coarse look and a close look at each video.
 
     Args:
         examples: with at least one span each.
@@ -105,7 +105,7 @@ class ExampleLessons:
 
     Raises:
         ConfigError: no example has spans.
-        VideoError: when a lesson is asked for whose video cannot be read.
+        VideoError: when a sample is asked for whose video cannot be read.
     """
 
     def __init__(
@@ -125,28 +125,28 @@ class ExampleLessons:
         self.groups = list(videos.values())
         self.settings, self.geometry = settings, geometry
 
-    def __call__(self, index: int) -> Lesson:
-        """Return lesson `index`: even ones look at a whole video, odd ones closely at one example's spans."""
+    def __call__(self, index: int) -> SFTSample:
+        """Return sample `index`: even ones look at a whole video, odd ones closely at one example's spans."""
         turn, place = divmod(index // 2, len(self.groups))
         group = self.groups[place]
         return self._coarse(group) if index % 2 == 0 else self._zoom(group[turn % len(group)])
 
-    def _coarse(self, group: Sequence[Example]) -> Lesson:
+    def _coarse(self, group: Sequence[Example]) -> SFTSample:
         info = probe(group[0].video)
         plan = plan_regular(info, self.settings.coarse.budget(), self.geometry)
         items = [self._coarse_item(example, info.duration_s) for example in group]
-        return Lesson(decode(info, plan), video_header(info.duration_s), tuple(items))
+        return SFTSample(decode(info, plan), video_header(info.duration_s), tuple(items))
 
-    def _coarse_item(self, example: Example, duration_s: float) -> Item:
+    def _coarse_item(self, example: Example, duration_s: float) -> SFTItem:
         settings = self.settings
         mode: Mode = "think" if settings.think else "no_think"
         spans = clip_spans(example.spans, 0.0, duration_s)
         text = coarse_text(
             example.question, example.options, mode, settings.style, long=duration_s > settings.long_after_s
         )
-        return Item(text, format_response("", example.answer, spans, mode, times=spans))
+        return SFTItem(text, format_response("", example.answer, spans, mode, times=spans))
 
-    def _zoom(self, example: Example) -> Lesson:
+    def _zoom(self, example: Example) -> SFTSample:
         settings, info = self.settings, probe(example.video)
         spans = widen(example.spans, settings.widen_s, 0.0, info.duration_s)
         plan = plan_spans(info, spans, settings.zoom.budget(), self.geometry)
@@ -154,4 +154,4 @@ class ExampleLessons:
         if example.options and settings.score_options_as == "text":
             target = example.options[option_labels(len(example.options)).index(example.answer)]
         text = zoom_text(example.question, example.options, settings.style, settings.score_options_as)
-        return Lesson(decode(info, plan), "", (Item(text, target),))
+        return SFTSample(decode(info, plan), "", (SFTItem(text, target),))

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from grpo_runs import asked_about, grpo_settings, make_roller, said, spans_text, tiny_settings
+from grpo_runs import asked_about, grpo_settings, make_collector, said, spans_text, tiny_settings
 from test_record import make_group
 
 from zoomzero.data.example import Example, read_examples
 from zoomzero.errors import TrainingError, VideoError
 from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.policy.local.generate import Row
-from zoomzero.train.credit.rewards import RewardValues, ZoomLook, zoom_hard
+from zoomzero.train.credit.rewards import RewardValues, ZoomResult, zoom_hard
+from zoomzero.train.rollouts.collector import chose_right, group_masks, teaches
 from zoomzero.train.rollouts.record import RolloutGroup
-from zoomzero.train.rollouts.rollout import chose_right, group_masks, teaches
 
 OFF = {"rollout": {"verifier": "off"}}
 DULL = "no idea"
@@ -73,7 +73,7 @@ def symbol(examples: list[Example]) -> Example:
 
 def scripted(policy: Any, examples: list[Example], texts: dict[str, list[list[str]]], changes: dict[str, Any]) -> Any:
     settings = grpo_settings(changes)
-    return make_roller(policy, examples, settings, engine=Script(policy, texts))
+    return make_collector(policy, examples, settings, engine=Script(policy, texts))
 
 
 # --- rewards and credit ---
@@ -87,10 +87,10 @@ FOUR = [
 
 
 def test_rewards_and_advantages_by_hand(tiny_policy: Any, symbol: Example) -> None:
-    roller = scripted(
-        tiny_policy, [symbol], {symbol.question: [FOUR]}, OFF | {"rollout": {"group_size": 4, **OFF["rollout"]}}
+    collector = scripted(
+        tiny_policy, [symbol], {symbol.question: [FOUR]}, OFF | {"rollout": {"num_generations": 4, **OFF["rollout"]}}
     )
-    (group,), dropped = roller.collect(1, step=3)
+    (group,), dropped = collector.collect(1, step=3)
     assert not dropped
     assert (group.index, group.step, group.kept, group.example) == (0, 3, True, symbol)
     assert [r.text for r in group.rollouts] == FOUR
@@ -122,10 +122,10 @@ def test_rewards_and_advantages_by_hand(tiny_policy: Any, symbol: Example) -> No
 
 
 def test_zoom_rewards_come_from_the_verifier(tiny_policy: Any, symbol: Example) -> None:
-    roller = scripted(tiny_policy, [symbol], {symbol.question: [FOUR]}, {"rollout": {"group_size": 4}})
-    (group,), _ = roller.collect(1, step=0)
+    collector = scripted(tiny_policy, [symbol], {symbol.question: [FOUR]}, {"rollout": {"num_generations": 4}})
+    (group,), _ = collector.collect(1, step=0)
     asked = asked_about(tiny_policy, symbol)
-    expected = roller.verifier.judge([roller.verifier.sight(asked, said(text)) for text in FOUR])
+    expected = collector.verifier.judge([collector.verifier.prompt(asked, said(text)) for text in FOUR])
     for rollout, look in zip(group.rollouts, expected, strict=True):
         assert rollout.zoom is not None
         assert rollout.zoom.on_span is look.on_span
@@ -144,9 +144,12 @@ def test_completions_that_were_cut_off_can_be_left_out(tiny_policy: Any, symbol:
     texts = [*FOUR[:3], "<answer>C</answer>\n<glue>[(8.0..."]
     found = {}
     for masked in (True, False):
-        changes = {"rollout": {"group_size": 4, "verifier": "off"}, "objective": {"credit": {"mask_truncated": masked}}}
-        roller = scripted(tiny_policy, [symbol], {symbol.question: [texts]}, changes)
-        (group,), _ = roller.collect(1, step=0)
+        changes = {
+            "rollout": {"num_generations": 4, "verifier": "off"},
+            "objective": {"credit": {"mask_truncated_completions": masked}},
+        }
+        collector = scripted(tiny_policy, [symbol], {symbol.question: [texts]}, changes)
+        (group,), _ = collector.collect(1, step=0)
         assert [r.finished for r in group.rollouts] == [True, True, True, False]
         found[masked] = group
         mask, answer = group_masks(group.rollouts, grpo_settings(changes))
@@ -213,35 +216,35 @@ def telling(example: Example) -> list[str]:
 def test_dropped_groups_are_refilled_up_to_the_tries(tiny_policy: Any, examples: list[Example], tries: int) -> None:
     rules = {"max_tries": tries} if tries else {"enabled": False}
     changes = {"rollout": {"verifier": "off", "filter": rules}}
-    roller = scripted(tiny_policy, examples, {}, changes)
-    order = [example for _, example in roller.stream.peek(6)]
+    collector = scripted(tiny_policy, examples, {}, changes)
+    order = [example for _, example in collector.stream.peek(6)]
     good = (1, 4)  # places whose group teaches something; 2, 3 and 5 are looked at because of 0, 2 and 3
-    roller.engine.texts = {
+    collector.engine.texts = {
         e.question: [telling(e) if place in good else [DULL, DULL] for place in range(6) if order[place] is e]
         for e in examples
     }
-    kept, dropped = roller.collect(3, step=0)
+    kept, dropped = collector.collect(3, step=0)
     if tries == 3:  # places 0 1 2, then 3 4 for 0 and 2, then 5 for 3; 5 stays for want of a better one
         assert [(g.index, g.kept) for g in kept] == [(1, True), (4, True), (5, False)]
         assert [(g.index, g.kept) for g in dropped] == [(0, False), (2, False), (3, False)]
-        assert (roller.tally.drawn, roller.tally.dropped, roller.tally.filled) == (6, 3, 1)
+        assert (collector.tally.drawn, collector.tally.dropped, collector.tally.filled) == (6, 3, 1)
     elif tries == 2:
         assert [(g.index, g.kept) for g in kept] == [(1, True), (3, False), (4, True)]
         assert [g.index for g in dropped] == [0, 2]
-        assert (roller.tally.drawn, roller.tally.dropped, roller.tally.filled) == (5, 2, 1)
+        assert (collector.tally.drawn, collector.tally.dropped, collector.tally.filled) == (5, 2, 1)
     else:
         assert [(g.index, g.kept) for g in kept] == [(0, True), (1, True), (2, True)]
-        assert (roller.tally.drawn, roller.tally.dropped, roller.tally.filled) == (3, 0, 0)
+        assert (collector.tally.drawn, collector.tally.dropped, collector.tally.filled) == (3, 0, 0)
         assert not dropped
 
 
 def test_one_try_is_no_refilling(tiny_policy: Any, examples: list[Example]) -> None:
     changes = {"rollout": {"verifier": "off", "filter": {"max_tries": 1}}}
-    roller = scripted(tiny_policy, examples, {e.question: [[DULL, DULL]] for e in examples}, changes)
-    kept, dropped = roller.collect(2, step=0)
+    collector = scripted(tiny_policy, examples, {e.question: [[DULL, DULL]] for e in examples}, changes)
+    kept, dropped = collector.collect(2, step=0)
     assert [g.index for g in kept] == [0, 1]
     assert not dropped
-    assert (roller.tally.drawn, roller.tally.dropped, roller.tally.filled) == (2, 0, 2)
+    assert (collector.tally.drawn, collector.tally.dropped, collector.tally.filled) == (2, 0, 2)
 
 
 # --- videos that cannot be read ---
@@ -253,54 +256,56 @@ def test_unreadable_videos_are_skipped_counted_and_listed(
     (tmp_path / "text.mp4").write_text("no video")
     broken = replace(examples[0], id="broken", video=str(tmp_path / "text.mp4"))
     changes = {"rollout": {"verifier": "off"}, "data": {"max_unreadable": 0.5}}
-    roller = scripted(tiny_policy, [*examples, broken], {e.question: [telling(e)] * 3 for e in examples}, changes)
-    kept, _ = roller.collect(5, step=0)
+    collector = scripted(tiny_policy, [*examples, broken], {e.question: [telling(e)] * 3 for e in examples}, changes)
+    kept, _ = collector.collect(5, step=0)
     assert sorted(g.example.id for g in kept) == sorted(e.id for e in examples)
-    assert (roller.seen, roller.unreadable) == (6, 1)
-    (message,) = roller.tally.unreadable
+    assert (collector.seen, collector.unreadable) == (6, 1)
+    (message,) = collector.tally.unreadable
     assert "text.mp4" in message
 
 
 def test_too_many_unreadable_videos_stop_the_run(tiny_policy: Any, examples: list[Example], tmp_path: Path) -> None:
     broken = replace(examples[0], id="broken", video=str(tmp_path / "none.mp4"))
     changes = {"rollout": {"verifier": "off"}, "data": {"max_unreadable": 0.1}}
-    roller = scripted(tiny_policy, [examples[0], broken], {examples[0].question: [telling(examples[0])] * 9}, changes)
+    collector = scripted(
+        tiny_policy, [examples[0], broken], {examples[0].question: [telling(examples[0])] * 9}, changes
+    )
     with pytest.raises(TrainingError, match=r"after step 7: 1 of 2 videos cannot be read, the last: .*none\.mp4"):
-        roller.collect(2, step=7)
+        collector.collect(2, step=7)
 
 
 def test_a_run_without_any_readable_video_ends(tiny_policy: Any, examples: list[Example], tmp_path: Path) -> None:
     broken = [replace(examples[0], id=str(i), video=str(tmp_path / f"{i}.mp4")) for i in range(3)]
-    roller = scripted(tiny_policy, broken, {}, {"rollout": {"verifier": "off"}, "data": {"max_unreadable": 1.0}})
+    collector = scripted(tiny_policy, broken, {}, {"rollout": {"verifier": "off"}, "data": {"max_unreadable": 1.0}})
     with pytest.raises(TrainingError, match="3 of 3 videos cannot be read"):
-        roller.collect(1, step=0)
+        collector.collect(1, step=0)
 
 
 def test_a_close_look_that_does_not_decode_earns_nothing(
     tiny_policy: Any, symbol: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spans in a damaged part of a video: no zoom reward, no control, and the log says so."""
-    roller = scripted(tiny_policy, [symbol], {symbol.question: [FOUR]}, {"rollout": {"group_size": 4}})
+    collector = scripted(tiny_policy, [symbol], {symbol.question: [FOUR]}, {"rollout": {"num_generations": 4}})
 
     def fails(*args: Any, **named: Any) -> None:
         raise VideoError(symbol.video, "decode", "damaged", "mend it")
 
-    monkeypatch.setattr(roller.verifier, "look_at", fails)
-    (group,), _ = roller.collect(1, step=0)
-    assert [r.zoom for r in group.rollouts] == [ZoomLook(False)] * 4
+    monkeypatch.setattr(collector.verifier, "look_at", fails)
+    (group,), _ = collector.collect(1, step=0)
+    assert [r.zoom for r in group.rollouts] == [ZoomResult(False)] * 4
     assert [r.rewards.zoom for r in group.rollouts] == [0.0] * 4
-    assert len(roller.tally.unreadable) == 3  # two responses have spans, and the true ones were looked at
-    assert all(message.startswith("close look: ") for message in roller.tally.unreadable)
-    assert roller.tally.controls == 0
+    assert len(collector.tally.unreadable) == 3  # two responses have spans, and the true ones were looked at
+    assert all(message.startswith("close look: ") for message in collector.tally.unreadable)
+    assert collector.tally.controls == 0
 
 
 # --- drawing ---
 
 
 def drawn(policy: Any, examples: list[Example], changes: dict[str, Any]) -> tuple[list[RolloutGroup], Any]:
-    changes = {"rollout": {"group_size": 2, "max_new_tokens": 32, "filter": {"enabled": False}, **changes}}
-    roller = make_roller(policy, examples, grpo_settings({**changes, "seed": changes["rollout"].pop("seed", 0)}))
-    return roller.collect(5, step=0)[0], roller
+    changes = {"rollout": {"num_generations": 2, "max_new_tokens": 32, "filter": {"enabled": False}, **changes}}
+    collector = make_collector(policy, examples, grpo_settings({**changes, "seed": changes["rollout"].pop("seed", 0)}))
+    return collector.collect(5, step=0)[0], collector
 
 
 @pytest.fixture(scope="module")
@@ -331,21 +336,21 @@ def test_other_seeds_draw_others(
 
 
 def test_every_prompt_of_a_run_has_a_seed_of_its_own(tiny_policy: Any, symbol: Example) -> None:
-    roller = scripted(tiny_policy, [symbol], {symbol.question: [telling(symbol)] * 3}, OFF)
+    collector = scripted(tiny_policy, [symbol], {symbol.question: [telling(symbol)] * 3}, OFF)
     for step in range(3):
-        roller.collect(1, step)
-    assert len({sampling.seed for sampling in roller.engine.samplings}) == 3
-    assert {(s.temperature, s.top_p, s.max_tokens) for s in roller.engine.samplings} == {(1.0, 1.0, 48)}
+        collector.collect(1, step)
+    assert len({sampling.seed for sampling in collector.engine.samplings}) == 3
+    assert {(s.temperature, s.top_p, s.max_tokens) for s in collector.engine.samplings} == {(1.0, 1.0, 48)}
 
 
 def test_what_was_asked_is_kept_for_learning(alone: tuple[list[RolloutGroup], Any]) -> None:
     """The trainer packs the very prompts the rollouts were drawn from; only after a resume are they made again."""
-    groups, roller = alone
-    looked_up = roller.cache.hits + roller.cache.misses
-    prompts = [roller.prompt_of(group) for group in groups]
-    assert roller.cache.hits + roller.cache.misses == looked_up
+    groups, collector = alone
+    looked_up = collector.cache.hits + collector.cache.misses
+    prompts = [collector.prompt_of(group) for group in groups]
+    assert collector.cache.hits + collector.cache.misses == looked_up
     assert [p.example for p in prompts] == [g.example for g in groups]
-    fresh = make_roller(roller.policy, list(roller.stream.examples), roller.settings)
+    fresh = make_collector(collector.policy, list(collector.stream.examples), collector.settings)
     again = fresh.prompt_of(groups[0])
     assert [str(part) for turn in again.chat for part in turn.parts if isinstance(part, str)] == [
         str(part) for turn in prompts[0].chat for part in turn.parts if isinstance(part, str)
@@ -363,21 +368,20 @@ def test_decoding_ahead_changes_nothing(
 ) -> None:
     settings = grpo_settings(
         {
-            "data": {"decode_ahead": 2},
-            "rollout": {"group_size": 2, "max_new_tokens": 32, "prompts_at_once": 1, "filter": {"enabled": False}},
+            "rollout": {"num_generations": 2, "max_new_tokens": 32, "prompts_at_once": 1, "filter": {"enabled": False}},
         }
     )
-    roller = make_roller(tiny_policy, examples, settings)
+    collector = make_collector(tiny_policy, examples, settings)
     asked: list[int] = []
-    ask = roller.ask
+    ask = collector.ask
 
     def noted(place: int, example: Example) -> Any:
         asked.append(place)
         return ask(place, example)
 
-    monkeypatch.setattr(roller, "ask", noted)
-    groups = [roller.collect(1, step=0)[0][0] for _ in range(5)]
-    roller.close()
+    monkeypatch.setattr(collector, "ask", noted)
+    groups = [collector.collect(1, step=0)[0][0] for _ in range(5)]
+    collector.close()
     assert groups == alone[0]
     assert asked[:5] == [0, 1, 2, 3, 4], "no video is decoded twice"
     assert len(asked) <= 7
@@ -388,12 +392,12 @@ def test_a_video_that_cannot_be_read_ahead_is_counted_when_its_turn_comes(
 ) -> None:
     broken = [replace(one, video=str(tmp_path / "none.mp4")) for one in examples]
     texts = {e.question: [telling(e)] * 3 for e in examples}
-    changes = {"rollout": {"verifier": "off"}, "data": {"max_unreadable": 0.9, "decode_ahead": 9}}
-    roller = scripted(tiny_policy, [examples[0], *broken[1:]], texts, changes)
-    kept, _ = roller.collect(2, step=0)
-    roller.close()
+    changes = {"rollout": {"verifier": "off"}, "data": {"max_unreadable": 0.9}}
+    collector = scripted(tiny_policy, [examples[0], *broken[1:]], texts, changes)
+    kept, _ = collector.collect(2, step=0)
+    collector.close()
     assert [g.example.id for g in kept] == [examples[0].id] * 2
-    assert roller.unreadable == roller.seen - 2
+    assert collector.unreadable == collector.seen - 2
 
 
 def test_close_looks_are_decoded_while_the_next_prompt_is_written(
@@ -404,9 +408,9 @@ def test_close_looks_are_decoded_while_the_next_prompt_is_written(
         return scripted(tiny_policy, examples, {e.question: [telling(e)] for e in examples}, changes)
 
     expected, _ = make(5).collect(5, step=0)
-    roller = make(1)
+    collector = make(1)
     written, met = [threading.Event() for _ in examples], []
-    generate, sight = roller.engine.generate, roller.verifier.sight
+    generate, prompt = collector.engine.generate, collector.verifier.prompt
 
     def noted(*args: Any) -> Any:
         next(event for event in written if not event.is_set()).set()
@@ -416,14 +420,14 @@ def test_close_looks_are_decoded_while_the_next_prompt_is_written(
         """Decode for a prompt only once the one after it is being written."""
         place = [e.question for e in order].index(asked.question)
         met.append(place == len(order) - 1 or written[place + 1].wait(60))
-        return sight(asked, reading)
+        return prompt(asked, reading)
 
-    order = [example for _, example in roller.stream.peek(5)]
+    order = [example for _, example in collector.stream.peek(5)]
     assert len({example.question for example in order}) == 5
-    monkeypatch.setattr(roller.engine, "generate", noted)
-    monkeypatch.setattr(roller.verifier, "sight", late)
-    groups, _ = roller.collect(5, step=0)
-    roller.close()
+    monkeypatch.setattr(collector.engine, "generate", noted)
+    monkeypatch.setattr(collector.verifier, "prompt", late)
+    groups, _ = collector.collect(5, step=0)
+    collector.close()
     assert met
     assert all(met)
     assert [(g.index, g.example.id, g.kept) for g in groups] == [(g.index, g.example.id, g.kept) for g in expected]
@@ -437,18 +441,18 @@ def test_close_looks_are_decoded_while_the_next_prompt_is_written(
 def test_a_closed_roller_decodes_no_further_look(
     tiny_policy: Any, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roller = scripted(tiny_policy, examples, {}, {})
+    collector = scripted(tiny_policy, examples, {}, {})
     begun, go_on, looked = threading.Event(), threading.Event(), []
 
-    def sight(asked: Any, reading: Any) -> None:
+    def prompt(asked: Any, reading: Any) -> None:
         looked.append(reading)
         begun.set()
         assert go_on.wait(60)
 
-    monkeypatch.setattr(roller.verifier, "sight", sight)
-    coming = roller.looks.start(roller.ask(0, examples[0]), [said(text) for text in FOUR])
+    monkeypatch.setattr(collector.verifier, "prompt", prompt)
+    coming = collector.looks.start(collector.ask(0, examples[0]), [said(text) for text in FOUR])
     assert begun.wait(60)
-    roller.close()
+    collector.close()
     go_on.set()
     with pytest.raises(CancelledError):
         coming.result(60)
@@ -462,43 +466,43 @@ def test_true_and_random_spans_are_looked_at_for_the_log(
     tiny_policy: Any, examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = {e.question: [telling(e)] * 2 for e in examples}
-    roller = scripted(tiny_policy, examples, texts, {"rollout": {"controls": 3, "prompts_at_once": 2}})
+    collector = scripted(tiny_policy, examples, texts, {"rollout": {"controls": 3, "prompts_at_once": 2}})
     looked: list[list[tuple[float, float]]] = []
-    look_at = roller.verifier.look_at
+    look_at = collector.verifier.look_at
 
     def noted(asked: Any, spans: Any, *rest: Any) -> Any:
         looked.append([tuple(span) for span in spans])
         return look_at(asked, spans, *rest)
 
-    roller.collect(5, step=0)
-    assert roller.tally.controls == 3
-    assert 0 <= roller.tally.true_right <= 3
-    monkeypatch.setattr(roller.verifier, "look_at", noted)
-    prompted = [roller.ask(place, example) for place, example in enumerate(examples[:2])]
-    roller.tally.controls = roller.tally.control_prompts = 2  # one more is wanted
-    before = (roller.tally.true_right, roller.tally.random_right)
-    monkeypatch.setattr(roller.engine, "texts", {e.question: [["nothing"] * 2] for e in examples})
-    roller.roll(prompted, step=0)
-    assert roller.tally.controls == 3
+    collector.collect(5, step=0)
+    assert collector.tally.controls == 3
+    assert 0 <= collector.tally.true_right <= 3
+    monkeypatch.setattr(collector.verifier, "look_at", noted)
+    prompted = [collector.ask(place, example) for place, example in enumerate(examples[:2])]
+    collector.tally.controls = collector.tally.control_prompts = 2  # one more is wanted
+    before = (collector.tally.true_right, collector.tally.random_right)
+    monkeypatch.setattr(collector.engine, "texts", {e.question: [["nothing"] * 2] for e in examples})
+    collector.roll(prompted, step=0)
+    assert collector.tally.controls == 3
     ((true,), (other,)) = looked
     assert true == (23.0, 32.0)
     assert other[1] - other[0] == pytest.approx(9.0)
     assert 0.0 <= other[0] <= 23.0
-    assert roller.tally.true_right - before[0] in (0, 1)
+    assert collector.tally.true_right - before[0] in (0, 1)
 
 
 @pytest.mark.parametrize(
     ("look", "right"),
     [
-        (ZoomLook(True, option_log_probs=(-1.0, -3.0, -0.5, -2.0)), True),
-        (ZoomLook(True, option_log_probs=(-0.5, -3.0, -0.5, -2.0)), False),  # a tie is no answer
-        (ZoomLook(True, text="C"), True),
-        (ZoomLook(True, text="(C)"), True),
-        (ZoomLook(True, text=""), False),
-        (ZoomLook(True, text="A"), False),
+        (ZoomResult(True, option_log_probs=(-1.0, -3.0, -0.5, -2.0)), True),
+        (ZoomResult(True, option_log_probs=(-0.5, -3.0, -0.5, -2.0)), False),  # a tie is no answer
+        (ZoomResult(True, text="C"), True),
+        (ZoomResult(True, text="(C)"), True),
+        (ZoomResult(True, text=""), False),
+        (ZoomResult(True, text="A"), False),
     ],
 )
-def test_controls_are_judged_strictly_whatever_the_reward_is(symbol: Example, look: ZoomLook, right: bool) -> None:
+def test_controls_are_judged_strictly_whatever_the_reward_is(symbol: Example, look: ZoomResult, right: bool) -> None:
     assert chose_right(look, symbol) is right
 
 
@@ -506,15 +510,15 @@ def test_controls_of_the_paper_are_written(tiny_policy: Any, examples: list[Exam
     changes = {"preset": "paper", "rollout": {"controls": 5, "prompts_at_once": 5}}
     texts = {e.question: [telling(e)] for e in examples}
     settings = grpo_settings(changes)
-    roller = make_roller(tiny_policy, examples, settings, engine=Script(tiny_policy, texts))
-    roller.collect(5, step=0)
-    assert roller.tally.controls == 5
-    assert roller.tally.true_right > 0, "the embedded model answers some questions on the right span"
+    collector = make_collector(tiny_policy, examples, settings, engine=Script(tiny_policy, texts))
+    collector.collect(5, step=0)
+    assert collector.tally.controls == 5
+    assert collector.tally.true_right > 0, "the embedded model answers some questions on the right span"
 
 
 def test_prompts_are_shown_as_text(tiny_policy: Any, symbol: Example) -> None:
-    roller = scripted(tiny_policy, [symbol], {symbol.question: [telling(symbol)]}, OFF)
-    (group,), _ = roller.collect(1, step=0)
+    collector = scripted(tiny_policy, [symbol], {symbol.question: [telling(symbol)]}, OFF)
+    (group,), _ = collector.collect(1, step=0)
     assert group.prompt.startswith("[32 frames of 32x32, 0.0-31.0 s]\n")
     assert symbol.question in group.prompt
     assert tiny_settings().style == "brief"
