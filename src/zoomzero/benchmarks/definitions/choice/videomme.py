@@ -9,16 +9,15 @@ Source: BradyFU/Video-MME, evaluation/eval_your_results.py.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy
+from zoomzero.benchmarks.definitions.choice.letters import first_capital, without_letters
 from zoomzero.benchmarks.scoring.metrics import BoolArray, Measure
 from zoomzero.data.annotation import Dataset, Question, read_label, read_rows, require
-from zoomzero.prompts import option_labels
 
 COLUMNS = (
     "duration",
@@ -65,7 +64,7 @@ def _of_one_video(video: dict[str, Any], path: Path, where: str) -> list[dict[st
 
 def _question(row: dict[str, Any], path: Path, where: str) -> Question:
     require(row, COLUMNS, path, where)
-    choices = _without_letters([str(option) for option in row["options"]])
+    choices = without_letters([str(option) for option in row["options"]])
     return Question(
         id=str(row["question_id"]),
         video=f"{row['videoID']}.mp4",
@@ -78,25 +77,12 @@ def _question(row: dict[str, Any], path: Path, where: str) -> Question:
     )
 
 
-def _without_letters(options: list[str]) -> tuple[str, ...]:
-    """Return options without their own letters (`A. a cap`), if every one has it."""
-    labels = option_labels(len(options))
-    marked = [re.match(rf"{label}[.)]\s*", option) for label, option in zip(labels, options, strict=True)]
-    if not all(marked):
-        return tuple(options)
-    return tuple(option[m.end() :].strip() for m, option in zip(marked, options, strict=True) if m)
-
-
 def official_letter(response: str, question: Question) -> str:
     """Return the letter the official evaluator reads in a response, empty when none.
 
     Without the leads it knows, the first capital A, B, C or D anywhere, be it in a word.
     """
-    text = response.strip()
-    for lead in LEADS:
-        text = text.replace(lead, "")
-    found = re.search("[ABCD]", text)
-    return found[0] if found else ""
+    return first_capital(response, LEADS, "ABCD")
 
 
 def _measure(pairs: Pairs) -> list[Measure]:
@@ -121,6 +107,8 @@ BENCHMARK = Benchmark(
     read=_read,
     measure=_measure,
     groups=("duration", "task_type", "domain", "sub_category"),
+    headline=("Overall", *LENGTHS),
     response_rule=official_letter,
     scores_spans=False,
 )
+BENCHMARKS = (BENCHMARK,)

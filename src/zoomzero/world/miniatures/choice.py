@@ -1,32 +1,23 @@
-"""Miniatures of the benchmarks that ask questions: NExT-GQA, ReXTime, CG-Bench, Video-MME, MLVU, LVBench.
+"""Miniatures of the benchmarks with options and no evidence: Video-MME, its second version, MLVU, LongVideoBench, ...
 
-Source of the formats: the readers in zoomzero/benchmarks.
+Source of the formats: the readers in zoomzero/benchmarks/definitions/choice.
 """
 
 from __future__ import annotations
 
-import csv
 import importlib
 import io
 from collections.abc import Sequence
 from typing import Any
 
 from zoomzero.errors import ConfigError
-from zoomzero.spans import Span
-from zoomzero.world.miniatures.material import Film, Format, Layout, as_json, as_lines, label, plain, with_options
+from zoomzero.prompts import option_labels
+from zoomzero.world.miniatures.material import Film, Format, Layout, as_json, as_lines, label, with_options
 from zoomzero.world.questions import Question
 from zoomzero.world.render import SIZE
 from zoomzero.world.write import FPS
 
-CSV_COLUMNS = ("video_id", "frame_count", "width", "height", "question", "answer", "qid", "type")
-CG_OPTIONS = (5, 6, 7, 8)
 MME_QUESTIONS = 3
-CG_KINDS = {
-    "symbol": "Text Perception",
-    "order": "Time Cognition",
-    "count": "Event Perception",
-    "last": "Hallucination",
-}
 MME_KINDS = {
     "symbol": "OCR Problems",
     "order": "Temporal Perception",
@@ -45,102 +36,14 @@ LV_KINDS = {
     "count": ["summarization"],
     "last": ["entity recognition"],
 }
-CG_DOMAINS = ("Art & Culture", "GUI")
 MME_DOMAINS = (("Knowledge", "Astronomy"), ("Life Record", "Daily Life"), ("Film & Television", "Animation"))
 
-
-def _pairs(spans: Sequence[Span]) -> list[list[float]]:
-    return [[plain(span.start_s), plain(span.end_s)] for span in spans]
-
-
-# --- NExT-GQA -------------------------------------------------------------------------------------------
-
-
-def _nextgqa(films: Sequence[Film]) -> Layout:
-    """Lay out test.csv, gsub_test.json and the map from video ids to paths; five options."""
-    rows: list[tuple[Any, ...]] = []
-    truth: dict[str, Any] = {}
-    for one in films:
-        duration_s = one.scene.duration_s
-        location = {}
-        for place in range(len(one.questions)):
-            question = with_options(one, place, 5)
-            right = question.options[question.answer]
-            shape = (round(duration_s * FPS), SIZE, SIZE)
-            rows.append((one.number, *shape, question.text, right, place, _next_type(question), *question.options))
-            location[str(place)] = _pairs(question.spans)
-        truth[one.number] = {"duration": plain(duration_s), "location": location, "fps": FPS}
-    paths = {one.number: f"{one.index % 1200:04d}/{one.number}" for one in films}
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow((*CSV_COLUMNS, *(f"a{i}" for i in range(5))))
-    writer.writerows(rows)
-    files = {
-        "test.csv": table.getvalue().encode(),
-        "gsub_test.json": as_json(truth),
-        "map_vid_vidorID.json": as_json(paths),
-    }
-    return Layout(files, tuple(f"{path}.mp4" for path in paths.values()), len(rows))
-
-
-def _next_type(question: Question) -> str:
-    if question.kind == "order":
-        return "TN" if "next after" in question.text else "TP"
-    return {"symbol": "TC", "count": "CH", "last": "TC"}[question.kind]
-
-
-# --- ReXTime --------------------------------------------------------------------------------------------
-
-
-def _rextime(films: Sequence[Film]) -> Layout:
-    """Lay out rextime_val.json: one span for each question, videos named as those of its two sources in turn."""
-    rows: list[dict[str, Any]] = []
-    videos = []
-    for one in films:
-        duration_s = plain(one.scene.duration_s)
-        short, source = (("anet", "activitynet_val"), ("qvh", "qvhighlights_val"))[one.index % 2]
-        vid = f"v_{one.name}" if short == "anet" else f"{one.name}_0.0_{float(duration_s)}"
-        videos.append(f"{vid}.mp4")
-        for question in one.grounded:
-            row = {
-                "qid": f"{short}_val{len(rows)}",
-                "source": source,
-                "vid": vid,
-                "duration": duration_s,
-                "category": "means_end" if question.kind == "symbol" else "sequential",
-                "question": question.text,
-                "options": list(question.options),
-                "answer": "From <s0> to <e0>, <option>.",
-                "ans": label(question),
-                "span": _pairs(question.spans)[0],
-            }
-            rows.append(row)
-    return Layout({"rextime_val.json": as_json(rows)}, tuple(videos), len(rows))
-
-
-# --- CG-Bench -------------------------------------------------------------------------------------------
-
-
-def _cgbench(films: Sequence[Film]) -> Layout:
-    """Lay out cgbench_mini.json: five to eight options, several clue intervals."""
-    rows: list[dict[str, Any]] = []
-    for one in films:
-        for place in range(len(one.questions)):
-            question = with_options(one, place, CG_OPTIONS[len(rows) % len(CG_OPTIONS)])
-            row = {
-                "qid": len(rows),
-                "video_uid": one.name,
-                "question": question.text,
-                "answer": question.options[question.answer],
-                "choices": list(question.options),
-                "right_answer": label(question),
-                "clue_intervals": _pairs(question.spans),
-                "domain": CG_DOMAINS[one.index % len(CG_DOMAINS)],
-                "sub_category": CG_KINDS[question.kind],
-                "duration": plain(one.scene.duration_s),
-            }
-            rows.append(row)
-    return Layout({"cgbench_mini.json": as_json(rows)}, tuple(f"{one.name}.mp4" for one in films), len(rows))
+GROUP = 4  # questions of Video-MME-v2 on each video
+V2_OPTIONS = 8
+V2_STRUCTURES = ("", "[1, 2, 3, 4]", "[1, [2, 3], 4]", "[[1, 2], 3, 4]")  # the first: a relevance group
+V2_HEADS = (("Perception", "Recognition"), ("Temporal", "Order"), ("Reasoning", "Counting"))
+LONG_KINDS = {"symbol": "S2A", "order": "E3E", "count": "SSS", "last": "SOS"}
+LONG_GROUPS = ((15, 15), (60, 60), (600, 600), (float("inf"), 3600))  # up to so many seconds, and the group's name
 
 
 # --- Video-MME ------------------------------------------------------------------------------------------
@@ -181,6 +84,40 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
+# --- Video-MME-v2 ---------------------------------------------------------------------------------------
+
+
+def _videomme_v2(films: Sequence[Film]) -> Layout:
+    """Lay out the release's rows: four questions of eight options on each video; the last row states the group."""
+    rows: list[dict[str, Any]] = []
+    for one in films:
+        structure = V2_STRUCTURES[one.index % len(V2_STRUCTURES)]
+        second, third = V2_HEADS[one.index % len(V2_HEADS)]
+        for place in range(GROUP):
+            question = with_options(one, place % len(one.questions), V2_OPTIONS)
+            last = place == GROUP - 1
+            row = {
+                "video_id": f"{one.index + 1:03d}",
+                "question_id": f"{one.index + 1:03d}-{place + 1}",
+                "group_type": "logic" if structure else "relevance",
+                "group_structure": structure or "[1, 2, 3, 4]",
+                "question": question.text,
+                "options": _lettered(question),
+                "answer": label(question),
+                "level": one.index % 3 + 1 if last else None,
+                "second_head": second if last else None,
+                "third_head": third if last else None,
+            }
+            rows.append(row)
+    files = {"test.jsonl": as_lines(rows)}
+    return Layout(files, tuple(f"{one.index + 1:03d}.mp4" for one in films), len(rows))
+
+
+def _lettered(question: Question) -> str:
+    labels = option_labels(len(question.options))
+    return "\n".join(f"{letter}. {text}" for letter, text in zip(labels, question.options, strict=True))
+
+
 # --- MLVU -----------------------------------------------------------------------------------------------
 
 
@@ -204,6 +141,35 @@ def _mlvu(films: Sequence[Film]) -> Layout:
         tasks.setdefault(file, []).append(row)
     files = {f"json/{file}.json": as_json(rows) for file, rows in sorted(tasks.items())}
     return Layout(files, tuple(videos), len(films))
+
+
+# --- LongVideoBench -------------------------------------------------------------------------------------
+
+
+def _longvideobench(films: Sequence[Film]) -> Layout:
+    """Lay out lvb_val.json: four or five candidates, the right one by its place from 0."""
+    rows: list[dict[str, Any]] = []
+    for one in films:
+        duration_s = one.scene.duration_s
+        for place in range(len(one.questions)):
+            question = with_options(one, place, 4 + place % 2)
+            row = {
+                "video_id": one.name,
+                "id": f"{one.name}_{place}",
+                "question": question.text,
+                "candidates": list(question.options),
+                "correct_choice": question.answer,
+                "topic_category": "Animation",
+                "question_category": LONG_KINDS[question.kind],
+                "level": "L1-Perception" if question.kind == "symbol" else "L2-Relation",
+                "video_path": f"{one.name}.mp4",
+                "subtitle_path": f"{one.name}_en.json",
+                "duration_group": next(name for most, name in LONG_GROUPS if duration_s <= most),
+                "starting_timestamp_for_subtitles": 0,
+                "duration": duration_s,
+            }
+            rows.append(row)
+    return Layout({"lvb_val.json": as_json(rows)}, tuple(f"{one.name}.mp4" for one in films), len(rows))
 
 
 # --- LVBench --------------------------------------------------------------------------------------------
@@ -237,11 +203,31 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
 
 
+# --- any file of questions ------------------------------------------------------------------------------
+
+
+def _mcq(films: Sequence[Film]) -> Layout:
+    """Lay out questions.jsonl, the plainest form: id, video, question, options, answer, category."""
+    rows = [
+        {
+            "id": f"{one.name}-{place}",
+            "video": f"{one.name}.mp4",
+            "question": question.text,
+            "options": list(question.options),
+            "answer": label(question),
+            "category": question.kind,
+        }
+        for one in films
+        for place, question in enumerate(one.questions)
+    ]
+    return Layout({"questions.jsonl": as_lines(rows)}, tuple(f"{one.name}.mp4" for one in films), len(rows))
+
+
 FORMATS = {
-    "nextgqa": Format("test", _nextgqa),
-    "rextime": Format("val", _rextime),
-    "cgbench": Format("mini", _cgbench),
     "videomme": Format("test", _videomme),
+    "videomme-v2": Format("test", _videomme_v2),
+    "longvideobench": Format("val", _longvideobench),
     "mlvu": Format("dev", _mlvu),
     "lvbench": Format("test", _lvbench),
+    "mcq": Format("test", _mcq),
 }

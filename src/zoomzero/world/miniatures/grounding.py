@@ -1,11 +1,12 @@
-"""Miniatures of the data sets that caption moments: QVHighlights, ActivityNet Captions, PLM-Video.
+"""Miniatures of the data sets that caption moments: TimeLens-Bench, Charades-STA, QVHighlights, ActivityNet, PLM-Video.
 
-Their readers ask about captions with captions of other videos as wrong options (`zoomzero/data/captions.py`), so
-sentences are chosen that are true in one film only.
+The readers of the last three ask about captions with captions of other videos as wrong options
+(`zoomzero/data/captions.py`), so sentences are chosen that are true in one film only.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,11 +22,49 @@ from zoomzero.world.miniatures.material import (
     moments_of_its_own,
     plain,
 )
+from zoomzero.world.scenes import Event
 
 CLIP_S = 2  # QVHighlights rates clips of this length
 QUERIES = 2  # for each film
 SENTENCES = 5  # an event, three others as wrong options, and the one before it
 PLM_FPS = 6  # SA-V's annotation grid; the films themselves run at another rate, as SA-V's do
+
+
+def _timelens(films: Sequence[Film]) -> Layout:
+    """Lay out charades-timelens.json: each film's appearances that can be told by their looks, a span for each."""
+    table: dict[str, dict[str, Any]] = {}
+    for one in films:
+        events = _unlike(one)
+        table[one.name] = {
+            "duration": plain(one.scene.duration_s),
+            "spans": [[plain(event.start_s), plain(event.end_s)] for event in events],
+            "queries": [f"A {describe(event)} is on screen." for event in events],
+        }
+    entries = sum(len(row["spans"]) for row in table.values())
+    return Layout(
+        {"charades-timelens.json": as_json(table)}, tuple(f"charades/{video}.mp4" for video in table), entries
+    )
+
+
+def _charades(films: Sequence[Film]) -> Layout:
+    """Lay out charades_sta_test.txt and the table with the videos' lengths."""
+    lines = [
+        f"{one.name} {plain(event.start_s)} {plain(event.end_s)}##a {describe(event)} is on screen."
+        for one in films
+        for event in _unlike(one)
+    ]
+    lengths = "".join(f"{one.name},{plain(one.scene.duration_s)}\n" for one in films)
+    files = {
+        "charades_sta_test.txt": "".join(f"{line}\n" for line in lines).encode(),
+        "Charades_v1_test.csv": f"id,length\n{lengths}".encode(),
+    }
+    return Layout(files, tuple(f"{one.name}.mp4" for one in films), len(lines))
+
+
+def _unlike(one: Film) -> list[Event]:
+    """Return a film's appearances whose description is true of no other one in it, the first few."""
+    told = Counter(describe(event) for event in one.scene.events)
+    return [event for event in one.scene.events if told[describe(event)] == 1][:SENTENCES]
 
 
 def _qvhighlights(films: Sequence[Film]) -> Layout:
@@ -154,6 +193,8 @@ def _two_options(one: Film, video: str, uid: int) -> dict[str, Any]:
 
 
 FORMATS = {
+    "timelens": Format("charades", _timelens),
+    "charades": Format("test", _charades),
     "qvhighlights": Format("val", _qvhighlights, least=2),
     "activitynet": Format("train", _activitynet),
     "plm": Format("train", _plm, least=2),

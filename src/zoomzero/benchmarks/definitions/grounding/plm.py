@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions, Source
-from zoomzero.benchmarks.definitions.moments import moment_measures
+from zoomzero.benchmarks.definitions.grounding.moments import moment_measures
 from zoomzero.data.annotation import Dataset, Question, read_rows, require
 from zoomzero.data.captions import Caption, order_questions, shown_questions
 from zoomzero.errors import DataError
@@ -125,4 +125,6 @@ BENCHMARK = Benchmark(
     default_split="train",
     read=_read,
     measure=moment_measures,
+    headline=("R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "Acc@QA"),
 )
+BENCHMARKS = (BENCHMARK,)

@@ -30,9 +30,10 @@ def _question(example: Example, folder: Path) -> Question:
         video=str(video.relative_to(folder) if video.is_relative_to(folder) else video),
         question=example.question,
         options=example.options,
-        answer=example.answer if example.options else "",
+        answer=example.answer,
         spans=example.spans,
         duration_s=example.duration_s,
+        in_words=bool(example.answer) and not example.options,
         groups={"kind": (example.id.rsplit("-", 1)[-1],)} if of_world else {"source": (example.source,)},
     )
 
@@ -51,6 +52,7 @@ BENCHMARKS = tuple(
         read=partial(_read, name),
         measure=_measure,
         groups=("kind", "source"),
+        headline=("Acc@GQA", "Acc@QA", "mIoU", "mIoP"),
     )
     for name, about in (
         ("world-short", "the procedural world, videos of 48 to 80 s"),

@@ -129,6 +129,7 @@ BENCHMARK = Benchmark(
     read=_read,
     measure=_measure,
     groups=("type",),
+    headline=("Acc@GQA", "Acc@QA", "mIoP", "mIoU"),
 )
 NEXTQA = Benchmark(
     name="nextqa",
@@ -140,3 +141,4 @@ NEXTQA = Benchmark(
     groups=("type",),
     scores_spans=False,
 )
+BENCHMARKS = (BENCHMARK, NEXTQA)
