@@ -14,7 +14,7 @@ from zoomzero.spans import Span, clip, intersection_s, widen
 from zoomzero.video.plan import plan_regular, plan_spans
 from zoomzero.video.types import FrameBudget, FramePlan, Geometry
 from zoomzero.world.questions import NUMBERS, QUESTION_KINDS, Question, ask
-from zoomzero.world.scenes import KINDS, SYMBOLS, Event, Scene, kind_name
+from zoomzero.world.scenes import GRID_S, KINDS, SYMBOLS, Event, Scene, kind_name
 from zoomzero.world.views import MIN_SEEN_S, View, even_s, whole_view
 from zoomzero.world.write import LABELS
 
@@ -206,10 +206,10 @@ def _symbol_question(rng: np.random.Generator, event: Event, scene: Scene) -> Qu
     return Question("symbol", text, tuple(options[i] for i in order), order.index(0), (event.span,), ())
 
 
-def _ask_any(rng: np.random.Generator, scene: Scene) -> Question:
-    """Ask a question of a random kind that this scene allows."""
+def _ask_any(rng: np.random.Generator, scene: Scene, *, end: bool = True) -> Question:
+    """Ask a question of a random kind that this scene allows; of its end only where `end` says so."""
     for i in rng.permutation(len(QUESTION_KINDS)):
-        question = ask(rng, scene, QUESTION_KINDS[i])
+        question = ask(rng, scene, QUESTION_KINDS[i]) if end or QUESTION_KINDS[i] != "last" else None
         if question is not None:
             return question
     raise AssertionError("a scene always allows a count question")
@@ -218,10 +218,22 @@ def _ask_any(rng: np.random.Generator, scene: Scene) -> Question:
 def _ask_visible(rng: np.random.Generator, view: View, plan: FramePlan) -> Question:
     """Ask about something that shows in the view, as a rule: what does not show is asked for often enough anyway."""
     for _ in range(4):
-        question = _ask_any(rng, view.scene)
+        question = _ask_any(rng, view.scene, end=_end_is_known(view))
         if all(view.seen([span], plan) for _, span in question.reasoning):
             break
     return question
+
+
+def _end_is_known(view: View) -> bool:
+    """Whether asking for the object at the video's end has one answer: the scene's last object, or `not visible`.
+
+    A short video may be a piece of a scene that goes on: what shows at its end is another object, or several.
+    """
+    if view.span.end_s < view.total_s:
+        return True
+    end_s = view.span.end_s - view.shift_s
+    at_end = [e for e in view.scene.events if e.start_s < end_s and e.end_s > end_s - GRID_S]
+    return at_end == [view.scene.events[-1]]
 
 
 def _jitter(rng: np.random.Generator, span: Span, within: Span) -> tuple[Span, ...]:
