@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zoomzero.world.scenes import Event, Scene
 
 COLOURS = ["red", "green", "blue", "yellow", "purple", "orange"]
-SHAPES = ["circle", "square", "triangle", "diamond"]
+SHAPES = ["square", "triangle", "cross", "ring"]
 COUNTS = ["one", "two", "three", "four"]
 
 
