@@ -1,10 +1,11 @@
 """What the embedded model reaches on fresh videos of the world, from the mp4 files, by mode and kind of question.
 
-    python bench/embedded.py --short 256 --long 32 --out docs/results/embedded.json
+    python bench/embedded.py --short 256 --long 64 --out docs/results/embedded.json
 
-The close look is also given other frames than those the coarse pass chose: the true spans, a random span as long as the
-true one, and frames spread over the whole video at the same cost. Without that comparison a good score would not
-show that finding the moment matters.
+The close look is also given other frames than those the coarse pass chose: the true spans, a random span as long as
+the true one, frames spread over the whole video at the same cost, and no frames at all. Without that a good score
+would not show that finding the moment matters. Printed besides: how often sure answers are right, and what leaving out
+the close look costs where the coarse pass is sure.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example, read_examples
 from zoomzero.demo import ask_examples, score_mode
 from zoomzero.pages.report import DemoRow
-from zoomzero.policy.base import Policy
+from zoomzero.policy.base import Policy, Turn
 from zoomzero.policy.local.load import find, load_policy
 from zoomzero.progress import bar
-from zoomzero.spans import Span, widen
+from zoomzero.spans import Span, iou, merge, widen
 from zoomzero.video.plan import plan_uniform
 from zoomzero.video.probe import probe
 from zoomzero.world.write import write_world
@@ -41,11 +42,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--short", type=int, default=256, help="short videos")
-    parser.add_argument("--long", type=int, default=32, help="long videos")
+    parser.add_argument("--long", type=int, default=64, help="long videos")
     parser.add_argument("--seed", type=int, default=90210, help="of the videos; training has other streams")
     parser.add_argument("--worlds", type=Path, default=Path("outputs/embedded"), help="where the videos are written")
     parser.add_argument("--short-modes", default="direct,coarse,zoom,context,search")
-    parser.add_argument("--long-modes", default="direct,coarse,zoom,divide")
+    parser.add_argument("--long-modes", default="direct,coarse,zoom,divide,search")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -93,32 +94,74 @@ def evaluate(
         kinds = dict.fromkeys(row.kind for row in of_mode)
         scores[mode] = asdict(score_mode(of_mode)) | {
             "format": _well_formed(of_mode),
+            "sure": _sure(of_mode),
             "by_kind": {kind: asdict(score_mode([r for r in of_mode if r.kind == kind])) for kind in kinds},
         }
-    symbols = [example for example in examples if example.id.endswith("symbol")]
-    if symbols:
-        scores["close look, symbol questions"] = controls(policy, settings, symbols)
+    zooms = [row for row in rows if row.mode == "zoom"]
+    if zooms:
+        scores["zoom without a close look from a confidence of"] = early_exit(zooms)
+    for kind in dict.fromkeys(row.kind for row in rows):
+        of_kind = [example for example in examples if example.id.endswith(kind)]
+        scores[f"close look, {kind} questions"] = controls(policy, settings, of_kind)
+    scores["a random span as long as the true one, mIoU"] = random_spans(examples)
     return scores
+
+
+def early_exit(rows: Sequence[DemoRow]) -> dict[str, str]:
+    """Return accuracy and visual tokens of zoom mode if sure coarse answers with evidence got no close look."""
+    found = {}
+    for enough in (0.8, 0.9, 0.95, 0.99, 1.0):
+        right, tokens = 0, 0
+        for row in rows:
+            first = row.trace.passes[0]
+            stops = enough < 1 and bool(first.found) and (first.confidence or 0.0) >= enough
+            right += (first.option if stops else row.trace.option) == row.truth_option
+            tokens += first.visual_tokens if stops else row.trace.costs["visual_tokens"]
+        found[f"{enough:g}"] = f"{right / len(rows):.3f} with {tokens / len(rows):.0f} tokens"
+    return found
+
+
+def random_spans(examples: Sequence[Example], tries: int = 50) -> dict[str, float]:
+    """Return the mean overlap of spans as long as the true ones at random places."""
+    rng = np.random.default_rng(0)
+    overlaps = []
+    for example in examples:
+        for _ in range(tries):
+            starts = [float(rng.uniform(0, example.duration_s - span.length_s)) for span in example.spans]
+            guess = [Span(s, s + span.length_s) for s, span in zip(starts, example.spans, strict=True)]
+            overlaps.append(iou(merge(guess), example.spans))
+    return {"mIoU": float(np.mean(overlaps))}
 
 
 def controls(policy: Policy, settings: ModelSettings, examples: Sequence[Example]) -> dict[str, float]:
     """Return the close look's accuracy by where it looks."""
     rng = np.random.default_rng(0)
-    right = dict.fromkeys(("true span", "random span", "uniform"), 0)
+    right = dict.fromkeys(("true span", "random span", "uniform", "no frames"), 0)
     for example in examples:
         info = probe(example.video)
         asked = QuestionSession(policy, settings, info, example.question, example.options)
-        length = example.spans[0].length_s
-        start = float(rng.uniform(0, info.duration_s - length))
+        lengths = [span.length_s for span in example.spans]
+        starts = [float(rng.uniform(0, info.duration_s - length)) for length in lengths]
+        elsewhere = merge(Span(s, s + length) for s, length in zip(starts, lengths, strict=True))
         true = widen(example.spans, settings.widen_s, 0, info.duration_s)
-        random = widen([Span(start, start + length)], settings.widen_s, 0, info.duration_s)
+        random = widen(elsewhere, settings.widen_s, 0, info.duration_s)
         close = zoom(asked, "zoom", true)
         frames = len(close.trace.times_s)
         uniform = plan_uniform(info, frames, settings.zoom.budget(), policy.geometry)
         right["true span"] += close.trace.option == example.answer
         right["random span"] += zoom(asked, "zoom", random).trace.option == example.answer
         right["uniform"] += score(asked, "zoom", uniform, header="").trace.option == example.answer
+        texts, closed = asked.answers
+        blind = policy.choose([Turn("user", (asked.short_question(False),))], texts, closed=closed)
+        right["no frames"] += asked.labels[int(np.argmax(blind.logprobs or [0.0]))] == example.answer
     return {name: count / len(examples) for name, count in right.items()} | {"n": len(examples)}
+
+
+def _sure(rows: Sequence[DemoRow], above: float = 0.9) -> dict[str, float]:
+    """Return how many answers are sure, and how many of those are right: 0 when none is sure."""
+    sure = [row for row in rows if (row.trace.confidence or 0.0) > above]
+    right = sum(row.trace.option == row.truth_option for row in sure)
+    return {"n": len(sure), "right": right / len(sure) if sure else 0.0}
 
 
 def _well_formed(rows: Sequence[DemoRow]) -> float | None:
@@ -132,12 +175,16 @@ def table(scores: dict[str, dict[str, Any]]) -> str:
     lines = []
     for mode, values in scores.items():
         if "by_kind" not in values:
-            lines.append(f"{mode}: " + ", ".join(f"{name} {value:.3g}" for name, value in values.items()))
+            said = (
+                f"{name} {value if isinstance(value, str) else format(value, '.3g')}" for name, value in values.items()
+            )
+            lines.append(f"{mode}: " + ", ".join(said))
             continue
         written = "" if values["format"] is None else f"  format {values['format']:.3f}"
         shares = f"accuracy {values['accuracy']:.3f}  mIoU {values['miou']:.3f}  mIoP {values['miop']:.3f}"
         costs = f"visual tokens {values['visual_tokens']:.0f}  seconds {values['seconds']:.2f}"
-        lines.append(f"{mode:<8} {shares}{written}  {costs}")
+        sure = f"of {values['sure']['n']} sure answers {values['sure']['right']:.3f} right"
+        lines.append(f"{mode:<8} {shares}{written}  {costs}  {sure}")
         lines += [
             f"    {kind:<7} accuracy {of['accuracy']:.3f}  mIoU {of['miou']:.3f}  n {of['n']}"
             for kind, of in values["by_kind"].items()

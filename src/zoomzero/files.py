@@ -1,13 +1,15 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and JSON from anywhere."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 PARTIAL = ".partial"  # how the names of unfinished files end
 
 
@@ -44,3 +46,22 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """Return the rows of a JSON Lines file that this project wrote; none when there is no file yet."""
     path = Path(path)
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text, whoever wrote it.
+
+    Raises:
+        ValueError: it is not JSON (then a `json.JSONDecodeError`, which names the line), is nested too deeply, holds a
+            number of thousands of digits, or half a character (a lone surrogate), which no file could take again.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists or objects are nested too deeply") from error
+    if _HALF_CHARACTER.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError("a text holds half a character (\\ud800 to \\udfff without its partner)") from error
+    return value

@@ -139,7 +139,7 @@ def test_the_embedded_model_finds_and_reads_the_symbol(zoom: Run, video: Path) -
         (("{here}/no.mp4", "q"), 3, "{here}/no.mp4: cannot open: no such file or directory; check the path"),
         (("{video}", "q", "--model", "{here}/no"), 4, "model {here}/no: no such directory; give `tiny`"),
         (("{video}", "q", "--model", "{here}"), 4, "model {here}: has no config.json; give the directory of a whole"),
-        (("{video}", "q", "--model", "{model}", "--set", "zoom.colour=1"), 2, "{model}/zoomzero.json: zoom.colour: "),
+        (("{video}", "q", "--model", "{model}", "--set", "zoom.colour=1"), 2, "--set zoom.colour=1: there is no such"),
         (("{video}", "q", "--model", "{model}", "--set", "zoom"), 2, "--set zoom: is not an assignment; write key=v"),
         (("{video}", "q", "--model", "{model}", "--dtype", "int8"), 4, "model {model}: unknown dtype int8; use auto"),
     ],

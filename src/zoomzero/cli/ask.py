@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoomzero.cli.common import load_model, page_place, print_text
 from zoomzero.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoomzero.answer.trace import Trace
+    from zoomzero.video.types import VideoInfo
 
 MODES_HELP = "direct | coarse | zoom | context | divide | search (docs/method.md)"
 
@@ -29,10 +34,13 @@ def ask(
         list[str] | None, typer.Option(help="An answer to choose from; give it two or more times, or never.")
     ] = None,
     model: Annotated[
-        str,
-        typer.Option(help="`tiny` (embedded), a checkpoint directory, or a hub id such as Qwen/Qwen3-VL-2B-Instruct."),
-    ] = "tiny",
-    mode: Annotated[str, typer.Option(help=MODES_HELP)] = "zoom",
+        str | None,
+        typer.Option(
+            help="A checkpoint directory, a hub id such as Qwen/Qwen3-VL-2B-Instruct, or `tiny`: the embedded model, "
+            "which knows only the videos of `zoomzero world` and is taken for those alone when nothing is said."
+        ),
+    ] = None,
+    mode: Annotated[str, typer.Option(help=MODES_HELP, autocompletion=complete_mode)] = "zoom",
     subtitles: Annotated[str | None, typer.Option(help="SRT or VTT file with what is said.")] = None,
     budget: Annotated[int | None, typer.Option(help="Visual tokens each pass may spend.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frame rate of a directory of images.")] = None,
@@ -47,16 +55,17 @@ def ask(
     timeout: Annotated[
         float, typer.Option(help="Seconds one decoding job may take before the video is given up.")
     ] = 120.0,
+    replies: Annotated[bool, typer.Option("--replies", help="Print what the model wrote in every pass, too.")] = False,
 ) -> None:
     """Answer a question about a video and show when the evidence is on screen.
 
     Examples:
 
-      zoomzero ask walk.mp4 "What does the man pick up?" --option "a cap" --option "a bottle" --option "a phone"
+      zoomzero ask walk.mp4 "Who enters first?" --model Qwen/Qwen3-VL-2B-Instruct
 
-      zoomzero ask lecture.mp4 "When is the proof finished?" --mode divide --subtitles lecture.srt --html evidence.html
+      zoomzero ask walk.mp4 "What does he pick up?" --option "a cap" --option "a bag" --model DIR --html page.html
 
-      zoomzero ask walk.mp4 "Who enters first?" --model Qwen/Qwen3-VL-2B-Instruct --json
+      zoomzero ask lecture.mp4 "When is the proof finished?" --mode divide --subtitles lecture.srt --model DIR --json
     """
     from zoomzero.answer.ask import check_question
     from zoomzero.progress import status
@@ -69,10 +78,12 @@ def ask(
     page = page_place(html)
     _check_positive("--budget", budget)
     _check_positive("--timeout", timeout)
-    if subtitles is not None:
-        read_subtitles(subtitles)  # what is wrong with them is said before the model is loaded
+    said = ""
+    if subtitles is not None:  # what is wrong with them is said before the model is loaded
+        said = f"what is said was read from {subtitles} ({len(read_subtitles(subtitles))} cues)"
     warm_up()
     info = probe(video, fps=fps, timeout_s=timeout)
+    model = model_for(model, info)
     with status() as say:
         say("loading the model")
         policy, settings = load_model(model, device, dtype, set_ or ())
@@ -90,14 +101,18 @@ def ask(
             timeout_s=timeout,
             progress=say,
         )
+    if said:
+        trace = replace(trace, notes=(*trace.notes, said))
     if json_:
         import json
 
-        print_text(json.dumps(trace.to_dict(), allow_nan=False))
+        print_text(json.dumps(trace.to_dict() | {"subtitles": subtitles}, allow_nan=False))
     else:
         from zoomzero.pages.text import trace_text
 
         print_text(trace_text(trace))
+        if replies:
+            print_text(replies_text(trace))
     if page is not None:  # after the answer, which is not lost if the disk is full
         from zoomzero.demo import close_looks
         from zoomzero.pages.page import write_evidence_page
@@ -105,6 +120,42 @@ def ask(
         write_evidence_page(page, trace, video=Path(info.path), frames=close_looks(looks))
         if not json_:
             print_text(f"Page      {page}")
+
+
+def model_for(model: str | None, info: VideoInfo) -> str:
+    """Return the model to ask: the one named, or the embedded one for a video of its world.
+
+    Raises:
+        ConfigError: none is named, and the video is not of the embedded model's world.
+    """
+    from zoomzero.world.render import SIZE
+
+    of_the_world = (info.width, info.height) == (SIZE, SIZE)
+    if model is None and not of_the_world:
+        reason = "no model is named, and the embedded one knows only the videos of `zoomzero world`"
+        fix = "name one such as Qwen/Qwen3-VL-2B-Instruct, or say --model tiny to try the command out"
+        raise ConfigError("--model", reason, fix)
+    if model == "tiny" and not of_the_world:
+        note = "the embedded model knows only the videos of `zoomzero world`; its answer says nothing about this one"
+        typer.echo(f"zoomzero: note: {note}", err=True)
+    return model or "tiny"
+
+
+def replies_text(trace: Trace) -> str:
+    """Return what the model wrote in every pass that wrote anything."""
+    written = [one for one in trace.passes if one.text]
+    return "\n".join(f"\n{one.name} wrote:\n{printable(one.text)}" for one in written)
+
+
+def printable(text: str) -> str:
+    """Return text that a terminal shows and does not obey: line ends stay, other control characters go."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def complete_mode(incomplete: str) -> list[str]:
+    """Return the modes that begin like this, for the shell."""
+    modes = ("direct", "coarse", "zoom", "context", "divide", "search")
+    return [mode for mode in modes if mode.startswith(incomplete)]
 
 
 def world(

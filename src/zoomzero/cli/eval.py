@@ -10,10 +10,7 @@ import typer
 from zoomzero.cli.common import check_device, print_text
 from zoomzero.errors import ConfigError
 
-NAMES_HELP = (
-    "nextgqa, rextime, cgbench, qvhighlights, activitynet, videomme, mlvu, lvbench, plm, nextqa; world-short, "
-    "world-long (written when there is no --data); examples (your own examples.jsonl)."
-)
+NAMES_HELP = "A benchmark's name; `zoomzero benchmarks` lists them. A world is written when there is no --data."
 MODE_HELP = "direct | coarse | zoom | context | divide | search; give it several times for a table of modes."
 
 

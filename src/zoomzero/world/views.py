@@ -73,7 +73,8 @@ def whole_view(rng: np.random.Generator, shortest_s: float, longest_s: float) ->
     if length_s >= 48:
         return View(make_scene(rng, length_s), 0.0, Span(0, length_s), length_s)
     scene = make_scene(rng, even_s(rng, 48, 80))
-    first_s = even_s(rng, 0, scene.duration_s - length_s)
+    last_s = scene.duration_s - length_s
+    first_s = last_s if rng.random() < 0.35 else even_s(rng, 0, last_s)  # the end of a video is asked for, too
     return View(scene, -first_s, Span(0, length_s), length_s)
 
 

@@ -22,8 +22,8 @@ from made_benchmarks import (
 )
 
 from zoomzero.benchmarks.definitions.base import ReadOptions
+from zoomzero.benchmarks.definitions.choice.videomme import official_letter
 from zoomzero.benchmarks.definitions.registry import benchmark
-from zoomzero.benchmarks.definitions.videomme import official_letter
 from zoomzero.benchmarks.scoring.score import score
 from zoomzero.data.annotation import Question
 from zoomzero.errors import DataError
@@ -229,11 +229,11 @@ def test_lvbench_measures(tmp_path: Path) -> None:
     assert questions["8"].spans == (Span(3723, 3729),)
     report = score("lvbench", folder, [write_json(tmp_path / "answers.json", {"7": "D", "8": "B"})], draws=FEW)
     values = report.official.values
-    assert (values["Overall"], values["acc"]) == (0.5, 0.5)
-    assert (values["Rea"], values["Sum"], values["reasoning"]) == (0.5, 1.0, 0.5)  # question 7 counts in both types
+    assert (values["Overall"], values["acc"]) == (50, 50)
+    assert (values["Rea"], values["Sum"], values["reasoning"]) == (50, 100, 50)  # question 7 counts in both types
     assert "KIR" not in values
     one = score("lvbench", folder, [write_json(tmp_path / "one.json", {"7": "D"})], draws=FEW)
-    assert (one.official.values["Overall"], one.strict.values["Overall"]) == (1.0, 0.5)
+    assert (one.official.values["Overall"], one.strict.values["Overall"]) == (100, 50)
 
 
 def test_lvbench_options_that_are_not_lettered_in_order(tmp_path: Path) -> None:

@@ -219,11 +219,15 @@ def _probe(video: str, timeout_s: float) -> VideoInfo | VideoError:
 
 
 def answered_row(item: Item, trace: Trace, evidence: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer's row; `answer` is the option's label, None when none was named or offered, `said` its text."""
+    """Return an answer's row.
+
+    `answer` is the option's label (of a question answered in words, the words), None when none was named; `said` is
+    its text.
+    """
     return {
         "id": item.question.id,
         "mode": item.mode,
-        "answer": trace.option,
+        "answer": trace.answer if item.question.in_words else trace.option,
         "said": trace.answer,
         "spans": [list(span) for span in trace.spans],
         "confidence": trace.confidence,

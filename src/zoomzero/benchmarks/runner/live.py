@@ -58,7 +58,10 @@ class ModeTally:
         if self.grounded:
             mean = self.iou_sum / self.grounded
             spread = math.sqrt(max(0.0, self.iou_squares / self.grounded - mean * mean) / self.grounded)
-            texts.append(_percent("IoU", mean, max(0.0, mean - 1.96 * spread), min(1.0, mean + 1.96 * spread)))
+            if spread:
+                texts.append(_percent("IoU", mean, max(0.0, mean - 1.96 * spread), min(1.0, mean + 1.96 * spread)))
+            else:  # one row, or all alike: nothing is known about how sure it is
+                texts.append(f"IoU {100 * mean:.1f} %")
         return ", ".join(texts)
 
 

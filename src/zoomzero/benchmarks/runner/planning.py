@@ -12,8 +12,8 @@ from pydantic import Field
 from zoomzero.answer.ask import with_budget
 from zoomzero.answer.modes import MODES, PASSES, PASSES_OF, AskMode
 from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions
+from zoomzero.benchmarks.definitions.evidence.world import WORLDS
 from zoomzero.benchmarks.definitions.registry import benchmark
-from zoomzero.benchmarks.definitions.world import WORLDS
 from zoomzero.benchmarks.runner import preflight
 from zoomzero.benchmarks.runner.asking import Item
 from zoomzero.benchmarks.runner.videos import find_videos

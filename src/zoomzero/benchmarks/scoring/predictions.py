@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from zoomzero.data.annotation import Question
 from zoomzero.errors import DataError
 from zoomzero.prompts import option_labels
-from zoomzero.prompts.loose import read_option
+from zoomzero.prompts.choices import read_option
 from zoomzero.spans import Span
 
 ID_KEYS = ("id", "qid", "question_id", "uid")
@@ -304,8 +304,8 @@ def _answer(values: dict[str, Any], question: Question, faults: Counter[str], ru
     if written is None or written == "":
         return None
     labels = question.labels
-    if not question.options and question.answer not in ("", *labels):  # an open question, answered in words
-        return str(written).strip()
+    if question.in_words or (not question.options and question.answer not in ("", *labels)):
+        return (rule or same_words)(str(written), question)
     if isinstance(written, int) and not isinstance(written, bool):
         if 0 <= written < len(labels):
             return labels[written]
@@ -322,6 +322,12 @@ def _answer(values: dict[str, Any], question: Question, faults: Counter[str], ru
         return labels[found.place]
     faults["out_of_range_answers" if text.upper() in option_labels(26) else "unread_answers"] += 1
     return None
+
+
+def same_words(response: str, question: Question) -> str:
+    """Return the annotated answer when a response says the same: case, blanks and full stops around it apart."""
+    said, true = (" ".join(text.split()).strip(" .").casefold() for text in (response, question.answer))
+    return question.answer if said == true else response.strip()
 
 
 def _spans(

@@ -44,8 +44,8 @@ class Batch:
 
     `patches` (N*P, C) float32, P patches a pair, in the order of the family's processor; `grid` (time, height, width)
     of one pair. `kinds` (N, P, 2) and `symbols` (N, P) int64 are what lies at the middle of each patch. `present`
-    (N, V, 2*KINDS) float32 says for each of a pair's V visual tokens which kinds touch its square in each frame, -1 where
-    so little does that nobody could tell; `carried` (N, V, KINDS) int64 their symbols, -1 where they cannot be read.
+    (N, V, 2*KINDS) float32 says for each of a pair's V visual tokens which kinds touch its square in each frame, -1
+    where so little does that nobody could tell; `carried` (N, V, KINDS) int64 their symbols, -1 where unreadable.
     """
 
     patches: Tensor
