@@ -231,7 +231,8 @@ class GopWalker:
 
     def _read_past(self, target: int) -> None:
         """Read packets until every frame at or before the target must have been read."""
-        while not self._eof and (self._horizon is None or self._horizon <= target):
+        # where recordings or parts were joined, decode times are ffmpeg's guesses: there only counting frames is safe
+        while not self._eof and (self.reads_through or self._horizon is None or self._horizon <= target):
             if len(self._seen) - bisect_right(self._seen, target) >= _MOST_REORDERED:
                 return
             self._read()

@@ -64,7 +64,7 @@ def _ascends(path: str, index: int) -> bool:
 class OrderWalker:
     """Decodes one stream from its first packet on; members as those of `GopWalker`.
 
-    A frame gets the smallest packet time that no earlier frame got. Where a packet gave no frame, that count would be
+    A frame gets the smallest packet time (of decoding: its place in the file) that no earlier frame got. Where a packet gave no frame, that count would be
     off: with a decoder of steady delay the packet that brought the frame out tells its time, otherwise frames up to
     the next key frame, where counting starts anew, are missing.
 
@@ -114,8 +114,9 @@ class OrderWalker:
             yield from self._timed(packet)
 
     def _timed(self, packet: Any) -> Iterator[tuple[int, Any, bool]]:
-        if packet is not None and packet.pts is not None:
-            heapq.heappush(self._due, packet.pts)
+        due = None if packet is None else packet.pts if packet.dts is None else packet.dts
+        if due is not None:
+            heapq.heappush(self._due, due)
             self._fed += 1
         try:
             frames = self.context.decode(packet)
