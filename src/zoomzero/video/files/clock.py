@@ -132,7 +132,7 @@ def index_kind(container: Any, stream: Any) -> Literal["plain", "parts", "restar
 
 def _index(container: Any, stream: Any) -> Iterator[tuple[int, bool, bool]]:
     """Yield (time in ticks, left out by an edit list, key frame) of an MP4's index; of other formats nothing."""
-    index = stream.index_entries if "mov" in container.format.name else ()
+    index: Any = stream.index_entries if "mov" in container.format.name else ()
     for place in range(len(index)):  # not by iteration: that crashes in PyAV 18
         entry = index[place]
         yield entry.timestamp, entry.is_discard, entry.is_keyframe

@@ -19,7 +19,7 @@ from zoomzero.video.files.container import (
     refuse_untimed,
     untimed,
 )
-from zoomzero.video.files.order import first_in_order, needs_order
+from zoomzero.video.files.order import first_in_order, is_steady, needs_order
 from zoomzero.video.files.orient import UPRIGHT, is_askew, orientation
 from zoomzero.video.types import VideoInfo
 
@@ -58,7 +58,8 @@ def examine_file(path: str, max_pixels: int) -> VideoInfo:
             raise untimed(path, container.format.name)
         start_s = float(start * stream.time_base)
         header_s = _header_duration(container, stream)
-        extent = _extent(container, stream, header_s)
+        by_place = by_order and not is_steady(container.format.name, stream)
+        extent = _extent(container, stream, header_s, by_place)
         kind = index_kind(container, stream)
         unsure = kind == "restarts" or (kind == "plain" and _is_unsure(container, stream, header_s, extent))
         # every packet is read where seeking cannot be trusted before that is done
@@ -136,7 +137,7 @@ def _header_duration(container: Any, stream: Any) -> float | None:
     return container.duration / 1e6 if container.duration else None
 
 
-def _extent(container: Any, stream: Any, header_s: float | None) -> _Extent:
+def _extent(container: Any, stream: Any, header_s: float | None, by_place: bool) -> _Extent:
     """Return where the last good packet ends, in stream seconds.
 
     Only what follows a seek to the end is read; the whole file when that finds nothing (a truncated file).
@@ -146,13 +147,13 @@ def _extent(container: Any, stream: Any, header_s: float | None) -> _Extent:
         # back by more than a decoder reorders, as the last packet is seldom the last frame shown
         late_s = (header_s or 1e6) - max(2.0, 20 / float(stream.average_rate or 25))
         point = first if whole else first + max(0, int(late_s / float(stream.time_base)))
-        end_s, packets, fell, last_byte = _read_to_end(container, stream, point)
+        end_s, packets, fell, last_byte = _read_to_end(container, stream, point, by_place)
         if end_s is not None:
             return _Extent(end_s, packets if whole else None, fell, last_byte)
     return _Extent(0.0, None, False)
 
 
-def _read_to_end(container: Any, stream: Any, point: int) -> tuple[float | None, int, bool, int]:
+def _read_to_end(container: Any, stream: Any, point: int, by_place: bool) -> tuple[float | None, int, bool, int]:
     last, before, packets, fell, last_byte = None, None, 0, False, 0
     usual = 1 / (stream.average_rate or stream.guessed_rate or 25) / stream.time_base
     try:
@@ -165,7 +166,8 @@ def _read_to_end(container: Any, stream: Any, point: int) -> tuple[float | None,
             if packet.dts is not None:
                 fell = fell or (before is not None and packet.dts < before - _FALL_FRAMES * usual)
                 before = packet.dts
-            end = packet.pts + (packet.duration or int(usual))
+            time = packet.dts if by_place and packet.dts is not None else packet.pts
+            end = time + (packet.duration or int(usual))
             last = end if last is None else max(last, end)
     except (av.error.FFmpegError, OSError):
         pass  # the end of what can be read

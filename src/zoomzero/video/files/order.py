@@ -31,6 +31,11 @@ def needs_order(format_name: str, stream: Any, path: str) -> bool:
     return codec.name == "mpeg4" and not _ascends(path, stream.index)
 
 
+def is_steady(format_name: str, stream: Any) -> bool:
+    """Return whether the packet that brings a frame out tells its time."""
+    return format_name == "avi" and stream.codec_context.name in _STEADY
+
+
 def first_in_order(path: str, index: int) -> int | None:
     """Return the time, in stream ticks, of the first frame that comes out."""
     with open_container(path) as container:
@@ -83,7 +88,7 @@ class OrderWalker:
         self.decoded = 0
         self.missing: dict[int, str] = {}
         self.traces: list[int] = []
-        self._steady = container.format.name == "avi" and self.context.name in _STEADY
+        self._steady = is_steady(container.format.name, stream)
         self._due: list[int] = []  # times of packets whose frame has not come out: a heap
         self._fed = self._delay = 0
         self._lost = self._tainted = False
