@@ -69,9 +69,9 @@ def _ascends(path: str, index: int) -> bool:
 class OrderWalker:
     """Decodes one stream from its first packet on; members as those of `GopWalker`.
 
-    A frame gets the smallest packet time (of decoding: its place in the file) that no earlier frame got. Where a packet gave no frame, that count would be
-    off: with a decoder of steady delay the packet that brought the frame out tells its time, otherwise frames up to
-    the next key frame, where counting starts anew, are missing.
+    A frame gets the smallest packet time (of decoding: its place in the file) that no earlier frame got. Where a packet
+    gave no frame, that count would be off: with a decoder of steady delay the packet that brought the frame out tells
+    its time, otherwise frames up to the next key frame, where counting starts anew, are missing.
 
     Args:
         container: an open av input container, at its beginning.
