@@ -18,7 +18,6 @@ from zoomzero.video.files.container import open_container, read_packets
 
 _LEAP_S = 10.0  # ffmpeg's own threshold for formats whose clock may leap
 _FALL_FRAMES = 8  # decode times that ffmpeg guesses fall by what a decoder reorders; a new recording falls further
-_MOST_REORDERED = 16  # frames that a decoder may hold back
 _MOST_TIMES = 100_000  # frame times worth keeping
 
 
@@ -111,7 +110,6 @@ def index_kind(container: Any, stream: Any) -> Literal["plain", "parts", "restar
         times start again; "first": they do, but only the first recording is ever shown; "plain": none of these.
     """
     kept = fell = any_left = left_between = kept_after_left = False
-    kept_after_fall = 0
     before: int | None = None
     for time, left, is_key in _index(container, stream):
         fell = fell or (before is not None and time < before)
@@ -121,9 +119,8 @@ def index_kind(container: Any, stream: Any) -> Literal["plain", "parts", "restar
             left_between = left_between or (kept and is_key)
         else:
             kept = True
-            kept_after_fall += fell
             kept_after_left = kept_after_left or left_between
-    if fell and kept_after_fall <= _MOST_REORDERED:  # of a second recording, what is later than all of the first
+    if fell and any_left and not stream.frames:  # fragments, whose header counts no frames: no edit list joins them
         return "first"
     if kept_after_left or (fell and any_left):
         return "parts"
