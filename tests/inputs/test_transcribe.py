@@ -38,9 +38,8 @@ class Recogniser:
     def transcribe(self, path: str, vad_filter: bool) -> tuple[Any, Any]:
         self.heard.append(path)
         assert vad_filter
-        return iter([Segment(0.0, 1.5, " Hello  there. "), Segment(2.0, 2.0, "x"), Segment(3.0, 4.25, "Bye.")]), Info(
-            5.0
-        )
+        said = [Segment(0.0, 1.5, " Hello  there. "), Segment(2.0, 2.0, "x"), Segment(3.0, 4.25, "Bye.")]
+        return iter(said), Info(5.0)
 
 
 @dataclass
