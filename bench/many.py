@@ -34,9 +34,7 @@ def main() -> None:
         options = list(SYMBOLS[:4])
         single = [_single(video, question, options, given.model, given.mode) for question in asked]
         many = _many(folder, video, asked, options, given.model, given.mode)
-    print(
-        f"{len(asked)} questions, mode {given.mode}, model {given.model}: seconds from start to end, of them the model's"
-    )
+    print(f"{len(asked)} questions, mode {given.mode}, model {given.model}: seconds in all, and the model's")
     print(f"one call each  {sum(wall for wall, _ in single):8.1f} {sum(busy for _, busy in single):8.2f}")
     print(f"all at once    {many[0]:8.1f} {many[1]:8.2f}")
     walls, busies = sum(wall for wall, _ in single) / many[0], sum(busy for _, busy in single) / many[1]

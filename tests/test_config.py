@@ -156,9 +156,7 @@ def test_checkpoint_settings_are_read_and_missing_ones_are_the_defaults(tmp_path
     (tmp_path / "zoomzero.json").write_text(ModelSettings(style="brief", think=False).model_dump_json())
     assert load_model_settings(tmp_path) == ModelSettings(style="brief", think=False)
     (tmp_path / "zoomzero.json").write_text('{"stile": "brief"}')
-    with pytest.raises(
-        ConfigError, match=r"zoomzero\.json: stile: there is no such setting; did you mean style"
-    ):
+    with pytest.raises(ConfigError, match=r"zoomzero\.json: stile: there is no such setting; did you mean style"):
         load_model_settings(tmp_path)
 
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoomzero.errors import ConfigError
+from zoomzero.files import parse_json
 from zoomzero.video.types import FrameBudget
 
 MODEL_SETTINGS_FILE = "zoomzero.json"
@@ -220,7 +221,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), "no such settings file", "give a .toml or .json file that exists")
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else _toml(text)
+        values = parse_json(text) if path.suffix == ".json" else _toml(text)
     except (ValueError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), f"not valid {path.suffix[1:] or 'TOML'} ({error})", "correct the file") from error
     if not isinstance(values, dict):
@@ -233,7 +234,10 @@ def _toml(text: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("values are nested too deeply") from error
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:

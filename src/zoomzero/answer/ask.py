@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +14,10 @@ from zoomzero.answer.session import Progress, QuestionSession
 from zoomzero.answer.trace import Trace
 from zoomzero.config import ModelSettings, settings_hash
 from zoomzero.errors import ConfigError
-from zoomzero.policy.base import Policy
+from zoomzero.policy.base import Policy, ServedPolicy
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.probe import probe
-from zoomzero.video.subtitles import read_subtitles
+from zoomzero.video.subtitles import Subtitles, read_subtitles
 from zoomzero.video.types import VideoInfo
 
 
@@ -45,8 +46,8 @@ def answer(
         question: in plain words.
         options: the answers to choose from; none for an open question.
         mode: see `zoomzero.answer.modes`.
-        subtitles: SRT or VTT file; what is said in a window (or the whole video) goes into the prompt of the pass
-            that looks at it. Close looks do without.
+        subtitles: SRT, VTT, TTML or ASS file; what is said in a window (or the whole video) goes into the prompt of
+            the pass that looks at it. Close looks do without.
         budget_tokens: visual tokens each pass may spend, instead of the settings' own limits.
         fps: frame rate of a directory of images.
         timeout_s: seconds a decoding job may be silent before the video is given up.
@@ -61,8 +62,9 @@ def answer(
         ConfigError, VideoError, ModelError: naming what to change.
     """
     check_question(question, options, mode, as_annotated=as_annotated)
+    check_video(video)
     started = time.perf_counter()
-    cues = read_subtitles(subtitles) if subtitles is not None else ()
+    cues = read_subtitles(subtitles) if subtitles is not None else Subtitles()
     if budget_tokens is not None:
         settings = with_budget(settings, budget_tokens, PASSES_OF[mode])
     info = video if isinstance(video, VideoInfo) else probe(video, fps=fps, timeout_s=timeout_s)
@@ -74,7 +76,9 @@ def answer(
         session = replace(session, cache=cache)
     outcome = REGISTRY[mode].run(session)
     results, chosen = outcome.results, outcome.chosen
-    notes = dict.fromkeys((*info.notes, *(note for one in results for note in one.trace.notes), *session.missed))
+    notes = dict.fromkeys(
+        (*info.notes, *cues.notes, *(note for one in results for note in one.trace.notes), *session.missed)
+    )
     if chosen.trace.answer is None:
         notes["the model's reply names no answer"] = None
     trace = Trace(
@@ -93,8 +97,20 @@ def answer(
         settings_hash=settings_hash(settings),
         seconds=time.perf_counter() - started,
         notes=tuple(notes),
+        server=policy.facts.to_dict() if isinstance(policy, ServedPolicy) else None,
     )
     return trace, results
+
+
+def check_video(video: object) -> None:
+    """Refuse what names no video.
+
+    Raises:
+        ConfigError: it is neither a path nor what `probe` returned.
+    """
+    if not isinstance(video, (str, os.PathLike, VideoInfo)):
+        fix = "give the path of a file, or of a directory of images with fps"
+        raise ConfigError("VIDEO", f"is a {type(video).__module__}.{type(video).__name__}, not a path", fix)
 
 
 def check_question(question: str, options: Sequence[str], mode: str, *, as_annotated: bool = False) -> None:

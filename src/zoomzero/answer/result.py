@@ -82,6 +82,7 @@ def begin_trace(name: str, frames: Clip, usage: Usage, decode_s: float, seconds:
         option=None,
         confidence=0.0,
         notes=frames.notes,
+        tokens_from="server" if usage.reported else "model",
     )
 
 

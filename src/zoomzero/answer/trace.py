@@ -40,6 +40,7 @@ class PassTrace:
     option_probabilities: tuple[float, ...] = ()
     problems: tuple[str, ...] = ()  # what was wrong with the text, as codes
     notes: tuple[str, ...] = ()  # what was wrong with the video
+    tokens_from: str = "model"  # who counted the tokens: `model` in this process, or `server` in its reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Trace:
     settings_hash: str
     seconds: float
     notes: tuple[str, ...] = field(default=())
+    server: dict[str, Any] | None = None  # what a probe of the server found; None: the model is in this process
 
     @property
     def costs(self) -> dict[str, float]:

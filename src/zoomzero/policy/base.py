@@ -204,3 +204,18 @@ class TrainablePolicy(PrefixPolicy, BatchPolicy, Protocol):
     def prompt_length(self, turns: Sequence[Turn]) -> int:
         """Return how many tokens a chat has, visual ones included."""
         ...
+
+
+class Facts(Protocol):
+    """What is known of how a policy is reached."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        ...
+
+
+@runtime_checkable
+class ServedPolicy(Policy, Protocol):
+    """A policy behind a server; `facts` is what a probe of it found and goes into every trace."""
+
+    facts: Facts

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from zoomzero.data.annotation import Question
 from zoomzero.errors import DataError
 from zoomzero.prompts import option_labels
-from zoomzero.prompts.loose import read_option
+from zoomzero.prompts.choices import read_option
 from zoomzero.spans import Span
 
 ID_KEYS = ("id", "qid", "question_id", "uid")

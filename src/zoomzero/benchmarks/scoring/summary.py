@@ -151,10 +151,10 @@ def _official_lines(summary: Mapping[str, Any]) -> list[str]:
     head = "".join(f"{name:<{width}}" for name, width in zip(names, widths, strict=True))
     lines = [f"{'official':<10}{head}{'n':>6}{'failed':>8}{'missing':>9}{'unparsed':>10}"]
     for mode, row in cells.items():
-        told = "".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        shown = "".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         counts = modes[mode]
         numbers = f"{counts['n']:>6}{counts['failed']:>8}{counts['missing']:>9}{counts['unparsed']:>10}"
-        lines.append(f"{mode:<10}{told}{numbers}")
+        lines.append(f"{mode:<10}{shown}{numbers}")
     return lines
 
 

@@ -18,6 +18,7 @@ from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
+from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
@@ -229,7 +230,9 @@ def make_reference(settings: GrpoSettings, policy: QwenPolicy) -> Reference | No
 def _load(settings: GrpoSettings, dtype: str) -> QwenPolicy:
     """Load the start model onto this process's own device."""
     device = "cpu" if not torch.cuda.is_available() else f"cuda:{torch.cuda.current_device()}"
-    return load_policy(settings.model, device=device, dtype=dtype)
+    policy = load_policy(settings.model, device=device, dtype=dtype)
+    require(policy, "train", "training")
+    return policy
 
 
 def make_verifier(

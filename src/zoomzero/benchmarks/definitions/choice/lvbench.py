@@ -19,7 +19,7 @@ from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, 
 from zoomzero.benchmarks.scoring.metrics import Measure
 from zoomzero.data.annotation import LETTERS_WITHOUT_OPTIONS, Dataset, Question, read_label, read_rows, require
 from zoomzero.prompts import option_labels
-from zoomzero.prompts.loose import read_spans as spans_in_text
+from zoomzero.prompts.times import read_spans as spans_in_text
 from zoomzero.spans import Span
 
 OPTION = re.compile(r"\n\s*\(([A-Z])\)")
@@ -78,11 +78,11 @@ def split_options(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _evidence(qa: dict[str, Any], notes: Counter[str]) -> tuple[Span, ...]:
-    """Return the spans of a time reference such as `01:02-01:30`."""
+    """Return the spans of a time reference such as `01:02-01:30`; a number without unit or colons tells no time."""
     written = qa.get("time_reference")
     if not written:
         return ()
-    spans, problems = spans_in_text(str(written))
+    spans, problems = spans_in_text(str(written), bare=False)
     notes["time_references_not_read"] += bool(problems) or not spans
     return spans
 
