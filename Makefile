@@ -59,7 +59,7 @@ fuzz: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/site/requirements.txt
-	PYTHONPATH=src $(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/mkdocs build --strict
 
 wheel: $(READY)
 	PYTHON=$(PYTHON) .ci/wheel
