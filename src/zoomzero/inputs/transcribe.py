@@ -111,7 +111,7 @@ def hear(video: Path, recogniser: Any, progress: Progress | None = None) -> Iter
 
 def srt_text(said: Iterable[tuple[float, float, str]]) -> str:
     """Return cues as an SRT file; empty ones and those without length are left out."""
-    blocks = []
+    blocks: list[str] = []
     for start_s, end_s, text in said:
         words = " ".join(text.split())
         if words and end_s > start_s >= 0:

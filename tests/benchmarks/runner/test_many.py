@@ -42,8 +42,8 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def test_rows_go_in_and_answers_come_out_and_a_run_goes_on(
-    zoom: Run, videos: Path, tmp_path: Path, checkpoint: Path
+def test_answers_come_out_as_rows_went_in(
+    zoom: Run, videos: Path, tmp_path: Path, checkpoint: Path, patience: None
 ) -> None:
     file = written(tmp_path / "q.jsonl", ROWS)
     asked = ("ask", "--questions", file, "--videos", videos, "--out", tmp_path / "run", "--model", checkpoint)
