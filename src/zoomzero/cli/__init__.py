@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoomzero.cli import ask, data, eval, prepare, report, rollouts, train
+from zoomzero.cli import ask, check, data, eval, prepare, report, rollouts, train
 from zoomzero.cli.interrupts import watched_interrupts
 from zoomzero.errors import ZoomZeroError
 
@@ -91,5 +91,5 @@ def _root(
     """
 
 
-for group in (ask, train, data, rollouts, eval, report, prepare):  # in the order of `zoomzero --help`
+for group in (ask, train, data, check, rollouts, eval, report, prepare):  # in the order of `zoomzero --help`
     group.register(app)
