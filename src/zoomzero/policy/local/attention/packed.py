@@ -257,7 +257,7 @@ def suffix_scores(
     chunk: int = HEAD_CHUNK,
     entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the log-probability of every suffix token and how undecided the model was there, with gradients.
+    """Return the log-probability of every suffix token, with gradients, and how undecided the model was there.
 
     Only suffix positions go through the head, `chunk` at a time; the backward pass computes a chunk's logits again. The
     logits of all tokens never exist at once. `packed.split(...)` cuts results into suffixes.
@@ -267,7 +267,7 @@ def suffix_scores(
         packed: T states and the tokens they should predict.
         temperature: what logits are divided by.
         chunk: tokens whose logits are in memory at once; (chunk, V) float32 is about the memory it takes, thrice.
-        entropy: whether to compute it: a pass over the logits.
+        entropy: whether to compute it, without gradients: a pass over the logits.
 
     Returns:
         log-probabilities (T,) float32, and entropies in nats (T,) float32 or None.
@@ -296,6 +296,8 @@ def _score_chunk(
     logprobs = logits.gather(1, targets[:, None])[:, 0] - total
     if not entropy:
         return (logprobs,)
-    # sum of p (total - logit); -inf logits have weight 0, and 0 * inf would be NaN
-    mean = (logits.softmax(1) * logits.clamp(min=torch.finfo(logits.dtype).min)).sum(1)
-    return logprobs, total - mean
+    with torch.no_grad():  # it is watched, not learned from: kept for a backward pass it would be most of the memory
+        # sum of p (total - logit); -inf logits have weight 0, and 0 * inf would be NaN
+        shares = (logits - total[:, None]).exp_()
+        mean = shares.mul_(logits.clamp(min=torch.finfo(logits.dtype).min)).sum(1)
+    return logprobs, total.detach() - mean
