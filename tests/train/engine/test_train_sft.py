@@ -18,9 +18,9 @@ from zoomzero.data.lesson import Lesson
 from zoomzero.errors import ConfigError, DataError, ModelError
 from zoomzero.policy.base import Turn
 from zoomzero.policy.local.load import load_policy
+from zoomzero.train.engine import sft
 from zoomzero.train.engine.lessons import pack_lessons
 from zoomzero.train.engine.sft import LessonLoss, train
-from zoomzero.train.engine import sft
 from zoomzero.train.run.progress import RichProgress
 from zoomzero.train.settings import SftSettings
 
