@@ -158,7 +158,7 @@ def parse_settings(
         first = error.errors(include_url=False)[0]
         location = first["loc"]
         key = ".".join(str(part) for part in location)
-        given = next((one for one in overrides if key and _says(one, key)), None)
+        given = next((one for one in reversed(overrides) if key and _says(one, key)), None)
         where = f"--set {given}" if given else ": ".join(part for part in (source, key) if part)
         if first["type"] == "extra_forbidden":
             raise _unknown_key(kind, location, where) from error

@@ -88,7 +88,8 @@ def test_ring_carries_its_symbol_in_light_ink_on_a_dark_middle() -> None:
         assert picture[24, 24 + 13].tolist() == picture[24 + 13, 24].tolist() == [15, 15, 15]
         assert picture[24, 24 + 16].tolist() == PALETTE[colour].astype(int).tolist()
         assert picture[15:33, 17:30].max() == 250
-        assert mask[24, 24, 0] and not mask[0, 0, 0]
+        assert mask[24, 24, 0]
+        assert not mask[0, 0, 0]
 
 
 def test_ink_stands_out_from_its_object() -> None:
