@@ -37,6 +37,7 @@ from zoomzero.train.run.progress import GrpoProgress
 from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData
+from zoomzero.world.labels import with_span_labels
 
 # The text model's matrices; the vision tower stays as it is.
 LORA_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -127,7 +128,9 @@ def gather_examples(settings: GrpoSettings) -> tuple[list[Example], list[Example
         DataError: a file cannot be read.
     """
     files = [*settings.data.examples, *([_world(settings.data.world)] if settings.data.world else [])]
-    examples = [example for file in files for example in read_examples(file)]
+    examples = [example for file in settings.data.examples for example in read_examples(file)]
+    if world := settings.data.world:
+        examples += with_span_labels(read_examples(files[-1]), world.spans)
     if not examples:
         raise ConfigError("data.examples", "holds no example", "give files that do (docs/formats.md)")
     _check_taught(examples, settings)
