@@ -13,11 +13,11 @@ from zoomzero.policy.base import Turn
 from zoomzero.policy.local.text import TextCodec
 from zoomzero.prompts import coarse_text, format_response, video_header, zoom_text
 from zoomzero.world.questions import QUESTION_KINDS
-from zoomzero.world.vocabulary import SPECIAL, TAGS, build_tokenizer, words
+from zoomzero.world.vocabulary import PHRASES, SPECIAL, TAGS, build_tokenizer, words
 from zoomzero.world.write import world_item
 
 CODEC = TextCodec(build_tokenizer())
-names = st.sampled_from([*SPECIAL, *TAGS, " red circle", "12.5", " seconds>", "(A)", " (Z)", "Ġ", "é", "\ufffd"])
+names = st.sampled_from([*SPECIAL, *TAGS, " red ring", "12.5", " seconds>", "(A)", " (Z)", "Ġ", "é", "\ufffd"])
 texts = st.lists(st.text(max_size=12) | names, max_size=8).map("".join)
 
 
@@ -57,22 +57,60 @@ def test_tag_is_one_token_wherever_it_stands(tag: str) -> None:
 
 
 def test_every_word_is_one_token_of_its_own() -> None:
+    """Some are tokens only after a number, some only before one or before a bracket."""
     for word in words():
-        assert word in (tokens(word)[0], tokens(f"{word}1")[0])  # `, ` is a token only before a number
+        texts = [f"{before}{word}{after}" for before in ("", "1") for after in ("", "1", "(")]
+        assert any(word in tokens(text) for text in texts), word
     assert len(set(words())) == len(words()) > 150
 
 
-def test_digits_are_single_tokens() -> None:
-    assert tokens("1203.75") == ["1", "2", "0", "3", ".", "7", "5"]
-    assert tokens("<12.5 seconds>") == ["<", "1", "2", ".", "5", " seconds>"]
-    for text in ("[(5.2, 10.4), (20.0, 30)]", "has 83.3 seconds.", "a 7 b12", "12, 34"):
-        assert [p for p in tokens(text) if re.search("[0-9]", p)] == re.findall("[0-9]", text)
-    ids = {CODEC.encode(str(digit))[0] for digit in range(10)}
-    assert len(ids) == 10
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("7", ["7"]),
+        ("42", ["42"]),
+        ("007", ["0", "07"]),
+        ("1203.75", ["12", "03", ".", "75"]),
+        ("12345", ["1", "23", "45"]),
+        ("<12.5 seconds>", ["<", "12", ".5 seconds>"]),
+        ("<1184.5 seconds>", ["<", "11", "84", ".5 seconds>"]),
+        ("has 83.3 seconds.", ["has", " ", "83", ".3", " seconds", "."]),
+        ("[(5.2, 10.4), (20.0, 30)]", ["[", "(", "5", ".2, ", "10", ".4)", ", ", "(", "20", ".0, ", "30", ")", "]"]),
+        (" red ring (0.0, 4.0)", [" red", " ring", " (", "0", ".0, ", "4", ".0)"]),
+        ("a 7 b12, cc", ["a", " ", "7", " ", "b", "12", ",", " ", "c", "c"]),
+    ],
+)
+def test_numbers_are_pairs_of_digits_from_the_right(text: str, pieces: list[str]) -> None:
+    assert tokens(text) == pieces
+
+
+def test_time_is_the_same_tokens_wherever_it_is_written() -> None:
+    """On screen, in the header, at either end of a span: what is read can be copied token by token."""
+    for second in range(1201):
+        number = CODEC.encode(str(second))
+        assert len(number) == (1 if second < 100 else 2)
+        for before, after in (("<", ".5 seconds>"), ("(", ".0, 1300.0)"), ("(0.0, ", ".0)"), ("has ", ".0 seconds")):
+            written, alone = CODEC.encode(f"{before}{second}{after}"), CODEC.encode(before)
+            if before == "(0.0, ":
+                alone = CODEC.encode("(0.0, 1")[:-1]  # `.0, ` is one token only before a digit
+            assert written[len(alone) : len(alone) + len(number)] == number, (before, second)
+
+
+def test_fixed_phrases_of_prompts_are_single_tokens() -> None:
+    text = coarse_text("Which symbol is on the red ring?", ("E", "H", "K", "M"), "think", "brief")
+    assert tokens(video_header(83.3) + text) == [
+        *("This video in total has ", "83", ".3", " seconds.\nQuestion: Which", " symbol", " is on", " the"),
+        *(" red", " ring", "?\nOptions:", " (A)", " E", " (B)", " H", " (C)", " K", " (D)", " M"),
+        "\nThink, then answer.",
+    ]
+    used = {
+        piece for text in [*prompts(), *(video_header(9.0) + prompt for prompt in prompts())] for piece in tokens(text)
+    }
+    assert set(PHRASES) - used == set(), "a phrase that no prompt has"
 
 
 def test_letters_of_options_and_answers_are_single_tokens() -> None:
-    assert tokens("Options: (A) red circle (B) E")[-5:] == [" (A)", " red", " circle", " (B)", " E"]
+    assert tokens("Options: (A) red ring (B) E")[-5:] == [" (A)", " red", " ring", " (B)", " E"]
     assert tokens("<answer>B</answer>") == ["<answer>", "B", "</answer>"]
 
 
@@ -86,7 +124,7 @@ def prompts() -> list[str]:
         found += [zoom_text(question.text, question.options, "brief", how) for how in ("letter", "text")]
         think = " then ".join(f"the {name}" for name, _ in question.reasoning)
         found.append(format_response(think, "A", question.spans, "think", question.spans))
-    found += ["not visible", coarse_text("Which object?", (), "direct", "brief", subtitles="the red circle")]
+    found += ["not visible", coarse_text("Which object?", (), "direct", "brief", subtitles="the red ring")]
     return found
 
 
@@ -104,7 +142,7 @@ def test_transformers_reads_the_same_tokenizer(start: Path) -> None:
     from zoomzero.policy.local.load import load_policy
 
     tokenizer = AutoTokenizer.from_pretrained(start)
-    text = "<think>the red circle <time>(5.2, 10.4)</time></think>\n<answer>B</answer>\nZoë 你好"
+    text = "<think>the red ring <time>(5.2, 10.4)</time></think>\n<answer>B</answer>\nZoë 你好"
     assert tokenizer(text)["input_ids"] == CODEC.encode(text)
     assert tokenizer.eos_token == "<|im_end|>"
     chat = [{"role": "user", "content": "What?"}]

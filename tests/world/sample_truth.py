@@ -1,0 +1,142 @@
+"""What samples of the world may say, worked out from their words, their view and the scene alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from world_truth import COUNTS, name_of, truth
+
+from zoomzero.data.sft_sample import SFTItem
+from zoomzero.prompts import is_well_formed, read_response
+from zoomzero.spans import Span
+from zoomzero.world.samples import LIST_TEXT
+from zoomzero.world.scenes import Event
+from zoomzero.world.views import View
+
+AT_END = "Which object is visible at the end of the video?"
+
+
+class Asked(NamedTuple):
+    """An item's text, taken apart."""
+
+    question: str
+    options: list[str]
+    mode: str
+
+
+def parts(item: SFTItem) -> Asked:
+    """Take a multiple-choice item apart."""
+    m = re.fullmatch(r"Question: (.*)\nOptions: \(A\) (.*) \(B\) (.*) \(C\) (.*) \(D\) (.*)\n(.*)", item.text)
+    assert m, item.text
+    tails = {
+        "Think, then answer.": "think",
+        "Answer and show when.": "no_think",
+        "Respond with only the letter of the option.": "letter",
+        "Respond with only the text of the option.": "text",
+    }
+    return Asked(m[1], [m[i] for i in range(2, 6)], tails[m[6]])
+
+
+def tenths(spans: Any) -> list[tuple[float, float]]:
+    """Spans as they are written."""
+    return [(round(s, 1), round(e, 1)) for s, e in spans]
+
+
+def named_in(question: str) -> str | None:
+    """The object a question names."""
+    m = re.search(r"the (\w+ \w+)(?: appear)?\?$", question)
+    return None if m is None or m[1] == "the video" else m[1]
+
+
+def seen_in(view: View, times_s: tuple[float, ...]) -> list[tuple[Event, Span]]:
+    """The events that a pass over a view sees and when, in video time: a second or more, and in one frame at least."""
+    seen = []
+    for event in view.scene.events:
+        start_s = max(event.start_s + view.shift_s, view.span.start_s)
+        end_s = min(event.end_s + view.shift_s, view.span.end_s)
+        if end_s - start_s >= 1.0 and any(start_s <= t < end_s for t in times_s):
+            seen.append((event, Span(start_s, end_s)))
+    return seen
+
+
+def listing(seen: list[tuple[Event, Span]]) -> str:
+    """What a listing of these events says."""
+    return "".join(f" {name_of(e)} ({s:.1f}, {f:.1f})" for e, (s, f) in seen)
+
+
+def check_not_visible(item: SFTItem, mode: str) -> None:
+    """No spans, and the letter, which nobody can know, is not learned."""
+    assert mode in ("think", "no_think")
+    assert is_well_formed(item.target, 4, mode)
+    assert item.target.endswith("<glue>[]</glue>")
+    assert ("not visible" in item.target) == (mode == "think")
+    ((low, high),) = item.untrained
+    assert item.target[low:high] in "ABCD"
+    assert item.target[:low].endswith("<answer>")
+
+
+def check_unanswerable(question: str, view: View, seen: list[tuple[Event, Span]]) -> str:
+    """Why a view cannot answer; fails when it can."""
+    names = {name_of(event) for event, _ in seen}
+    if question == AT_END:
+        assert view.span.end_s < view.total_s or seen_in_the_end(view, seen) == [], "something is visible at the end"
+        return "the end lies elsewhere"
+    name = named_in(question)
+    if name not in names:
+        return "not there"
+    assert question.startswith("Which object appears"), question
+    asked = truth(question, view.scene).asked
+    assert not set(asked) <= {event for event, _ in seen}, "both objects show"
+    return "its neighbour is not there"
+
+
+def seen_in_the_end(view: View, seen: list[tuple[Event, Span]]) -> list[Event]:
+    """What shows in the last two seconds of a view."""
+    return [event for event, span in seen if span.end_s > view.span.end_s - 2.0]
+
+
+def check_coarse_item(item: SFTItem, view: View, seen: list[tuple[Event, Span]]) -> str:
+    """Check one item of a look at a view and return what came up."""
+    if item.text == LIST_TEXT:
+        assert item.target == listing(seen)
+        assert item.untrained == ()
+        return "list"
+    question, options, mode = parts(item)
+    if "[]" in item.target:
+        check_not_visible(item, mode)
+        return check_unanswerable(question, view, seen)
+    assert item.untrained == ()
+    right = truth(question, view.scene)
+    visible = [(event, span) for event, span in seen if event in right.asked]
+    answer, spans = right.answer, [span for event, span in visible if event == right.asked[-1]]
+    if question.startswith("How many"):
+        answer, spans = COUNTS[len(visible) - 1], [span for _, span in visible]
+    else:
+        assert {event for event, _ in visible} == set(right.asked), "asked and answered from what shows"
+    if question == AT_END:
+        assert view.span.end_s == view.total_s
+        assert seen_in_the_end(view, seen) == [right.asked[-1]], "one object alone shows at the end"
+    assert visible
+    label = "ABCD"[options.index(answer)]
+    if mode == "letter":
+        assert item.target == label
+        return "letter"
+    assert is_well_formed(item.target, 4, mode)
+    read = read_response(item.target, 4)
+    assert (read.answer, tenths(read.spans)) == (label, tenths(spans))
+    if mode == "think":
+        check_reasoning(item.target, question, visible)
+    return "fewer counted" if len(visible) < len(right.asked) else "end" if question == AT_END else "seen"
+
+
+def check_reasoning(target: str, question: str, visible: list[tuple[Event, Span]]) -> None:
+    """Each thing noticed, with its moment, in the order of noticing; a count ends with its number."""
+    moments = [f"<time>({s:.1f}, {e:.1f})</time>" for _, (s, e) in visible]
+    said = " then ".join(f"the {name_of(e)} visible{at}" for (e, _), at in zip(visible, moments, strict=True))
+    if question.startswith("How many"):
+        said = f"the {name_of(visible[0][0])} visible{''.join(moments)} {COUNTS[len(visible) - 1]}"
+    elif "last before" in question:
+        moments.reverse()
+        said = " then ".join(f"the {name_of(e)} visible{at}" for (e, _), at in zip(visible[::-1], moments, strict=True))
+    assert target.startswith(f"<think>{said}</think>\n"), (target, said)
