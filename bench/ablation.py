@@ -1,6 +1,7 @@
-"""The paper's ablation in small: plain GRPO, + zoom reward, + token-selective credit, both, from the same start.
+"""The paper's ablation in small, from one start: plain GRPO, + zoom reward, + token-selective credit, both; and what
+nobody has shown: learning to find without span labels, with shifted ones, by another reward, by another normalisation.
 
-    python bench/ablation.py --seeds 0,1,2 --steps 60 --questions 512 --jobs 2
+    python bench/ablation.py --model outputs/tiny/early --seeds 0,1,2 --steps 300 --questions 512 --jobs 2
 
 Every arm takes equally many updates on equally many rollouts of prompts in the same order; then all models are asked
 the same held-out questions of other videos, with and without the zoom pass. Runs and answers are kept in `--runs` and
@@ -45,12 +46,21 @@ from zoomzero.video.probe import probe
 from zoomzero.world.write import write_world
 
 # What sets the arms apart; all else is configs/world-cpu.toml.
+NO_SPANS = ("data.world.spans=none",)
 NO_ZOOM = ("rollout.verifier=off", "rollout.controls=0")
 ARMS: dict[str, tuple[str, ...]] = {
     "GRPO": ("objective.credit.estimator=grpo", *NO_ZOOM),
     "+ zoom reward": ("objective.credit.estimator=grpo",),
     "+ selective credit": ("objective.credit.estimator=select", *NO_ZOOM),
     "both": ("objective.credit.estimator=select",),
+    # no span labels: can plain question-answer data teach finding?
+    "no spans: answer": (*NO_SPANS, *NO_ZOOM),
+    "no spans: answer + zoom": NO_SPANS,
+    # span labels as people give them
+    "shifted spans: GRPO": ("data.world.spans=shifted", "objective.credit.estimator=grpo", *NO_ZOOM),
+    "shifted spans: both": ("data.world.spans=shifted",),
+    "both, Wasserstein": ("objective.reward.weights.iou=0", "objective.reward.weights.wasserstein=1"),
+    "both, GDPO": ("objective.credit.estimator=gdpo_select",),
 }
 START = "start"
 HELD_OUT_SEED = 777

@@ -77,8 +77,8 @@ class ModelSettings(Settings):
     )
     think: bool = Field(True, description="Let the coarse pass think before it answers.")
     max_new_tokens: int = Field(512, ge=1, description="Tokens a pass may write.")
-    divide_top: int = Field(5, ge=1, description="Windows whose spans divide-and-conquer zooms into.")
-    certain: float = Field(0.95, ge=0, le=1, description="Confidence at which a window's answer needs no zoom.")
+    divide_top: int = Field(5, ge=1, description="Windows that divide-and-conquer verifies.")
+    certain: float = Field(0.95, ge=0, le=1, description="Confidence at which a lone window needs no close look.")
     candidates: int = Field(4, ge=1, description="Span candidates the search mode draws from one prefill.")
     enough: float = Field(
         1.0, ge=0, le=1, description="Coarse confidence at which zoom needs no close look; 1 always takes it."
@@ -158,7 +158,7 @@ def parse_settings(
         first = error.errors(include_url=False)[0]
         location = first["loc"]
         key = ".".join(str(part) for part in location)
-        given = next((one for one in overrides if key and _says(one, key)), None)
+        given = next((one for one in reversed(overrides) if key and _says(one, key)), None)
         where = f"--set {given}" if given else ": ".join(part for part in (source, key) if part)
         if first["type"] == "extra_forbidden":
             raise _unknown_key(kind, location, where) from error

@@ -16,7 +16,7 @@ from zoomzero.errors import ConfigError
 from zoomzero.video.probe import probe
 from zoomzero.world.write import write_world
 
-GRPO = 'model = "tiny"\nout = "o"\nsteps = 1\n[data]\nexamples = "e.jsonl"\n'
+GRPO = 'model = "tiny"\nout = "o"\nsteps = 1\n[data]\nexamples = ["e.jsonl"]\n'
 SFT = 'model = "tiny"\nout = "o"\nsteps = 1\nworld_seed = 3\n[stage]\nzooms = 0.5\n'
 
 

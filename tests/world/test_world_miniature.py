@@ -395,7 +395,7 @@ def test_parquet_without_pyarrow_is_said_before_anything_is_written(
     ran = cli("world", "--as", "videomme", "--out", tmp_path / "out", "--count", 1)
     assert ran.code == 2
     assert ran.complaint == (
-        "--as: videomme is a parquet file, which needs pyarrow; install it with `pip install 'zoomzero[parquet]'`"
+        "--as: videomme is a parquet file, which needs pyarrow; install it with `pip install pyarrow`"
     )
     assert not (tmp_path / "out").exists()
 

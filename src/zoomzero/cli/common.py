@@ -67,4 +67,5 @@ def load_model(model: str, device: str, dtype: str, overrides: Any) -> tuple[Any
     from zoomzero.policy.open import open_model
 
     check_device(device)
-    return open_model(model, device=device, dtype=dtype, overrides=overrides)
+    opened: tuple[Any, Any] = open_model(model, device=device, dtype=dtype, overrides=overrides)
+    return opened

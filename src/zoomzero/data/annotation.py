@@ -178,7 +178,7 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        fix = "install pyarrow (`pip install 'zoomzero[parquet]'`) or give the same rows as .jsonl"
+        fix = "install pyarrow (`pip install pyarrow`) or give the same rows as .jsonl"
         raise DataError(path, "file", f"parquet files need pyarrow; {fix}") from error
     try:
         rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()

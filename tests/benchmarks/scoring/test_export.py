@@ -29,6 +29,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "videomme": made.videomme,
     "mlvu": made.mlvu,
     "lvbench": made.lvbench,
+    "longvideobench": made.longvideobench,
 }
 FOLDERS = {"nextgqa", "cgbench"}
 Rows = list[dict[str, Any]]

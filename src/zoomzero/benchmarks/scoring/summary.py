@@ -143,8 +143,8 @@ def table_text(summary: Mapping[str, Any]) -> str:
 def _official_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the benchmark's own measures for every mode, and how many rows have failed, are missing or say nothing."""
     modes = summary["modes"]
-    told = sorted((values["headline"] for values in modes.values()), key=len, reverse=True)
-    names = list(dict.fromkeys(name for headline in told for name in headline))
+    headlines = sorted((values["headline"] for values in modes.values()), key=len, reverse=True)
+    names: list[str] = list(dict.fromkeys(name for headline in headlines for name in headline))
     cells = {mode: [_official(values, name) for name in names] for mode, values in modes.items()}
     columns = zip(names, *cells.values(), strict=True)
     widths = [2 + max(map(len, column)) for column in columns]

@@ -129,8 +129,8 @@ def _touching(pictures: Pictures, square: int) -> Tensor:
 class TowerStates:
     """What the tower makes of a batch: patches after its local half and at its end, tokens of both mergers."""
 
-    def __init__(self, tower: Any) -> None:
-        self.tower = tower
+    def __init__(self, tower: Any, family: type[Family]) -> None:
+        self.tower, self.family = tower, family
         self._kept: dict[str, Tensor] = {}
         local = tower.deepstack_visual_indexes[0]
         self._hooks = [
@@ -150,7 +150,7 @@ class TowerStates:
         """Return `local` and `gathered` (N, P, hidden), `tokens` and `deep` (N, tokens a pair, out)."""
         n = len(batch.present)
         grids = (batch.grid,) * n
-        tables = tower_tables(self.tower, grids)
+        tables = tower_tables(self.tower, self.family, grids)
         out = self.tower(batch.patches, grid_thw=torch.tensor(grids), return_dict=True, **tables)
         states = {name: value.view(n, -1, value.shape[-1]) for name, value in self._kept.items()}
         tokens, deep = out.pooler_output, out.deepstack_features[0]
@@ -198,7 +198,7 @@ def measure(tower: Any, heads: Heads, family: Family, seed: int) -> dict[str, fl
     for view in ("small", "large"):
         rng = np.random.default_rng((_HELD_OUT, seed, SIDES[view]))
         batch = make_batch(draw_pictures(rng, _HELD_OUT_PAIRS, view), family)
-        with TowerStates(tower) as states:
+        with TowerStates(tower, type(family)) as states:
             read = heads.tokens(states(batch)["tokens"])  # (N, V, 48 + 192)
         wrong = ((read[..., : 2 * KINDS] > 0).float() != batch.present) & (batch.present >= 0)
         found[f"exact_{view}"] = round(float((~wrong.any(2)).float().mean()), 4)
@@ -238,7 +238,7 @@ def pretrain(
     stream = PictureStream(settings, family, first)
     ahead: dict[str, Any] = {"num_workers": 1, "prefetch_factor": 4} if settings.draw_ahead else {}
     began = time.perf_counter()
-    with TowerStates(tower) as states:
+    with TowerStates(tower, type(family)) as states:
         for index, batch in enumerate(DataLoader(stream, batch_size=None, **ahead)):
             step = first + index
             for group in optimizer.param_groups:

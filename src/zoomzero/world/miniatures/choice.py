@@ -77,7 +77,7 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
     try:
         arrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
     except ImportError as error:
-        fix = "install it with `pip install 'zoomzero[parquet]'`"
+        fix = "install it with `pip install pyarrow`"
         raise ConfigError("--as", "videomme is a parquet file, which needs pyarrow", fix) from error
     buffer = io.BytesIO()
     parquet.write_table(arrow.Table.from_pylist(rows), buffer)

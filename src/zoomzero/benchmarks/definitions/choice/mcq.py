@@ -77,7 +77,7 @@ def _question(row: dict[str, Any], number: int, path: Path) -> Question:
         duration_s=0.0 if duration is None else read_seconds(duration, path, where),
         estimate_s=USUAL_S,
         groups={name: (str(row[name]),) for name in GROUPS if row.get(name) not in (None, "")},
-        in_words=bool(answer) and not choices,
+        in_words=not choices,
     )
 
 
