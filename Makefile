@@ -1,5 +1,6 @@
 # make demo   install and run the main job with the embedded model   (writes outputs/demo/)
 # make test   install and run the whole test suite
+# make test-server  build a real vLLM for the CPU (3.5 GB, in .venv-server) and run the tests against it
 # make check  ruff (lint, format) and mypy
 # make clean  remove what the others made
 
@@ -7,9 +8,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+SERVER := .venv-server
 PARITY := $(VENV)/parity/.tried
 
-.PHONY: demo test check clean install
+.PHONY: demo test test-server check clean install
 
 install: $(READY)
 
@@ -33,10 +35,16 @@ demo: $(READY)
 test: $(READY) $(PARITY)
 	$(BIN)/python -m pytest
 
+$(SERVER)/.ready: tests/policy/server/install.sh
+	bash tests/policy/server/install.sh $(SERVER)
+
+test-server: $(READY) $(SERVER)/.ready
+	ZOOMZERO_VLLM=$(SERVER) $(BIN)/python -m pytest -m server tests/policy/server
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SERVER) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
