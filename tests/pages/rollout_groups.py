@@ -16,8 +16,9 @@ from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.prompts import answer_token_mask, coarse_text, option_labels, read_response, video_header, zoom_text
 from zoomzero.spans import Span, clip
 from zoomzero.train.credit.advantages import estimate
+from zoomzero.train.credit.answers import ZoomResult
 from zoomzero.train.credit.objective import RewardSettings
-from zoomzero.train.credit.rewards import RewardValues, ZoomResult, as_columns, reward_values
+from zoomzero.train.credit.rewards import RewardValues, as_columns, reward_values
 from zoomzero.train.rollouts.record import Rollout, RolloutGroup
 from zoomzero.video.decode import decode
 from zoomzero.video.plan import plan_spans

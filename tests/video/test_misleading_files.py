@@ -46,15 +46,17 @@ def test_packed_b_frames_take_the_order_they_come_out_in(folder: Path) -> None:
     assert every(info, 0.2, workers=1).key == clip.key
 
 
-def test_a_damaged_avi_leaves_out_what_it_cannot_place(folder: Path) -> None:
+def test_a_damaged_avi_keeps_its_other_pictures_in_place(folder: Path) -> None:
     path = made.write(folder / "whole.avi", made.grid(300, 25), ticks=25, gop=50)
     data = bytearray(path.read_bytes())
     for position, size, _ in made.packets(path)[104:108]:
-        data[position + 8 : position + 8 + size] = bytes(size)
+        data[position + 16 : position + size - 8] = bytes(size - 24)
     (folder / "holes.avi").write_bytes(data)
     clip = every(probe(folder / "holes.avi"))
-    assert numbers(clip) == [round(t * 25) for t in clip.times_s]
-    assert 12.0 > clip.spans[-1].end_s - 0.1 > 8.0  # from a later key frame on it goes on
+    # what is inside the damaged group may be concealed; before it and behind it every picture is in its place
+    sound = [(n, t) for n, t in zip(numbers(clip), clip.times_s, strict=True) if not 4.0 <= t < 6.0]
+    assert [n for n, _ in sound] == [round(t * 25) for _, t in sound]
+    assert sound[-1][1] > 11.0
 
 
 # --- clocks that start again ---

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +24,18 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(sft)
     app.command()(train)
+
+
+@contextmanager
+def how_to_go_on(out: str) -> Iterator[None]:
+    """Say on Ctrl-C how the run goes on, once there is a run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (Path(out) / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
+            fix = "the same command with --resume goes on from its last checkpoint"
+            sys.stderr.write(f"zoomzero: {out} is kept; {fix}\n")
+        raise
 
 
 def sft(
@@ -50,7 +67,8 @@ def sft(
     from zoomzero.train.engine.sft import train as run
     from zoomzero.train.run.progress import RichProgress
 
-    record = run(settings, resume=resume, callbacks=[RichProgress()])
+    with how_to_go_on(settings.out):
+        record = run(settings, resume=resume, callbacks=[RichProgress()])
     print(f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, last loss {record.final_loss:.3f}")
 
 
@@ -87,7 +105,8 @@ def train(
     from zoomzero.train.engine.processes import is_first, leave_processes
     from zoomzero.train.run.progress import GrpoProgress
 
-    record = run(settings, resume=resume, callbacks=[GrpoProgress()])
+    with how_to_go_on(settings.out):
+        record = run(settings, resume=resume, callbacks=[GrpoProgress()])
     if is_first():
         done = f"{record.steps} updates in {record.minutes:.1f} minutes"
         print(f"{settings.out}: {done}; look at it: zoomzero rollouts {settings.out}")

@@ -61,6 +61,9 @@ class SftSettings(Settings):
     report_to: str = Field("none", description="transformers' logging integrations: none, tensorboard, wandb, ...")
     seed: int = Field(0, ge=0, description="Seed of everything random outside the samples.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice.")
+    trainer: dict[str, Any] = Field(
+        {}, description="Fields of transformers' TrainingArguments passed on: optim, torch_compile, deepspeed, ..."
+    )
     train_only: Literal["all", "text", "embeddings"] = Field(
         "all", description="What learns: everything, all but the vision tower, or the token embeddings alone."
     )
@@ -72,6 +75,14 @@ class LoraSettings(Settings):
     rank: int = Field(64, ge=1, description="Rank of the adapters.")
     alpha: int = Field(128, ge=1, description="Scale of the adapters: alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout inside the adapters; 0 keeps ratios exact.")
+
+
+class TeacherSettings(Settings):
+    """On-policy distillation: a model whose log-probabilities credit every token, beside the rewards."""
+
+    model: str = Field(description="Its checkpoint; it must read the same tokens and frames as the trained one.")
+    weight: float = Field(1.0, gt=0, description="How much log p_teacher - log p adds to a token's advantage.")
+    most: float = Field(5.0, gt=0, description="Largest size of that difference.")
 
 
 class WorldData(Settings):
@@ -108,7 +119,8 @@ class DataSettings(Settings):
 class FilterSettings(Settings):
     """Online filtering: groups that teach nothing are dropped and replaced.
 
-    A group is kept if low < mean(answer) < high, or max(iou) - mean(iou) > low.
+    A group is kept if low < mean(answer) < high, or max(iou) - mean(iou) > low; weighted rewards about the evidence
+    count as the IoU does, and the zoom reward stands in for them where an example has no spans.
     """
 
     enabled: bool = Field(True, description="Drop groups whose rewards do not vary.")
@@ -144,6 +156,11 @@ class RolloutSettings(Settings):
     verifier: Literal["reference", "policy", "off"] = Field(
         "reference", description="Who answers in the zoom pass: the frozen start model, the model itself, or nobody."
     )
+    coarse_frames: tuple[int, int] | None = Field(
+        None,
+        description="Least and most frames of the coarse pass, drawn anew for each prompt so that looking closely pays "
+        "and groups differ; none: the model's own budget for all.",
+    )
     zoom_widen_s: float | None = Field(
         None, ge=0, description="Seconds added around spans before verifying; by default the model's own widen_s."
     )
@@ -155,6 +172,12 @@ class RolloutSettings(Settings):
     controls: int = Field(
         2, ge=0, description="Prompts of each batch also verified on their true and on random spans, for the log."
     )
+
+    @model_validator(mode="after")
+    def _check_frames(self) -> RolloutSettings:
+        if self.coarse_frames is not None and not 2 <= self.coarse_frames[0] <= self.coarse_frames[1]:
+            raise ValueError("coarse_frames must be two numbers, the least (2 or more) and the most frames")
+        return self
 
 
 class ValidationSettings(Settings):
@@ -186,6 +209,7 @@ class GrpoSettings(Settings):
     validation: ValidationSettings = Field(ValidationSettings(), description="What is watched while the run goes on.")
     rollout: RolloutSettings = Field(RolloutSettings(), description="How completions are drawn and verified.")
     objective: ObjectiveSettings = Field(ObjectiveSettings(), description="Rewards, credit and loss.")
+    teacher: TeacherSettings | None = Field(None, description="A model to be imitated; without it rewards alone teach.")
     steps: int = Field(ge=1, description="Updates the run makes.")
     train_batch_size: int = Field(
         64, ge=1, description="Prompts drawn before learning from them (verl's train_batch_size)."
@@ -208,6 +232,9 @@ class GrpoSettings(Settings):
         "auto", description="Number type of frozen weights; auto: bfloat16 on a GPU, float32 on a CPU."
     )
     bf16: bool = Field(True, description="Compute in bfloat16 (trained weights and optimizer stay float32).")
+    trainer: dict[str, Any] = Field(
+        {}, description="Fields of transformers' TrainingArguments passed on: optim, torch_compile, deepspeed, ..."
+    )
     fsdp: bool = Field(False, description="Shard weights, gradients and optimizer over processes (FSDP2).")
     save_every: int = Field(50, ge=1, description="Updates between checkpoints.")
     keep: int = Field(2, ge=1, description="Checkpoints kept, besides the best ones.")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from zoomzero.errors import VideoError
 from zoomzero.video._walk import GopWalker
-from zoomzero.video.files.clock import Clock, may_leap
+from zoomzero.video.files.clock import Clock, index_kind, may_leap
 from zoomzero.video.files.container import open_container
 from zoomzero.video.files.images import image_files, load_image
 from zoomzero.video.files.order import OrderWalker
@@ -57,7 +57,9 @@ class FileSource:
         if self.info.reading == "seek":
             return GopWalker(self.container, self.stream, self.info.fps)
         first = round(self.info.start_s / tick_s)
-        clock = None if "mov" in self.container.format.name else Clock(tick_s, self.info.fps, may_leap(self.container))
+        # what an edit list leaves out makes decode times fall, but no recording starts anew there
+        edited = index_kind(self.container, self.stream) in ("parts", "first")
+        clock = None if edited else Clock(tick_s, self.info.fps, may_leap(self.container))
         return GopWalker(self.container, self.stream, self.info.fps, through=True, clock=clock, first=first)
 
     @property

@@ -75,6 +75,9 @@ class GopWalker:
         self._run_key: int | None = None  # the key frame the decoder last started from
         self._unclean: list[tuple[int, int, int]] = []  # (key frame of a run that began unclean, frame, wish)
         self._clean_from: int | None = None  # the first clean frame of the run that came out
+        self._first_out: int | None = None  # the first frame of the run that came out
+        self._second_key: int | None = None  # the key frame after the one the run began with
+        self._full_start = True  # whether the run's key frame is surely a whole picture
         self._restart()
 
     def walk(self, wishes: Sequence[tuple[int, float, float]]) -> Iterator[Shown]:
@@ -231,7 +234,8 @@ class GopWalker:
 
     def _read_past(self, target: int) -> None:
         """Read packets until every frame at or before the target must have been read."""
-        while not self._eof and (self._horizon is None or self._horizon <= target):
+        # where recordings or parts were joined, decode times are ffmpeg's guesses: there only counting frames is safe
+        while not self._eof and (self.reads_through or self._horizon is None or self._horizon <= target):
             if len(self._seen) - bisect_right(self._seen, target) >= _MOST_REORDERED:
                 return
             self._read()
@@ -291,7 +295,8 @@ class GopWalker:
         self._key = self._run_key = key
         self._seen = self._seen[bisect_left(self._seen, key) :]
         self._broken = self._ruined = self._tainted = False
-        self._clean_from = self._previous = None
+        self._clean_from = self._previous = self._first_out = self._second_key = None
+        self._full_start = self.context.name != "h264" or self._ahead[0].is_discard
 
     def _on_screen(self, target: int) -> int | None:
         """Return the time of the last frame at or before the target."""
@@ -309,6 +314,8 @@ class GopWalker:
         waiting = next((i for i, p in enumerate(self._ahead) if p.pts == wanted and not p.is_discard), -1)
         for _ in range(waiting + 1):
             packet = self._ahead.popleft()
+            if self._second_key is None and _is_key(packet) and packet.pts > (self._run_key or 0):
+                self._second_key = packet.pts
             # what is shown earlier is no wish's any more; 0.6: an interlaced frame's second field has its own packet
             needed = packet.pts is None or packet.pts >= wanted - 0.6 * self.frame_ticks
             yield from self._decode(packet, needed)
@@ -341,6 +348,10 @@ class GopWalker:
             self._tainted = True
             self._lose(pts, self._wanted.pop(pts, []))
             return
+        self._first_out = pts if self._first_out is None else self._first_out
+        if self._is_building_up(pts):
+            self._lose(pts, self._wanted.pop(pts, []))
+            return
         if self._clean_from is None or pts < self._clean_from:
             self._clean_from = pts
         if not self.can_skip and self._previous is not None:  # packets without a picture of their own (VP8)
@@ -353,6 +364,15 @@ class GopWalker:
             if self._tainted:
                 self.traces += self._wanted[pts]
             yield self._wanted.pop(pts), pts, frame
+
+    def _is_building_up(self, pts: int) -> bool:
+        """Return whether a run began without a whole picture and may not have built one up yet.
+
+        The decoder gives such frames out as clean a little too soon; from the second key frame on they are.
+        """
+        if self._full_start or self._first_out is None or self._run_key is None or self._first_out <= self._run_key:
+            return False
+        return self._second_key is None or pts < self._second_key
 
     def _empty(self) -> Iterator[Shown]:
         """Take what the decoder still holds; a wanted frame that never came is missing."""

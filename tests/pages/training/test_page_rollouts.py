@@ -18,7 +18,8 @@ from small_videos import write_small
 from zoomzero.errors import ConfigError, DataError
 from zoomzero.pages.training.rollouts import colour_scale, read_log, read_run, rollouts_page
 from zoomzero.spans import Span
-from zoomzero.train.credit.rewards import RewardValues, ZoomResult
+from zoomzero.train.credit.answers import ZoomResult
+from zoomzero.train.credit.rewards import RewardValues
 from zoomzero.train.rollouts.record import RolloutGroup
 
 EVIL = "</script><!--<script><img src=x onerror=alert(1)>\u2028"

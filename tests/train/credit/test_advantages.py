@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import mean, stdev
+from typing import Any
 
 import pytest
 import torch
@@ -14,14 +15,19 @@ from zoomzero.errors import ConfigError
 from zoomzero.prompts import answer_token_mask, read_response
 from zoomzero.train.credit.advantages import (
     Group,
+    distillation,
     estimate,
+    estimate_batch,
     estimator_names,
     find_estimator,
+    goes_over_batch,
+    make_group,
     register,
     without_truncated,
 )
 
-NAMES = ("grpo", "select", "select_paper", "separate")
+WITHIN = ("grpo", "select", "select_paper", "separate")  # in a batch of one group, rounding of sums near 0 shows
+NAMES = ("gdpo", "gdpo_select", "grpo", "select", "select_paper", "separate")
 
 # Four rollouts of three tokens: rest, answer, rest. The last one has no answer and ends a token earlier.
 REWARDS = {
@@ -106,6 +112,16 @@ BY_HAND = [
         False,
         rows([0.2272727, 0.0272727, -0.0727273, -0.5727273], [0.4272727, -0.0727273, 0.4272727, 0.0]),
     ),
+    # sums of the normalised rewards, 4.28024 -.86603 .15892 -3.57313, deviation 3.25899: a batch of one group
+    ("gdpo", True, True, rows([1.31337, -0.26573, 0.04876, -1.09639])),
+    ("gdpo", True, False, rows([1.25831, -0.33113, 0.19868, -1.12585])),  # 1.9 -.5 .3 -1.7
+    ("gdpo", False, True, rows([1.14325, -0.15051, 0.27095, -1.26369])),
+    ("gdpo", False, False, rows([1.02315, -0.22242, 0.48933, -1.29006])),
+    # the rest's sums and the answers' sums each over their own deviation; the last answer's -1.17239 is never written
+    ("gdpo_select", True, True, rows([1.33967, 0.0, -0.27745, -1.06222], [1.17239, -0.35426, 0.35426, 0.0])),
+    ("gdpo_select", True, False, rows([1.30740, 0.0, -0.18677, -1.12063], [1.16190, -0.38730, 0.38730, 0.0])),
+    ("gdpo_select", False, True, rows([1.11586, 0.29147, -0.12073, -1.28660], [0.76909, -0.20608, 0.76909, 0.0])),
+    ("gdpo_select", False, False, rows([0.95492, 0.36728, 0.07346, -1.39565], [0.78335, -0.26112, 0.78335, 0.0])),
 ]
 
 
@@ -134,6 +150,62 @@ def test_long_completions_weigh_more_in_the_paper_variant_only() -> None:
     # tokens 1 1 1 0: mean 3/4, deviation 1/2
     close(estimate("select_paper", rewards, counted, none), [[0.5, 0.5, 0.5], [-1.5, 0, 0]])
     close(estimate("select", rewards, counted, none), [[0.707106] * 3, [-0.707106, 0, 0]])
+
+
+# --- over a batch ----------------------------------------------------------------------------------------------------
+
+ONE_TOKEN = torch.ones(2, 1, dtype=torch.bool)
+# Two groups of two, every reward alike inside the group: (1, 0) in the first, (0, 0) in the second.
+PAIRS = [{name: torch.tensor(values) for name in ("format", "answer")} for values in ([1.0, 0.0], [0.0, 0.0])]
+
+
+def of_batch(name: str, rewards: list[dict[str, Tensor]], pool: Any = lambda values: values) -> list[Tensor]:
+    return estimate_batch(name, [make_group(one, ONE_TOKEN, ~ONE_TOKEN) for one in rewards], pool)
+
+
+def test_a_group_that_teaches_nothing_raises_the_others() -> None:
+    """Sums 1.41421 -1.41421 | 0 0: mean 0, deviation sqrt(4 / 3) over the batch; alone the first has sqrt(4)."""
+    first, second = of_batch("gdpo", PAIRS)
+    close(first, [[1.22474], [-1.22474]])
+    assert torch.equal(second, torch.zeros(2, 1))
+    close(of_batch("gdpo", PAIRS[:1])[0], [[0.70711], [-0.70711]])
+
+
+@pytest.mark.parametrize("name", ["gdpo", "gdpo_select"])
+def test_processes_that_share_a_batch_see_its_statistics(name: str) -> None:
+    """Two processes, one group each, their sums added up: what one process with both groups has."""
+    together = of_batch(name, PAIRS)
+    sent: list[list[Tensor]] = [[], []]
+    for turn in range(2):
+        of_batch(name, PAIRS[turn : turn + 1], lambda values, turn=turn: sent[turn].append(values) or values)
+    sums = [a + b for a, b in zip(*sent, strict=True)]
+    for turn in range(2):
+        left = iter(sums)
+        (alone,) = of_batch(name, PAIRS[turn : turn + 1], lambda values, left=left: next(left))
+        torch.testing.assert_close(alone, together[turn])
+
+
+def test_a_group_without_a_reward_is_normalised_beside_those_with_it() -> None:
+    """Without spans the sum has fewer parts: iou 1 0 and answer 1 0 give +-1.41421, answer alone +-.70711."""
+    full = {name: torch.tensor([1.0, 0.0]) for name in ("iou", "answer")}
+    first, second = of_batch("gdpo", [full, {"answer": torch.tensor([1.0, 0.0])}])
+    deviation = (2 * (1.414214**2 + 0.707107**2) / 3) ** 0.5  # 1.29099
+    close(first, [[1.414214 / deviation], [-1.414214 / deviation]])
+    close(second, [[0.707107 / deviation], [-0.707107 / deviation]])
+
+
+def test_only_these_go_over_the_batch() -> None:
+    assert [name for name in estimator_names() if goes_over_batch(name)] == ["gdpo", "gdpo_select"]
+    for name in ("grpo", "separate", "select", "select_paper"):
+        alone = [of_batch(name, [one])[0] for one in PAIRS]
+        assert all(map(torch.equal, of_batch(name, PAIRS), alone))
+
+
+def test_a_teacher_credits_tokens_it_finds_likelier() -> None:
+    teacher, own = torch.tensor([[-1.0, -9.0, -2.0]]), torch.tensor([[-2.0, -1.0, -2.0]], requires_grad=True)
+    credit = distillation(teacher, own, most=5.0)
+    assert credit.tolist() == [[1.0, -5.0, 0.0]]  # -8 is cut to -5
+    assert not credit.requires_grad
 
 
 # --- edges -----------------------------------------------------------------------------------------------------------
@@ -182,7 +254,7 @@ def test_masked_truncated_completion_stays_in_the_statistics_over_rollouts() -> 
     counted = without_truncated(COUNTED, [True, True, True, False])
     assert counted.tolist() == [[True] * 3, [True] * 3, [True] * 3, [False] * 3]
     rewards = tensors(REWARDS)
-    for name in ("grpo", "separate", "select"):
+    for name in ("grpo", "separate", "select", "gdpo", "gdpo_select"):
         full = estimate(name, rewards, COUNTED, ANSWER)
         masked = estimate(name, rewards, counted, ANSWER)
         assert torch.equal(masked[:3], full[:3])
@@ -255,7 +327,7 @@ def test_tokens_that_no_reward_credits_get_nothing() -> None:
 
 
 def test_unknown_estimator_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="use one of grpo, select, select_paper, separate"):
+    with pytest.raises(ConfigError, match="use one of gdpo, gdpo_select, grpo, select, select_paper, separate"):
         estimate("gae", tensors(REWARDS), COUNTED, ANSWER)
     with pytest.raises(ConfigError, match=r"credit\.estimator"):
         find_estimator("")
@@ -264,8 +336,7 @@ def test_unknown_estimator_names_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"without": "iou"}, "rewards are format, iou, answer, zoom"),
-        ({"extra": "style"}, "rewards are format, iou, answer, zoom"),
+        ({"extra": "style"}, "rewards are some of format, iou, wasserstein, precision_iou, answer, zoom, got .*style"),
         ({"nan": True}, "reward answer is not finite"),
         ({"short": True}, r"reward answer has shape \(3,\) for 4 rollouts"),
     ],
@@ -328,7 +399,7 @@ def groups(draw: st.DrawFn) -> tuple[dict[str, Tensor], Tensor, Tensor]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(group=groups(), name=st.sampled_from(NAMES), normalize_std=st.booleans(), data=st.data())
+@given(group=groups(), name=st.sampled_from(WITHIN), normalize_std=st.booleans(), data=st.data())
 def test_order_of_rollouts_does_not_matter(group: tuple, name: str, normalize_std: bool, data: st.DataObject) -> None:
     rewards, counted, answer = group
     order = torch.tensor(data.draw(st.permutations(range(len(counted)))))
@@ -339,7 +410,7 @@ def test_order_of_rollouts_does_not_matter(group: tuple, name: str, normalize_st
 
 
 @settings(max_examples=60, deadline=None)
-@given(group=groups(), name=st.sampled_from(NAMES), normalize_std=st.booleans(), shift=st.integers(-3, 3))
+@given(group=groups(), name=st.sampled_from(WITHIN), normalize_std=st.booleans(), shift=st.integers(-3, 3))
 def test_the_same_bonus_for_everyone_changes_nothing(group: tuple, name: str, normalize_std: bool, shift: int) -> None:
     rewards, counted, answer = group
     more = {reward: values + shift for reward, values in rewards.items()}
@@ -349,7 +420,7 @@ def test_the_same_bonus_for_everyone_changes_nothing(group: tuple, name: str, no
 
 
 @settings(max_examples=60, deadline=None)
-@given(group=groups(), name=st.sampled_from(NAMES), factor=st.sampled_from([0.5, 2.0, 8.0]))
+@given(group=groups(), name=st.sampled_from(WITHIN), factor=st.sampled_from([0.5, 2.0, 8.0]))
 def test_scale_of_rewards(group: tuple, name: str, factor: float) -> None:
     rewards, counted, answer = group
     larger = {reward: values * factor for reward, values in rewards.items()}

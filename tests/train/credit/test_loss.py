@@ -73,6 +73,8 @@ def test_row_with_diagnostics() -> None:
         ("dapo", -(1 + 2 + 3 + 4) / 4),
         ("grpo", -(2 + 4) / 2),
         ("dr_grpo", -(1 + 2 + 3 + 4) / (3 * 5)),  # three completions, the empty one too
+        ("cispo", (1 + 2 + 3 + 4) / 4),  # -1 x advantage x log p, and log p is -1 everywhere
+        ("sapo", -2 * (2 + 4) / 2),  # twice `grpo` at ratio 1
     ],
 )
 def test_aggregations(loss_type: str, expected: float) -> None:
@@ -81,6 +83,42 @@ def test_aggregations(loss_type: str, expected: float) -> None:
     chosen = LossSettings(beta=0.0, loss_type=loss_type, completion_length=5)
     loss = policy_loss(with_ratios(torch.ones(3, 3), advantages, mask), chosen).loss
     assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "weight"),
+    [(1.5, 1.0, 1.28), (1.5, -1.0, 1.28), (0.5, 1.0, 0.5), (0.5, -1.0, 0.5), (1.0, 2.0, 1.0)],
+)
+def test_cispo_bounds_the_weight_and_keeps_every_gradient(ratio: float, advantage: float, weight: float) -> None:
+    old = row(-1.0)
+    log_probs = (old + math.log(ratio)).requires_grad_()
+    inputs = LossInputs(log_probs, row(advantage), torch.tensor([[True]]), old_log_probs=old)
+    result = policy_loss(inputs, LossSettings(beta=0.0, loss_type="cispo"))
+    (gradient,) = torch.autograd.grad(result.loss, log_probs)
+    assert gradient.item() == pytest.approx(-weight * advantage)
+    assert result.loss.item() == pytest.approx(-weight * advantage * (-1.0 + math.log(ratio)))
+    assert result.diagnostics.clip_high_share.item() == float(ratio > 1.28)
+    assert result.diagnostics.clip_low_share.item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "expected", "slope"),
+    [
+        (1.0, 1.0, -2.0, -1.0),  # -4 sigmoid(0) A = -2 A; the gradient is GRPO's, -A
+        (1.0, -1.0, 2 / 1.05, 1.0),
+        (2.0, 1.0, -4 * 0.7310586, -2 * 4 * 0.7310586 * 0.2689414),  # sigmoid(1), times d ratio / d log p = 2
+        (2.0, -2.0, 8 / 1.05 * 0.7407749, 2 * 8 * 0.7407749 * 0.2592251),  # sigmoid(1.05)
+    ],
+)
+def test_sapo_by_hand(ratio: float, advantage: float, expected: float, slope: float) -> None:
+    old = row(-1.0)
+    log_probs = (old + math.log(ratio)).requires_grad_()
+    inputs = LossInputs(log_probs, row(advantage), torch.tensor([[True]]), old_log_probs=old)
+    result = policy_loss(inputs, LossSettings(beta=0.0, loss_type="sapo"))
+    (gradient,) = torch.autograd.grad(result.loss, log_probs)
+    assert result.loss.item() == pytest.approx(expected, rel=1e-5)
+    assert gradient.item() == pytest.approx(slope, rel=1e-5)
+    assert result.diagnostics.clip_share.item() == 0.0
 
 
 def test_kl_by_hand() -> None:
@@ -241,7 +279,7 @@ def test_sequence_ratio_keeps_credit_on_its_tokens() -> None:
 # --- what must not matter --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "cispo", "sapo"])
 def test_micro_batches_add_up_to_the_update(loss_type: str) -> None:
     chosen = LossSettings(loss_type=loss_type, completion_length=7)
     inputs = random_inputs(3)
@@ -271,7 +309,7 @@ def test_denominators() -> None:
     assert policy_loss(with_ratios(row(1.0), row(3.0)), NO_KL, denominator=0.5).loss.item() == -6.0
 
 
-@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "cispo", "sapo"])
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_nothing_counts(loss_type: str, level: str) -> None:
     full = random_inputs(0)
@@ -331,7 +369,7 @@ def test_k3_averages_to_the_divergence() -> None:
 @given(
     seed=st.integers(0, 50),
     order=st.permutations(range(5)),
-    loss_type=st.sampled_from(["dapo", "grpo", "dr_grpo"]),
+    loss_type=st.sampled_from(["dapo", "grpo", "dr_grpo", "cispo", "sapo"]),
     level=st.sampled_from(["token", "sequence"]),
 )
 def test_order_of_completions_does_not_matter(seed: int, order: list[int], loss_type: str, level: str) -> None:

@@ -18,7 +18,7 @@ from zoomzero.answer.ask import answer
 from zoomzero.config import lay_over, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import sha256
-from zoomzero.errors import TrainingError
+from zoomzero.errors import ConfigError, TrainingError
 from zoomzero.policy.local.load import load_policy
 from zoomzero.train.engine.build import make_trainer, train
 from zoomzero.train.engine.grpo import GrpoTrainer
@@ -118,6 +118,38 @@ def test_loss_by_hand(family_checkpoints: dict[str, Path], examples: list[Exampl
         name: p.grad for name, p in plain.named_parameters() if p.grad is not None and "visual" not in name
     }
     alike(grads, {f"model.{name}": grad for name, grad in tower_is_frozen.items()}, by=1e-4)
+
+
+def test_a_teacher_credits_every_token(
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
+) -> None:
+    """At ratio 1 the loss is -mean(A + weight (log p_teacher - log p)), with the teacher's own log-probabilities."""
+    where = family_checkpoints["qwen3_vl"]
+    changes = {"teacher": {"model": str(where), "weight": 0.5, "most": 0.01}, "objective": {"loss": {"beta": 0.0}}}
+    trainer = trainer_of(tmp_path, where, examples, changes)
+    plain = plain_model(where)
+    for model in (trainer.teacher.policy.model, plain):  # another model than the one that learns
+        model.model.language_model.norm.weight.data *= 1.1
+    groups = trainer._with_log_probs(hand_groups(trainer, examples))
+    prompted = [trainer.collector.prompt_of(group) for group in groups]
+    with torch.no_grad():
+        expected, _ = separate_log_probs(plain, trainer.policy, groups, prompted)
+    teacher, old, advantages = (
+        torch.tensor([x for g in groups for r in g.rollouts for x in getattr(r, name)])
+        for name in ("teacher_log_probs", "old_log_probs", "advantages")
+    )
+    torch.testing.assert_close(teacher, expected, atol=2e-5, rtol=0)
+    assert (teacher - old).abs().max() > 0.01, "some differences are cut"
+    loss, _ = step(trainer, groups)
+    assert loss == pytest.approx(float(-(advantages + 0.5 * (teacher - old).clamp(-0.01, 0.01)).mean()), abs=1e-6)
+
+
+def test_a_teacher_of_another_family_is_refused(
+    family_checkpoints: dict[str, Path], examples: list[Example], tmp_path: Path
+) -> None:
+    changes = {"teacher": {"model": str(family_checkpoints["qwen2_5_vl"])}}
+    with pytest.raises(ConfigError, match=r"teacher\.model: .* reads other tokens or frames than .*; choose"):
+        trainer_of(tmp_path, family_checkpoints["qwen3_vl"], examples, changes)
 
 
 def test_stored_log_probs_are_those_of_separate_forwards(

@@ -18,7 +18,13 @@ from zoomzero.policy.local.load import load_policy
 from zoomzero.train.rollouts.record import read_groups
 
 # The first two updates share a batch of rollouts, the third draws anew: with the weights that two updates made.
-STEPS = {"save_every": 1, "keep": 3, "rollout": {"filter": {"enabled": False}}}
+# The credit's statistics go over the batch, so over both processes.
+STEPS = {
+    "save_every": 1,
+    "keep": 3,
+    "rollout": {"filter": {"enabled": False}},
+    "objective": {"credit": {"estimator": "gdpo_select"}},
+}
 KILLED = Moment("update", nth=2)
 # Sums over rows come in another order, so float32 numbers differ in their last bits; weights of 0.1 that moved by 1e-5
 # keep 3 digits of the move. A lost gradient, or one counted twice, is off by the size of the move itself.

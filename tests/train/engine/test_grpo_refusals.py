@@ -22,7 +22,7 @@ from zoomzero.policy.local.load import find
 from zoomzero.train.engine.build import train
 from zoomzero.train.rollouts.record import read_groups
 from zoomzero.train.rollouts.stream import ExampleStream
-from zoomzero.train.run.directory import claim_run, last_checkpoint
+from zoomzero.train.run.directory import claimed_run, last_checkpoint
 from zoomzero.train.settings import GrpoSettings, load_grpo_settings
 
 Make = Callable[..., GrpoSettings]
@@ -87,8 +87,8 @@ def test_settings_that_cannot_be(make: Make, changes: dict[str, Any], message: s
             "credit.estimator: unknown estimator 'best'; use one of .*select.*",
         ),
         (
-            {"rollout": {"verifier": "off"}, "objective": {"reward": {"zoom": "substring"}}},
-            "rollout.verifier: is off but .*; set objective.reward.zoom = hard, or a verifier",
+            {"rollout": {"verifier": "off"}, "objective": {"reward": {"consensus": True}}},
+            "objective.reward.consensus: needs verified spans .*; set rollout.verifier, or .*",
         ),
         ({"report_to": "paper"}, "report_to: 'paper' is unknown; .*tensorboard.*"),
         ({"report_to": "flyte"}, "report_to: flyte is not installed; install it, or choose none .*"),
@@ -98,10 +98,9 @@ def test_settings_that_do_not_work_here(make: Make, changes: dict[str, Any], mes
     refuses(make(**changes), message)
 
 
-def test_substring_without_verifier_is_fine_when_it_does_not_count(make: Make) -> None:
-    changes = {"zoom": "substring", "weights": {"zoom": 0.0}}
-    settings = make(rollout={"verifier": "off"}, objective={"reward": changes})
-    refuses(settings, r"model .*", error=ModelError)
+def test_the_paper_without_a_verifier_starts(make: Make) -> None:
+    """What it would read is not there, so its zoom reward is left out: the model is looked for next."""
+    refuses(make(preset="paper", rollout={"verifier": "off"}), r"model .*", error=ModelError)
 
 
 def test_prompts_that_processes_cannot_share(small_world: Path, tmp_path: Path) -> None:
@@ -130,8 +129,9 @@ def write(small_world: Path, tmp_path: Path) -> Callable[[Callable[[Example], Ex
 
 def test_examples_without_spans(make: Make, write: Any) -> None:
     path = write(lambda example: replace(example, spans=() if example.id == "0-order" else example.spans))
-    message = "data.examples: 1 examples have no spans, first 0-order; give the evidence's spans, or .*"
-    refuses(make(data={"examples": [path]}), message)
+    message = "data.examples: 1 examples have no spans, first 0-order, and no other reward is left for them; give .*"
+    weights = {"answer": 0.0, "zoom": 0.0}
+    refuses(make(data={"examples": [path]}, objective={"reward": {"weights": weights}}), message)
 
 
 def test_no_examples(make: Make, tmp_path: Path) -> None:
@@ -185,20 +185,31 @@ def test_nothing_to_resume(make: Make) -> None:
     ],
 )
 def test_resume_with_other_settings(make: Make, tmp_path: Path, changes: dict[str, Any], names: str) -> None:
-    claim_run(make(), tmp_path / "run")
+    with claimed_run(make(), tmp_path / "run"):
+        pass
     message = f"--resume: .*run was started with other {names}; resume with the settings it was started with, .*"
     refuses(make(**changes), message, resume=True)
 
 
+def test_two_runs_in_one_directory(make: Make, tmp_path: Path) -> None:
+    """While one goes on, neither a new run nor a resumed one gets in; afterwards it can be resumed."""
+    with claimed_run(make(), tmp_path / "run"):
+        for resume in (False, True):
+            refuses(make(), r"out: .*run is being written by process \d+; wait for it, or choose .*", resume=resume)
+    refuses(make(), "model .*", resume=True, error=ModelError)
+
+
 def test_resume_with_settings_that_may_change(make: Make, tmp_path: Path) -> None:
     """Also what messages tell to change."""
-    claim_run(make(), tmp_path / "run")
+    with claimed_run(make(), tmp_path / "run"):
+        pass
     changes = {"threads": 2, "save_every": 7, "data": {"max_unreadable": 0.9, "timeout_s": 500.0}}
     refuses(make(**changes), "model .*", resume=True, error=ModelError)
 
 
 def test_resume_with_another_number_of_processes(make: Make, tmp_path: Path) -> None:
-    claim_run(make(), tmp_path / "run", processes=4)
+    with claimed_run(make(), tmp_path / "run", processes=4):
+        pass
     message = "--resume: .*run was started with 4 processes, now there are 1; start as many as before"
     refuses(make(), message, resume=True)
 

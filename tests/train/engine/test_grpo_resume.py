@@ -112,6 +112,7 @@ def test_interrupted_by_hand(straight: Path, small_world: Path, changes: dict[st
     running.interrupt()
     (screen,) = running.end().check(130).screens
     assert screen.splitlines()[-1] == "zoomzero: interrupted"
+    assert "run is kept; the same command with --resume goes on from its last checkpoint" in screen.splitlines()[-2]
     assert "Traceback" not in screen
     run("train", settings, "--resume", folder=tmp_path).check()
     assert_same_run(tmp_path / "run", straight)

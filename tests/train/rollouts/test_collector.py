@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
@@ -18,9 +19,13 @@ from zoomzero.data.example import Example, read_examples
 from zoomzero.errors import TrainingError, VideoError
 from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.policy.local.generate import Row
-from zoomzero.train.credit.rewards import RewardValues, ZoomResult, zoom_hard
-from zoomzero.train.rollouts.collector import chose_right, group_masks, teaches
-from zoomzero.train.rollouts.record import RolloutGroup
+from zoomzero.prompts import read_response
+from zoomzero.spans import Span
+from zoomzero.train.credit.answers import ZoomResult, zoom_hard
+from zoomzero.train.credit.rewards import RewardValues
+from zoomzero.train.rollouts.collector import chose_right, group_masks, pseudo_truth, teaches
+from zoomzero.train.rollouts.record import Rollout, RolloutGroup, group_from_json
+from zoomzero.video.types import Clip
 
 OFF = {"rollout": {"verifier": "off"}}
 DULL = "no idea"
@@ -170,6 +175,73 @@ def test_masks_by_hand() -> None:
     assert torch.equal(answer, torch.tensor([[False, True, False], [True, False, True]]))
 
 
+# --- examples without spans ---
+
+
+def test_without_spans_answer_and_zoom_teach(tiny_policy: Any, symbol: Example) -> None:
+    blind = replace(symbol, spans=())
+    changes = {
+        "rollout": {"num_generations": 4, "filter": {"enabled": False}},
+        "objective": {"reward": {"weights": {"wasserstein": 1.0}}},
+    }
+    collector = scripted(tiny_policy, [blind], {symbol.question: [FOUR]}, changes)
+    (group,), _ = collector.collect(1, step=0)
+    assert all(set(r.rewards.there()) == {"format", "answer", "zoom"} for r in group.rollouts)
+    assert any(a for r in group.rollouts for a in r.advantages)
+    assert group.pseudo_truth == ()
+
+
+def test_what_verified_responses_agree_on_stands_in_for_the_spans(symbol: Example) -> None:
+    blind = replace(symbol, spans=())
+    spans, options = [(8.0, 15.0), (9.0, 20.0), (30.0, 40.0), (9.0, 12.0)], ["C", "C", "C", "A"]
+    texts = [spans_text(span, option=option) for span, option in zip(spans, options, strict=True)]
+    readings = [read_response(text, 4) for text in texts]
+    right = ZoomResult(True, option_log_probs=(-2.0, -2.0, -0.1, -2.0))
+    wrong = ZoomResult(True, option_log_probs=(-0.1, -2.0, -2.0, -2.0))
+    # the third is not confirmed by its close look, the fourth names another option
+    assert pseudo_truth(blind, readings, [right, right, wrong, right]) == (Span(9.0, 15.0),)
+    assert pseudo_truth(blind, readings, [right, wrong, wrong, right]) == (), "one alone agrees with nobody"
+    assert pseudo_truth(symbol, readings, [right] * 4) == (), "an example with spans keeps them"
+    assert pseudo_truth(replace(blind, options=()), readings, [right] * 4) == ()
+
+
+def test_pseudo_truth_is_rewarded_and_written_down(tiny_policy: Any, symbol: Example) -> None:
+    """All four say the same, so if the close look agrees they are each other's truth."""
+    texts = [spans_text((8.0, 15.0), option="C")] * 4
+    changes = {
+        "rollout": {"num_generations": 4, "filter": {"enabled": False}},
+        "objective": {"reward": {"consensus": True}},
+    }
+    collector = scripted(tiny_policy, [replace(symbol, spans=())], {symbol.question: [texts]}, changes)
+    (group,), _ = collector.collect(1, step=0)
+    seen = group.rollouts[0].zoom is not None and chose_right(group.rollouts[0].zoom, symbol)
+    assert group.pseudo_truth == ((Span(8.0, 15.0),) if seen else ())
+    assert {r.rewards.iou for r in group.rollouts} == ({1.0} if seen else {None})
+    assert group_from_json(json.loads(group.to_json())) == group
+
+
+# --- the frames of the coarse pass ---
+
+
+def test_each_prompt_draws_its_own_number_of_frames(tiny_policy: Any, examples: list[Example]) -> None:
+    settings = grpo_settings({"rollout": {"coarse_frames": [4, 16]}})
+    collector = make_collector(tiny_policy, examples, settings)
+
+    def frames(place: int, asker: Any = collector) -> int:
+        chat = asker.ask(place, examples[0]).chat
+        (clip,) = [part for turn in chat for part in turn.parts if isinstance(part, Clip)]
+        return len(clip.times_s)
+
+    drawn = [frames(place) for place in range(12)]
+    collector.close()
+    assert drawn == [frames(place) for place in range(12)], "a resumed run sees the same"
+    assert min(drawn) >= 4
+    assert max(drawn) <= 16
+    assert len(set(drawn)) > 3
+    whole = make_collector(tiny_policy, examples, grpo_settings())
+    assert frames(-1) == frames(0, whole), "validation gets the whole budget"
+
+
 # --- the online filter ---
 
 
@@ -195,6 +267,28 @@ def test_filter_rule_by_hand(answers: list[float], overlaps: list[float], kept: 
     group = group_with(answers, overlaps)
     assert teaches(group.rollouts, grpo_settings()) is kept
     assert teaches(group.rollouts, grpo_settings({"rollout": {"filter": {"enabled": False}}}))
+
+
+def test_filter_looks_at_the_evidence_rewards_that_count() -> None:
+    """All miss the truth, so the overlaps are equal; how far off they are is not."""
+    group = group_with([0, 0, 0, 0], [0, 0, 0, 0])
+    far = [
+        replace(r, rewards=replace(r.rewards, more={"wasserstein": w}))
+        for r, w in zip(group.rollouts, (0.4, 0.1, 0.1, 0.1), strict=True)
+    ]
+    assert not teaches(group.rollouts, grpo_settings())
+    assert teaches(far, grpo_settings({"objective": {"reward": {"weights": {"wasserstein": 1.0}}}}))
+
+
+def test_filter_without_spans_looks_at_the_close_look() -> None:
+    group = group_with([1, 1, 1, 1], [0, 0, 0, 0])
+
+    def zoomed(*values: float) -> list[Rollout]:
+        rewards = [replace(r.rewards, iou=None, zoom=z) for r, z in zip(group.rollouts, values, strict=True)]
+        return [replace(r, rewards=one) for r, one in zip(group.rollouts, rewards, strict=True)]
+
+    assert teaches(zoomed(1, 0, 0, 0), grpo_settings())
+    assert not teaches(zoomed(1, 1, 1, 1), grpo_settings())
 
 
 def test_filter_limits_are_settings() -> None:

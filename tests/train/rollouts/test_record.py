@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from zoomzero.data.example import Example
 from zoomzero.errors import DataError
 from zoomzero.spans import Span
-from zoomzero.train.credit.rewards import RewardValues, ZoomResult
+from zoomzero.train.credit.answers import ZoomResult
+from zoomzero.train.credit.rewards import RewardValues
 from zoomzero.train.rollouts.record import Rollout, RolloutGroup, group_from_json, read_groups
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -20,7 +20,7 @@ from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import load_policy
 from zoomzero.spans import Span
-from zoomzero.train.credit.rewards import ZoomResult, zoom_reward
+from zoomzero.train.credit.answers import ZoomResult, zoom_reward
 from zoomzero.train.engine.build import add_adapter, make_reference, make_verifier
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.run.stopwatch import Stopwatch

@@ -16,6 +16,7 @@ from zoomzero.train.rollouts.collector import Tally
 from zoomzero.train.rollouts.record import RolloutGroup
 from zoomzero.train.run import monitor as monitor_module
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
+from zoomzero.train.run.progress import nothing_to_learn
 
 
 class Clock:
@@ -175,3 +176,22 @@ def test_peak_memory_is_that_of_this_process() -> None:
     assert peak_mb() > 50
     assert peak_mb() >= before
     del held
+
+
+def test_a_batch_that_teaches_nothing_is_said() -> None:
+    """No token has an advantage; the line says how often each reward was equal."""
+
+    def without_credit(*rewards: RewardValues) -> RolloutGroup:
+        group = group_of(*rewards)
+        return replace(group, rollouts=tuple(replace(one, advantages=(0.0, 0.0)) for one in group.rollouts))
+
+    monitor = Monitor()
+    flat = without_credit(RewardValues(1.0, 0.0, 0.0), RewardValues(1.0, 0.0, 0.0))
+    monitor.add_rollouts([flat, without_credit(RewardValues(1.0, 0.0, 1.0), RewardValues(1.0, 0.0, 0.0))], Tally())
+    logs = pooled([monitor.take()])
+    assert (logs["zero_variance/all"], logs["zero_variance/iou"], logs["zero_variance/answer"]) == (1.0, 1.0, 0.5)
+    line = nothing_to_learn(logs)
+    assert "(equal: format in 100%, iou in 100%, answer in 50% of the groups)" in line
+    credited = replace(flat.rollouts[0], advantages=(0.5,))
+    monitor.add_rollouts([replace(flat, rollouts=(credited, flat.rollouts[1]))], Tally())
+    assert pooled([monitor.take()])["zero_variance/all"] == 0.0

@@ -23,7 +23,7 @@ from typing import Any
 
 from zoomzero.config import flatten
 from zoomzero.errors import ConfigError, DataError, EvaluationError
-from zoomzero.files import write_whole
+from zoomzero.files import locked, write_whole
 
 RUN_FILE, SUMMARY_FILE, LOCK_FILE = "run.json", "summary.json", "run.lock"
 SYNC_EVERY_S = 1.0
@@ -239,7 +239,7 @@ def open_run(folder: str | Path, identity: Mapping[str, Any], *, retry_failed: b
         DataError: its files are damaged.
     """
     folder = make_folder(folder)
-    with _lock(folder):
+    with locked(folder / LOCK_FILE, "--out", ANOTHER):
         record = _reopened(folder, identity)
         run = RunFolder(folder, record)
         run.load(record["modes"], retry_failed=retry_failed)
@@ -295,26 +295,3 @@ def _reopened(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the run's lock; the system takes it back from a process that dies."""
-    import fcntl
-
-    with (folder / LOCK_FILE).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise ConfigError(
-                "--out", f"{folder} is being written by {holder}", f"wait for it, or {ANOTHER}"
-            ) from error
-        except OSError as error:
-            reason = f"{folder} cannot be locked ({error.strerror})"
-            raise ConfigError("--out", reason, "give a folder on a file system that has locks") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
-        yield

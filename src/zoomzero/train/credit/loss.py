@@ -1,8 +1,11 @@
-"""The loss: clipped importance-weighted surrogate plus a KL term, in the variants of GRPO, DAPO, Dr. GRPO and GSPO.
+"""The loss: importance-weighted surrogate plus KL, in the variants of GRPO, DAPO, Dr. GRPO, GSPO, CISPO and SAPO.
 
     ratio_t = exp(log p_t - log p_old_t)                                  token level
     ratio_t = exp(mean over the completion of log p - log p_old)          sequence level, see `importance_ratio`
-    loss_t  = -min(ratio_t A_t, clip(ratio_t, 1 - low, 1 + high) A_t) + beta k3_t
+    loss_t  = surrogate_t + beta k3_t
+    clipped   -min(ratio_t A_t, clip(ratio_t, 1 - low, 1 + high) A_t)     dapo, grpo, dr_grpo
+    cispo     -stop_gradient(min(ratio_t, 1 + high)) A_t log p_t
+    sapo      -4/tau sigmoid(tau (ratio_t - 1)) A_t                       tau by the sign of A_t
     k3_t    = exp(log p_ref_t - log p_t) - (log p_ref_t - log p_t) - 1    >= 0, its mean estimates KL(p || p_ref)
 
 Source: METHOD "optimisation" in docs/method.md; docs/training-credit.md.
@@ -10,8 +13,9 @@ Source: METHOD "optimisation" in docs/method.md; docs/training-credit.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -49,7 +53,8 @@ class LossDiagnostics:
     """What to watch, as 0-d tensors without gradient; means are over the counted tokens, 0 when none counts.
 
     `clip_low_share` is the share of tokens whose ratio fell too far under a negative advantage, `clip_high_share` of
-    those whose ratio rose too far under a positive one: both no longer push the model. `clip_share` is their sum.
+    those whose ratio rose too far under a positive one: both no longer push the model (under `cispo`: push it less).
+    `clip_share` is their sum.
     """
 
     tokens: Tensor
@@ -88,8 +93,8 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, denominator: Tensor 
     log_probs = _counted(inputs.log_probs, mask, grad=True)
     advantages = _counted(inputs.advantages, mask)
     ratio = importance_ratio(inputs.log_probs, inputs.old_log_probs, mask, settings)  # (N, T)
-    clipped = ratio.clamp(1 - settings.epsilon, 1 + settings.epsilon_high)
-    per_token = -torch.minimum(ratio * advantages, clipped * advantages)
+    surrogate, _ = LOSS_TYPES[settings.loss_type]
+    per_token = surrogate(ratio, log_probs, advantages, settings)
     kl = None
     if inputs.ref_log_probs is not None:
         kl = k3(log_probs, _counted(inputs.ref_log_probs, mask))  # (N, T), 0 outside the mask
@@ -99,6 +104,40 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, denominator: Tensor 
         loss=_aggregate(per_token, mask, settings, denominator),
         diagnostics=_diagnose(ratio.detach(), advantages, kl, inputs, settings),
     )
+
+
+def clipped_surrogate(ratio: Tensor, log_probs: Tensor, advantages: Tensor, settings: LossSettings) -> Tensor:
+    """Return PPO's clipped surrogate of every token, (N, T). Source: arXiv 1707.06347; two clips: DAPO, 2503.14476."""
+    clipped = ratio.clamp(1 - settings.epsilon, 1 + settings.epsilon_high)
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def cispo_surrogate(ratio: Tensor, log_probs: Tensor, advantages: Tensor, settings: LossSettings) -> Tensor:
+    """Return CISPO's: the importance weight is bounded from above and has no gradient, so no token stops learning.
+
+    Source: MiniMax-M1 (arXiv 2506.13585), without its lower bound, as its authors run it.
+    """
+    return -ratio.detach().clamp(max=1 + settings.epsilon_high) * advantages * log_probs
+
+
+def sapo_surrogate(ratio: Tensor, log_probs: Tensor, advantages: Tensor, settings: LossSettings) -> Tensor:
+    """Return SAPO's: a sigmoid gate whose slope is 1 at ratio 1 and falls smoothly where a clip would cut.
+
+    Source: SAPO (arXiv 2511.20347).
+    """
+    tau = torch.where(advantages > 0, settings.sapo_temperature_pos, settings.sapo_temperature_neg)
+    return -4 / tau * torch.sigmoid(tau * (ratio - 1)) * advantages
+
+
+Surrogate = Callable[[Tensor, Tensor, Tensor, LossSettings], Tensor]
+# loss type -> its surrogate, and what the sum over tokens is divided by (`loss_denominator`)
+LOSS_TYPES: Mapping[str, tuple[Surrogate, Literal["tokens", "completions", "constant"]]] = {
+    "dapo": (clipped_surrogate, "tokens"),
+    "grpo": (clipped_surrogate, "completions"),
+    "dr_grpo": (clipped_surrogate, "constant"),
+    "cispo": (cispo_surrogate, "tokens"),
+    "sapo": (sapo_surrogate, "completions"),
+}
 
 
 def importance_ratio(log_probs: Tensor, old_log_probs: Tensor | None, mask: Tensor, settings: LossSettings) -> Tensor:
@@ -134,16 +173,17 @@ def k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
 def loss_denominator(mask: Tensor, settings: LossSettings) -> Tensor:
     """Return what a sum over these completions is divided by (0-d float32); it adds up over micro-batches.
 
-    dapo     counted tokens
-    grpo     completions with at least one counted token
-    dr_grpo  completions x `completion_length`, counted or not, so that it does not depend on what was written
+    dapo, cispo  counted tokens
+    grpo, sapo   completions with at least one counted token
+    dr_grpo      completions x `completion_length`, counted or not, so that it does not depend on what was written
 
     Args:
         mask: (N, T) bool, True where a token counts.
     """
-    if settings.loss_type == "dapo":
+    _, unit = LOSS_TYPES[settings.loss_type]
+    if unit == "tokens":
         return mask.sum().float()
-    if settings.loss_type == "grpo":
+    if unit == "completions":
         return mask.any(1).sum().float()
     return torch.tensor(float(mask.shape[0] * settings.completion_length), device=mask.device)
 
@@ -172,9 +212,9 @@ def _counted(values: Tensor, mask: Tensor, *, grad: bool = False) -> Tensor:
 
 
 def _aggregate(per_token: Tensor, mask: Tensor, settings: LossSettings, denominator: Tensor | float | None) -> Tensor:
-    """Return the sum over tokens (of each completion's mean, under `grpo`) over the denominator, 0-d."""
+    """Return the sum over tokens (of each completion's mean, where completions count) over the denominator, 0-d."""
     total = per_token.masked_fill(~mask, 0.0).sum(1)  # (N,)
-    if settings.loss_type == "grpo":
+    if LOSS_TYPES[settings.loss_type][1] == "completions":
         total = total / mask.sum(1).clamp(min=1)
     if denominator is None:
         denominator = loss_denominator(mask, settings)
@@ -191,8 +231,7 @@ def _diagnose(
     def mean(values: Tensor) -> Tensor:
         return _counted(values, mask).sum() / tokens.clamp(min=1)
 
-    low = mean((ratio < 1 - settings.epsilon) & (advantages < 0))
-    high = mean((ratio > 1 + settings.epsilon_high) & (advantages > 0))
+    low, high = (mean(cut) for cut in _clipped(ratio, advantages, settings))
     return LossDiagnostics(
         tokens=tokens,
         clip_share=low + high,
@@ -202,6 +241,16 @@ def _diagnose(
         kl=None if kl is None else mean(kl),
         entropy=None if inputs.entropy is None else mean(inputs.entropy),
     )
+
+
+def _clipped(ratio: Tensor, advantages: Tensor, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    """Return which tokens are clipped below and above, (N, T) bool: CISPO bounds weights of any sign, SAPO none."""
+    low, high = ratio < 1 - settings.epsilon, ratio > 1 + settings.epsilon_high
+    if settings.loss_type == "cispo":
+        return torch.zeros_like(low), high
+    if settings.loss_type == "sapo":
+        return torch.zeros_like(low), torch.zeros_like(high)
+    return low & (advantages < 0), high & (advantages > 0)
 
 
 def _check(inputs: LossInputs, settings: LossSettings) -> None:

@@ -21,6 +21,12 @@ class RewardWeights(Settings):
     iou: float = Field(1.0, ge=0, allow_inf_nan=False, description="Weight of the evidence's overlap.")
     answer: float = Field(1.0, ge=0, allow_inf_nan=False, description="Weight of the coarse answer.")
     zoom: float = Field(1.0, ge=0, allow_inf_nan=False, description="Weight of the zoom pass's answer.")
+    wasserstein: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Weight of the evidence's closeness, also where nothing overlaps."
+    )
+    precision_iou: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Weight of the overlap times the share of found time that is true."
+    )
 
     @model_validator(mode="after")
     def _something_counts(self) -> RewardWeights:
@@ -49,6 +55,10 @@ class RewardSettings(Settings):
     zoom_without_span: bool = Field(
         False, description="Let a response without a usable span earn the zoom reward on the whole video (paper)."
     )
+    consensus: bool = Field(
+        False,
+        description="Examples without spans: take what most of a group's verified responses agree on for the truth.",
+    )
 
 
 class CreditSettings(Settings):
@@ -59,7 +69,9 @@ class CreditSettings(Settings):
         "mask_truncated": "mask_truncated_completions",
     }
 
-    estimator: str = Field("select", description="Registered estimator: select, separate, grpo, select_paper.")
+    estimator: str = Field(
+        "select", description="Registered estimator: select, separate, grpo, gdpo, gdpo_select, select_paper."
+    )
     scale_rewards: Literal["group", "none"] = Field(
         "group", description="Divide by the group's standard deviation, or do not (Dr. GRPO)."
     )
@@ -85,12 +97,14 @@ class LossSettings(Settings):
         0.28, gt=0, description="Ratios above 1 + epsilon_high earn no more; about 4e-4 for GSPO."
     )
     beta: float = Field(1e-2, ge=0, description="Weight of the KL estimate to the reference model; 0 needs none.")
-    loss_type: Literal["dapo", "grpo", "dr_grpo"] = Field(
+    loss_type: Literal["dapo", "grpo", "dr_grpo", "cispo", "sapo"] = Field(
         "dapo",
-        description="Mean over all tokens (dapo), mean over completions of their means (grpo), "
-        "or sum over completions x a constant (dr_grpo).",
+        description="Clipped surrogate as a mean over all tokens (dapo), over completions of their means (grpo), or as "
+        "a sum over completions x a constant (dr_grpo); clipped weights (cispo); a soft gate instead of a clip (sapo).",
     )
     completion_length: int = Field(512, ge=1, description="Tokens a completion counts as under dr_grpo.")
+    sapo_temperature_pos: float = Field(1.0, gt=0, description="How fast SAPO's gate closes, advantages above 0.")
+    sapo_temperature_neg: float = Field(1.05, gt=0, description="How fast SAPO's gate closes, advantages below 0.")
     importance_sampling_level: Literal["token", "sequence"] = Field(
         "token", description="Importance ratio of each token, or of its whole completion (GSPO)."
     )

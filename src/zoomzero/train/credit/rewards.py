@@ -1,9 +1,14 @@
-"""Rewards of one response, each in [0, 1]: pure functions of what it says, of the truth and of the zoom pass.
+"""Rewards of one response, each in [0, 1]: registered pure functions of what it says, the truth and the zoom pass.
 
-format  the strict grammar holds
-iou     union of the predicted spans against union of the true spans
-answer  the right option, or the right words when the question has no options
-zoom    the zoom pass, which sees only the predicted spans, gives the right option (soft: how probable it finds it)
+format         the strict grammar holds
+iou            union of the predicted spans against union of the true spans
+wasserstein    exp(-W1 / seconds of truth): how far the predicted time lies from the true time
+precision_iou  IoU x the share of the predicted time that is true
+answer         the right option, or the right words when the question has no options
+zoom           the zoom pass, which sees only the predicted spans, gives the right option (soft: its probability)
+
+A reward that an example cannot be judged by (no true spans, no verifier) is None, and left out for its whole group.
+A new one is a function with `@register` above it and a weight in `RewardWeights` (CONTRIBUTING.md, "Add a reward").
 
 Loads neither torch nor transformers. Source: METHOD "rewards" in docs/method.md; docs/training-credit.md.
 """
@@ -11,44 +16,116 @@ Loads neither torch nor transformers. Source: METHOD "rewards" in docs/method.md
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal, TypeVar
 
 from zoomzero import spans
 from zoomzero.data.example import Example
-from zoomzero.errors import ConfigError, DataError
-from zoomzero.prompts import Mode, Reading, format_score, option_labels, read_response
+from zoomzero.errors import ConfigError
+from zoomzero.prompts import Mode, Reading, format_score
 from zoomzero.prompts.grammar import AnswerAs
+from zoomzero.spans import Span
+from zoomzero.train.credit.answers import ZoomResult, answer_reward, zoom_reward
 from zoomzero.train.credit.objective import RewardSettings, RewardWeights
 
-REWARDS = ("format", "iou", "answer", "zoom")
+REWARDS = ("format", "iou", "answer", "zoom")  # the paper's, judged whatever their weight
 _LETTERS_A_TO_F = 6
 
 
 @dataclass(frozen=True, slots=True)
-class ZoomResult:
-    """What the verifier said about one response's spans.
+class Response:
+    """What a reward sees of one response.
 
     Args:
-        on_span: whether it looked at the response's own spans; False: there was no usable one, so it looked at the
-            whole video or, by our default, at nothing.
-        option_log_probs: log-probability of each option in order, on any common scale; None when it wrote instead.
-        text: what it wrote; None when it scored the options instead.
+        text: the completion alone, without the prompt and without special tokens.
+        reading: what `read_response` found in it.
+        example: the question with its truth.
+        settings: which variant of each reward.
+        mode: which parts were asked for.
+        answer_as: what was asked for as the answer.
+        zoom: the verifier's result; None when no verifier runs. A response without a usable span still needs one
+            (`on_span=False`), so that a group's responses all have a zoom reward or none has.
     """
 
-    on_span: bool
-    option_log_probs: tuple[float, ...] | None = None
-    text: str | None = None
+    text: str
+    reading: Reading
+    example: Example
+    settings: RewardSettings
+    mode: Mode = "think"
+    answer_as: AnswerAs = "letter"
+    zoom: ZoomResult | None = None
+
+
+RewardFunction = Callable[[Response], float | None]
+FunctionT = TypeVar("FunctionT", bound=RewardFunction)
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A registered reward.
+
+    Args:
+        name: also that of its weight.
+        function: its value, None where the example cannot be judged by it.
+        credits: which tokens it credits: those of the answer, the rest, or all.
+        place: rewards of one place look at one thing and share its share of the scalar reward.
+    """
+
+    name: str
+    function: RewardFunction
+    credits: Literal["all", "rest", "answer"]
+    place: str
+
+
+_REGISTERED: dict[str, Reward] = {}
+
+
+def register(
+    name: str, *, credits: Literal["all", "rest", "answer"], place: str = ""
+) -> Callable[[FunctionT], FunctionT]:
+    """Register a reward.
+
+    Args:
+        name, credits: see `Reward`.
+        place: by default one of its own.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def add(function: FunctionT) -> FunctionT:
+        if name in _REGISTERED:
+            raise ValueError(f"reward {name!r} is registered already")
+        _REGISTERED[name] = Reward(name, function, credits, place or name)
+        return function
+
+    return add
+
+
+def registered() -> Mapping[str, Reward]:
+    """Return all rewards by name, in the order they were registered."""
+    return dict(_REGISTERED)
 
 
 @dataclass(frozen=True, slots=True)
 class RewardValues:
-    """The rewards of one response, each in [0, 1]; `zoom` is None when no verifier runs."""
+    """The rewards of one response, each in [0, 1], None where the example cannot be judged by it.
+
+    `more` holds those beyond the paper's four that have a weight.
+    """
 
     format: float
-    iou: float
+    iou: float | None
     answer: float
     zoom: float | None = None
+    more: Mapping[str, float | None] = field(default_factory=dict)
+
+    def there(self) -> dict[str, float]:
+        """Return the values that are there, by name."""
+        values = {"format": self.format, "iou": self.iou, "answer": self.answer, "zoom": self.zoom, **self.more}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def reward_values(
@@ -61,27 +138,65 @@ def reward_values(
     answer_as: AnswerAs = "letter",
     zoom: ZoomResult | None = None,
 ) -> RewardValues:
-    """Return every reward of one response.
+    """Return every reward of one response: the paper's four, and the others that have a weight.
 
-    Args:
-        text: the completion alone, without the prompt and without special tokens.
-        reading: what `read_response` found in it.
-        example: the question with its truth.
-        settings: which variant of each reward.
-        mode: which parts were asked for.
-        answer_as: what was asked for as the answer.
-        zoom: the verifier's look; None when no verifier runs. A response without a usable span still needs a look
-            (`on_span=False`), so that a group's responses all have a zoom reward or none has.
+    Args: see `Response`.
 
     Raises:
         ConfigError, DataError: as `zoom_reward`.
     """
+    response = Response(text, reading, example, settings, mode, answer_as, zoom)
+    weights = settings.weights.model_dump()
     return RewardValues(
-        format=format_reward(text, example.options, settings, mode=mode, answer_as=answer_as),
-        iou=iou_reward(reading, example.spans),
-        answer=answer_reward(reading, example.answer),
-        zoom=None if zoom is None else zoom_reward(zoom, example, settings),
+        format=_format(response),
+        iou=_iou(response),
+        answer=_answer(response),
+        zoom=_zoom(response),
+        more={
+            name: one.function(response)
+            for name, one in _REGISTERED.items()
+            if name not in REWARDS and weights.get(name, 0.0) > 0
+        },
     )
+
+
+# --- the rewards -----------------------------------------------------------------------------------------------------
+
+
+@register("format", credits="all")
+def _format(response: Response) -> float:
+    return format_reward(
+        response.text,
+        response.example.options,
+        response.settings,
+        mode=response.mode,
+        answer_as=response.answer_as,
+    )
+
+
+@register("iou", credits="rest", place="evidence")
+def _iou(response: Response) -> float | None:
+    return spans.iou(response.reading.spans, response.example.spans) if response.example.spans else None
+
+
+@register("wasserstein", credits="rest", place="evidence")
+def _wasserstein(response: Response) -> float | None:
+    return wasserstein_reward(response.reading.spans, response.example.spans) if response.example.spans else None
+
+
+@register("precision_iou", credits="rest", place="evidence")
+def _precision_iou(response: Response) -> float | None:
+    return precision_iou_reward(response.reading.spans, response.example.spans) if response.example.spans else None
+
+
+@register("answer", credits="answer", place="answer")
+def _answer(response: Response) -> float:
+    return answer_reward(response.reading, response.example.answer)
+
+
+@register("zoom", credits="all", place="answer")
+def _zoom(response: Response) -> float | None:
+    return None if response.zoom is None else zoom_reward(response.zoom, response.example, response.settings)
 
 
 def format_reward(
@@ -100,117 +215,71 @@ def format_reward(
     )
 
 
-def iou_reward(reading: Reading, true_spans: Sequence[Sequence[float]]) -> float:
-    """Return the overlap of the predicted and the true time, 0 when nothing is predicted or nothing is true."""
-    return spans.iou(reading.spans, true_spans)
+def wasserstein_reward(predicted: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) -> float:
+    """Return exp(-W1 / seconds of the true set), 0 when nothing is predicted.
 
-
-def answer_reward(reading: Reading, truth: str) -> float:
-    """Return 1 when the answer is the truth: an option's label, or words up to letter case and spacing.
+    W1 carries the predicted time, spread evenly over its set, to the true time. Unlike IoU it orders predictions that
+    miss the truth, the nearer the better; a shift by the truth's whole length earns exp(-1) = 0.37.
 
     Args:
-        reading: what the response says; without a readable answer the reward is 0.
-        truth: `Example.answer`.
+        predicted, true: spans in seconds; only their unions count. `true` covers some time.
+
+    Source: TimeLens2 (arXiv 2607.17423), temporal Wasserstein reward.
     """
-    return float(reading.answer is not None and _plain(reading.answer) == _plain(truth))
-
-
-def zoom_reward(look: ZoomResult, example: Example, settings: RewardSettings) -> float:
-    """Return the reward for what the verifier made of the response's spans.
-
-    Raises:
-        ConfigError: `settings.zoom` needs log-probabilities or a text that the look does not have.
-        DataError: the example's answer is none of its options.
-    """
-    if not (look.on_span or settings.zoom_without_span):
+    if not spans.merge(predicted):
         return 0.0
-    if settings.zoom == "substring":
-        return zoom_substring(_text_of(look), example.answer)
-    if settings.zoom == "soft" or look.option_log_probs is not None:
-        scores, right = _log_probs_of(look, example), right_option(example)
-        return zoom_soft(scores, right) if settings.zoom == "soft" else zoom_hard(scores, right)
-    return zoom_written(_text_of(look), example)
+    return math.exp(-spans.wasserstein_s(predicted, true) / spans.covered_s(true))
 
 
-def zoom_hard(option_log_probs: Sequence[float], right: int) -> float:
-    """Return 1 when the right option is likelier than every other one; a tie is no answer and earns 0.
+def precision_iou_reward(predicted: Sequence[Sequence[float]], true: Sequence[Sequence[float]]) -> float:
+    """Return IoU x IoP (the share of the predicted time that is true): too wide loses twice, too narrow once."""
+    return spans.iou(predicted, true) * spans.iop(predicted, true)
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+def consensus_spans(candidates: Sequence[Sequence[Sequence[float]]]) -> tuple[Span, ...]:
+    """Return the time that more than half of several span sets cover: what a group's verified responses agree on.
 
     Args:
-        option_log_probs: (options,) log-probabilities on any common scale.
-        right: index of the right option.
+        candidates: the spans of each verified response.
 
-    Raises:
-        ValueError: a log-probability is NaN or +inf, or `right` is not an option.
+    Returns:
+        the set, empty with fewer than two candidates or without a majority anywhere.
     """
-    _check_scores(option_log_probs, right)
-    others = (score for i, score in enumerate(option_log_probs) if i != right)
-    return float(all(option_log_probs[right] > score for score in others))
-
-
-def zoom_soft(option_log_probs: Sequence[float], right: int) -> float:
-    """Return the probability of the right option among the options (softmax of the log-probabilities).
-
-    Args and Raises as `zoom_hard`; also ValueError when every option has probability 0.
-    """
-    _check_scores(option_log_probs, right)
-    top = max(option_log_probs)
-    if top == -math.inf:
-        raise ValueError("every option has log-probability -inf: the verifier's scores are unusable")
-    weights = [math.exp(score - top) for score in option_log_probs]
-    return weights[right] / math.fsum(weights)
-
-
-def zoom_written(text: str, example: Example) -> float:
-    """Return 1 when the option that a written zoom answer names, exactly read, is the right one."""
-    reading = read_response(text, len(example.options), "direct", options=example.options)
-    return answer_reward(reading, example.answer)
-
-
-def zoom_substring(text: str, truth: str) -> float:
-    """Return 1 when the written answer is contained in the truth. An EMPTY answer is, and so earns the reward.
-
-    Source: the paper's code, kept for comparison only.
-    """
-    return float(text.strip() in truth)
-
-
-def right_option(example: Example) -> int:
-    """Return the index of the right option.
-
-    Raises:
-        DataError: the answer is not the label of one of the options.
-    """
-    labels = option_labels(len(example.options))
-    if example.answer not in labels:
-        reason = f"answer {example.answer!r} is not one of its labels {', '.join(labels) or '(it has no options)'}"
-        raise DataError(example.source, f"example {example.id}", f"{reason}; give the right option's label")
-    return labels.index(example.answer)
+    sets = [merged for one in candidates if (merged := spans.merge(one))]
+    if len(sets) < 2:
+        return ()
+    edges = sorted({edge for one in sets for span in one for edge in span})
+    pieces = [Span(low, high) for low, high in pairwise(edges)]
+    middles = [(piece, (piece.start_s + piece.end_s) / 2) for piece in pieces]
+    return spans.merge(
+        piece for piece, middle in middles if 2 * sum(spans.contains(one, middle) for one in sets) > len(sets)
+    )
 
 
 def as_columns(group: Sequence[RewardValues]) -> dict[str, list[float]]:
-    """Return a group's rewards by name, each in the order of the rollouts; `zoom` only when the verifier ran.
+    """Return a group's rewards by name, each in the order of the rollouts; those no response has are left out.
 
     Raises:
-        ValueError: some of the group's responses have a zoom reward and some have none.
+        ValueError: some of the group's responses have a reward and some have not.
     """
-    columns = {
-        "format": [values.format for values in group],
-        "iou": [values.iou for values in group],
-        "answer": [values.answer for values in group],
-    }
-    zoom = [values.zoom for values in group if values.zoom is not None]
-    if zoom and len(zoom) != len(group):
-        raise ValueError(
-            f"{len(zoom)} of {len(group)} responses have a zoom reward: give every one a ZoomResult or none"
-        )
-    return columns | ({"zoom": zoom} if zoom else {})
+    found = [values.there() for values in group]
+    columns: dict[str, list[float]] = {}
+    for name in dict.fromkeys(name for values in found for name in values):
+        column = [values[name] for values in found if name in values]
+        if len(column) != len(group):
+            raise ValueError(f"{len(column)} of {len(group)} responses have a {name} reward: give it to all or none")
+        columns[name] = column
+    return columns
 
 
 def scalar_shares(names: Sequence[str], weights: Mapping[str, float]) -> dict[str, float]:
     """Return the share of each reward in the scalar reward; the shares sum to 1.
 
-    `answer` and `zoom` are two looks at one thing and share one place. With equal weights: format 1/3, iou 1/3,
-    answer 1/6 and zoom 1/6, or answer 1/3 without zoom.
+    Rewards of one place (`answer` and `zoom`: two looks at one thing; the overlaps) share it. With equal weights:
+    format 1/3, iou 1/3, answer 1/6 and zoom 1/6, or answer 1/3 without zoom.
 
     Args:
         names: the rewards there are.
@@ -220,8 +289,8 @@ def scalar_shares(names: Sequence[str], weights: Mapping[str, float]) -> dict[st
         ConfigError: no reward is left.
     """
     present = {name: weights[name] for name in names if weights[name] > 0}
-    looks = sum(name in present for name in ("answer", "zoom"))
-    parts = {name: weight / (looks if name in ("answer", "zoom") else 1) for name, weight in present.items()}
+    places = [_REGISTERED[name].place for name in present]
+    parts = {name: weight / places.count(_REGISTERED[name].place) for name, weight in present.items()}
     if not parts:
         raise ConfigError("reward.weights", "every reward that is there has weight 0", "give one a weight above 0")
     total = math.fsum(parts.values())
@@ -233,32 +302,6 @@ def scalar_reward(values: RewardValues, weights: RewardWeights | None = None) ->
 
     Source: METHOD "rewards" in docs/method.md.
     """
-    there = {name: value for name in REWARDS if (value := getattr(values, name)) is not None}
+    there = values.there()
     shares = scalar_shares(tuple(there), (weights or RewardWeights()).model_dump())
     return math.fsum(share * there[name] for name, share in shares.items())
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _check_scores(option_log_probs: Sequence[float], right: int) -> None:
-    if not 0 <= right < len(option_log_probs):
-        raise ValueError(f"right option {right} is not among {len(option_log_probs)} scored options")
-    if any(math.isnan(score) or score == math.inf for score in option_log_probs):
-        raise ValueError(f"option log-probabilities must be numbers below +inf, got {list(option_log_probs)}")
-
-
-def _text_of(look: ZoomResult) -> str:
-    if look.text is None:
-        raise ConfigError("reward.zoom", "the zoom pass wrote no text to match", "use hard or soft, which read scores")
-    return look.text
-
-
-def _log_probs_of(look: ZoomResult, example: Example) -> tuple[float, ...]:
-    if look.option_log_probs is None:
-        fix = "use hard, or a verifier that scores the options"
-        raise ConfigError("reward.zoom", "soft needs the options' log-probabilities, the zoom pass wrote text", fix)
-    if len(look.option_log_probs) != len(example.options):
-        raise ValueError(f"{len(look.option_log_probs)} scores for {len(example.options)} options of {example.id}")
-    return look.option_log_probs

@@ -73,21 +73,21 @@ class PackedGroups:
         """Return (T,) values of all tokens as one tensor for every rollout."""
         return list(torch.split(values, [len(c) for group in self.completions for c in group]))
 
-    def filled(self, old: Tensor | None, reference: Tensor | None) -> list[RolloutGroup]:
+    def filled(self, old: Tensor | None, reference: Tensor | None, teacher: Tensor | None = None) -> list[RolloutGroup]:
         """Return the groups with log-probabilities (T,) of all tokens stored in their rollouts; None: none are."""
         columns = [
             [None] * sum(map(len, self.completions))
             if values is None
             else [tuple(map(float, part.tolist())) for part in self.split(values)]
-            for values in (old, reference)
+            for values in (old, reference, teacher)
         ]
         found = zip(*columns, strict=True)
         return [
             replace(
                 group,
                 rollouts=tuple(
-                    replace(rollout, old_log_probs=first, ref_log_probs=second)
-                    for rollout, (first, second) in zip(group.rollouts, found, strict=False)
+                    replace(rollout, old_log_probs=first, ref_log_probs=second, teacher_log_probs=third)
+                    for rollout, (first, second, third) in zip(group.rollouts, found, strict=False)
                 ),
             )
             for group in self.groups
@@ -173,6 +173,26 @@ class Reference:
         """Return the reference's log-probability of every token of a row, (T,)."""
         with self.guard(), torch.no_grad():
             scores: Tensor = self.scores(row.prompts, row.completions, row.features)["log_probs"]
+        return scores
+
+
+class Teacher:
+    """A model to be imitated, which reads the same tokens and frames with a vision tower of its own.
+
+    Args:
+        policy: the model.
+        settings: of the run.
+    """
+
+    def __init__(self, policy: QwenPolicy, settings: GrpoSettings) -> None:
+        self.policy = policy
+        self.scores = GroupScores(policy.model, settings.rollout.temperature, settings.head_chunk)
+
+    def log_probs(self, row: PackedGroups, prompted: Sequence[Prompted]) -> Tensor:
+        """Return the teacher's log-probability of every token of a row, (T,); `prompted` belongs to its groups."""
+        own = pack_groups(self.policy, row.groups, prompted, frozen_vision=True)
+        with torch.no_grad():
+            scores: Tensor = self.scores(own.prompts, own.completions, own.features)["log_probs"]
         return scores
 
 

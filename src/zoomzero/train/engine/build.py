@@ -23,7 +23,7 @@ from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.credit.advantages import find_estimator
-from zoomzero.train.credit.scores import Reference, computing
+from zoomzero.train.credit.scores import Reference, Teacher, computing
 from zoomzero.train.engine.grpo import GrpoTrainer
 from zoomzero.train.engine.processes import join_processes
 from zoomzero.train.engine.sharded import fsdp_arguments
@@ -32,7 +32,7 @@ from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.engine import LocalEngine
 from zoomzero.train.rollouts.stream import ExampleStream
 from zoomzero.train.rollouts.verify import Verifier
-from zoomzero.train.run.directory import TrainingRecord, check_run, claim_run, device_name, last_checkpoint, versions
+from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
 from zoomzero.train.run.progress import GrpoProgress
 from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.run.validate import Validation
@@ -71,24 +71,37 @@ def train(settings: GrpoSettings, *, resume: bool = False, callbacks: Sequence[T
     with state.main_process_first():
         if state.is_main_process:
             check_run(settings, out, resume=resume, free=FREE_TO_CHANGE, processes=state.num_processes)
-        find(settings.model)  # before videos are written
+        for model in (settings.model, *([settings.teacher.model] if settings.teacher else [])):
+            find(model)  # before videos are written
         examples, held_out, files = gather_examples(settings)
         leaks = check_leaks(examples, settings.data.evaluation, allow=settings.data.allow_overlap)
     trainer = make_trainer(settings, examples, held_out, state.process_index, state.num_processes, callbacks)
-    if state.is_main_process:  # nothing can be refused any more: a second try must not stumble on the first
-        claim_run(settings, out, processes=state.num_processes)
-    last = last_checkpoint(out) if resume else None
-    if resume:
-        trainer.restore(last)
-    started = time.perf_counter()
-    try:
+    with ExitStack() as held:
+        held.callback(_close, trainer, callbacks)
+        if state.is_main_process:  # nothing else can be refused any more: a second try must not stumble on the first
+            held.enter_context(claimed_run(settings, out, processes=state.num_processes))
+        last = last_checkpoint(out) if resume else None
+        if resume:
+            trainer.restore(last)
+        started = time.perf_counter()
         with quiet():  # its warnings are about data loaders and file systems that this is not
             result = trainer.train(resume_from_checkpoint=str(last) if last else None)
-    finally:
-        trainer.collector.close()
-        for callback in callbacks:
-            if isinstance(callback, GrpoProgress):
-                callback.close()
+        return _finish(settings, trainer, result, started, {**splits_used(examples, files), "leaks": asdict(leaks)})
+
+
+def _close(trainer: GrpoTrainer, callbacks: Sequence[TrainerCallback]) -> None:
+    """Let go of what works in the background and of the terminal."""
+    trainer.collector.close()
+    for callback in callbacks:
+        if isinstance(callback, GrpoProgress):
+            callback.close()
+
+
+def _finish(
+    settings: GrpoSettings, trainer: GrpoTrainer, result: Any, started: float, data: dict[str, Any]
+) -> TrainingRecord:
+    """Write the model and the record of a run that has made all its updates."""
+    out = Path(settings.out)
     record = TrainingRecord(
         settings=settings.model_dump(mode="json"),
         settings_hash=settings_hash(settings),
@@ -97,12 +110,12 @@ def train(settings: GrpoSettings, *, resume: bool = False, callbacks: Sequence[T
         final_loss=round(trainer.last_loss, 6),
         device=device_name(),
         versions=versions(),
-        data={**splits_used(examples, files), "leaks": asdict(leaks)},
+        data=data,
     )
     trainer.write_model(out, getattr(torch, settings.save_dtype))
-    if state.is_main_process:
+    if trainer.is_world_process_zero():
         (out / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-    state.wait_for_everyone()
+    trainer.accelerator.wait_for_everyone()
     return record
 
 
@@ -117,10 +130,7 @@ def gather_examples(settings: GrpoSettings) -> tuple[list[Example], list[Example
     examples = [example for file in files for example in read_examples(file)]
     if not examples:
         raise ConfigError("data.examples", "holds no example", "give files that do (docs/formats.md)")
-    blind = [example.id for example in examples if not example.spans]
-    if blind:
-        fix = "give the evidence's spans, or leave these examples out"
-        raise ConfigError("data.examples", f"{len(blind)} examples have no spans, first {blind[0]}", fix)
+    _check_taught(examples, settings)
     unscored = [example.id for example in examples if not example.options]
     if unscored and settings.rollout.verifier != "off" and settings.objective.reward.zoom == "soft":
         reason = f"soft needs options, {len(unscored)} examples are open questions, first {unscored[0]}"
@@ -129,6 +139,17 @@ def gather_examples(settings: GrpoSettings) -> tuple[list[Example], list[Example
     held_out = read_examples(watch.examples) if watch.examples else []
     held_out += read_examples(_world(watch.world)) if watch.world else []
     return examples, held_out, files
+
+
+def _check_taught(examples: Sequence[Example], settings: GrpoSettings) -> None:
+    """Refuse examples without spans where no reward is left for them but that of the format."""
+    weights = settings.objective.reward.weights
+    left = weights.answer or (weights.zoom and settings.rollout.verifier != "off")
+    blind = [] if left else [example.id for example in examples if not example.spans]
+    if blind:
+        fix = "give objective.reward.weights.answer or .zoom a weight, give the spans, or leave these examples out"
+        reason = f"{len(blind)} examples have no spans, first {blind[0]}, and no other reward is left for them"
+        raise ConfigError("data.examples", reason, fix)
 
 
 def _world(world: WorldData) -> str:
@@ -177,6 +198,7 @@ def make_trainer(
         settings,
         policy,
         reference,
+        load_teacher(settings, policy),
         collector,
         Validation(held_out, settings) if held_out else None,
         source,
@@ -227,10 +249,30 @@ def make_reference(settings: GrpoSettings, policy: QwenPolicy) -> Reference | No
     return Reference(_load(settings, settings.dtype), settings)
 
 
+def load_teacher(settings: GrpoSettings, policy: QwenPolicy) -> Teacher | None:
+    """Return the model to be imitated, if there is one.
+
+    Raises:
+        ConfigError: it reads other tokens or frames than the model that is trained.
+    """
+    if settings.teacher is None:
+        return None
+    teacher = load_policy(settings.teacher.model, device=_device(), dtype=settings.dtype)
+    vocabularies = [one.builder.codec.tokenizer.get_vocab() for one in (teacher, policy)]
+    if teacher.family != policy.family or teacher.geometry != policy.geometry or vocabularies[0] != vocabularies[1]:
+        reason = f"{settings.teacher.model} reads other tokens or frames than {settings.model}"
+        raise ConfigError("teacher.model", reason, "choose a checkpoint of the same family and vocabulary")
+    return Teacher(teacher, settings)
+
+
+def _device() -> str:
+    """Return this process's own device."""
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+
+
 def _load(settings: GrpoSettings, dtype: str) -> QwenPolicy:
     """Load the start model onto this process's own device."""
-    device = "cpu" if not torch.cuda.is_available() else f"cuda:{torch.cuda.current_device()}"
-    policy = load_policy(settings.model, device=device, dtype=dtype)
+    policy = load_policy(settings.model, device=_device(), dtype=dtype)
     require(policy, "train", "training")
     return policy
 
@@ -289,10 +331,9 @@ def _check(settings: GrpoSettings, processes: int) -> None:
             "fsdp", "one process has nobody to share with", "start several with torchrun, or set it to false"
         )
     _check_reporting(settings.report_to)
-    weight = settings.objective.reward.weights.zoom
-    if settings.rollout.verifier == "off" and settings.objective.reward.zoom == "substring" and weight:
-        fix = "set objective.reward.zoom = hard, or a verifier"
-        raise ConfigError("rollout.verifier", "is off but the zoom reward reads what a verifier wrote", fix)
+    if settings.objective.reward.consensus and settings.rollout.verifier == "off":
+        fix = "set rollout.verifier, or objective.reward.consensus = false"
+        raise ConfigError("objective.reward.consensus", "needs verified spans but there is no verifier", fix)
 
 
 def _check_reporting(name: str) -> None:

@@ -9,7 +9,6 @@ Source: METHOD "optimisation" in docs/method.md; docs/training.md.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -18,24 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import save_fsdp_optimizer
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerCallback
 
-from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings
+from zoomzero.config import ModelSettings
 from zoomzero.errors import TrainingError
 from zoomzero.policy.local.features import FeatureCounts
 from zoomzero.policy.local.qwen import QwenPolicy
-from zoomzero.policy.local.save import save_checkpoint
+from zoomzero.train.credit.advantages import distillation, goes_over_batch
 from zoomzero.train.credit.loss import LossDiagnostics, LossInputs, loss_denominator, policy_loss, pool_diagnostics
-from zoomzero.train.credit.scores import GroupScores, PackedGroups, Reference, computing, pack_groups, plan_rows
+from zoomzero.train.credit.scores import (
+    GroupScores,
+    PackedGroups,
+    Reference,
+    Teacher,
+    computing,
+    pack_groups,
+    plan_rows,
+)
+from zoomzero.train.engine.checkpoints import PREFIX, CheckpointedTrainer
 from zoomzero.train.engine.processes import gather
-from zoomzero.train.engine.sharded import load_whole_weights, shard_with, trained_weights
-from zoomzero.train.engine.trainer import PolicyTrainer
-from zoomzero.train.rollouts.collector import RolloutCollector, Tally, group_masks
-from zoomzero.train.rollouts.record import RolloutGroup, group_from_json
-from zoomzero.train.run.directory import checkpoint_step, drop_later_checkpoints, flush
+from zoomzero.train.engine.sharded import shard_with, trained_weights
+from zoomzero.train.rollouts.collector import RolloutCollector, Tally, credited, group_masks
+from zoomzero.train.rollouts.record import RolloutGroup
 from zoomzero.train.run.log import RunLog
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
 from zoomzero.train.run.stopwatch import Stopwatch
@@ -43,7 +47,6 @@ from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings
 
 BEST_BY = ("validation/answer", "validation/iou")
-PREFIX = "model."  # what the names of weights have before them inside `GroupScores`
 
 
 class UpdateLoader:
@@ -72,13 +75,14 @@ class OptimizerClock(TrainerCallback):  # type: ignore[misc]
         self.running.close()
 
 
-class GrpoTrainer(PolicyTrainer):
+class GrpoTrainer(CheckpointedTrainer):
     """The GRPO step on the trainer's engine (accelerate, schedules, checkpoints, logging integrations).
 
     Args:
         settings: of the run.
         policy: the model that is trained.
         reference: scores of the frozen start model; None when nothing needs it.
+        teacher: scores of a model to be imitated; None: there is none.
         collector: makes rollouts.
         validation: asks held-out examples; None: nobody does.
         source: directory of the start checkpoint.
@@ -91,6 +95,7 @@ class GrpoTrainer(PolicyTrainer):
         settings: GrpoSettings,
         policy: QwenPolicy,
         reference: Reference | None,
+        teacher: Teacher | None,
         collector: RolloutCollector,
         validation: Validation | None,
         source: Path,
@@ -98,7 +103,7 @@ class GrpoTrainer(PolicyTrainer):
         watch: Stopwatch,
         **kwargs: Any,
     ) -> None:
-        self.settings, self.reference, self.collector = settings, reference, collector
+        self.settings, self.reference, self.teacher, self.collector = settings, reference, teacher, collector
         self.validation, self.watch = validation, watch
         self.monitor = Monitor()
         self._features_before = FeatureCounts()
@@ -126,11 +131,6 @@ class GrpoTrainer(PolicyTrainer):
         """Return the updates."""
         return UpdateLoader(self)
 
-    @property
-    def rank(self) -> int:
-        """This process among all."""
-        return int(self.args.process_index)
-
     def next_groups(self) -> list[RolloutGroup]:
         """Return the groups of the next update, drawing a new batch of rollouts when there are none left."""
         if not self.pending:
@@ -145,6 +145,8 @@ class GrpoTrainer(PolicyTrainer):
         kept, dropped = self.collector.collect(
             self.settings.train_batch_size // self.args.world_size, self.state.global_step
         )
+        if goes_over_batch(self.settings.objective.credit.estimator):
+            kept = credited(kept, self.settings, lambda sums: self.accelerator.reduce(sums, "sum"))
         self.monitor.add_rollouts([*kept, *dropped], self.collector.tally)
         self.run_log.add_unreadable(self.collector.tally.unreadable)
         self.collector.tally = Tally()
@@ -158,10 +160,10 @@ class GrpoTrainer(PolicyTrainer):
         return ((name.removeprefix(PREFIX), value) for name, value in trained_weights(self.model))
 
     def _with_log_probs(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
-        """Store the log-probabilities updates compare with: the writer's if several follow, and the reference's."""
+        """Store the log-probabilities updates compare with: the writer's if several follow, reference's, teacher's."""
         wants_old = self.settings.mini_batches > 1
         wants_reference = self.settings.objective.loss.beta > 0
-        if not (wants_old or wants_reference):
+        if not (wants_old or wants_reference or self.teacher is not None):
             return list(groups)
         done: dict[int, RolloutGroup] = {}
         count = self.settings.mini_batch_size // self.args.world_size
@@ -171,7 +173,9 @@ class GrpoTrainer(PolicyTrainer):
             with torch.no_grad(), self._computing():
                 old = self.model(row.prompts, row.completions, row.features)["log_probs"] if wants_old else None
                 reference = self.reference.log_probs(row) if self.reference is not None and wants_reference else None
-            done |= {group.index: group for group in row.filled(old, reference)}
+                prompted = [self.collector.prompt_of(group) for group in row.groups]
+                teacher = self.teacher.log_probs(row, prompted) if self.teacher is not None else None
+            done |= {group.index: group for group in row.filled(old, reference, teacher)}
         return [done[group.index] for group in groups]
 
     def _rows(self, groups: Sequence[RolloutGroup]) -> list[list[int]]:
@@ -245,14 +249,18 @@ class GrpoTrainer(PolicyTrainer):
 
         with self._computing():
             scores = model(row.prompts, row.completions, row.features, entropy=True)
-        advantages = stored("advantages")
+        advantages, old, teacher = stored("advantages"), stored("old_log_probs"), stored("teacher_log_probs")
         assert advantages is not None
+        if teacher is not None and self.settings.teacher is not None:
+            own = row.padded(scores["log_probs"]) if old is None else old
+            credit = distillation(teacher, own, self.settings.teacher.most)
+            advantages = advantages + self.settings.teacher.weight * credit
         result = policy_loss(
             LossInputs(
                 log_probs=row.padded(scores["log_probs"]),
                 advantages=advantages,
                 mask=self._masks(row).to(device),
-                old_log_probs=stored("old_log_probs"),
+                old_log_probs=old,
                 ref_log_probs=stored("ref_log_probs"),
                 entropy=row.padded(scores["entropy"].detach()),
             ),
@@ -314,89 +322,3 @@ class GrpoTrainer(PolicyTrainer):
         self._feature_counts()
         self.monitor.leave_out(time.perf_counter() - began)
         return metrics
-
-    # --- checkpoints -------------------------------------------------------------------------------------------------
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if self.args.should_save:
-            self.save_weights(Path(output_dir or self.out), torch.float32, state_dict)
-
-    def save_weights(self, directory: Path, dtype: torch.dtype, weights: dict[str, Tensor] | None = None) -> None:
-        """Write the model as a plain checkpoint, or its adapter."""
-        directory.mkdir(parents=True, exist_ok=True)
-        if self.settings.lora is not None:
-            self.policy.model.save_pretrained(str(directory), save_embedding_layers=False)
-            settings = self.model_settings.model_dump_json(indent=1)
-            (directory / MODEL_SETTINGS_FILE).write_text(settings + "\n", encoding="utf-8")  # `zoomzero merge` takes it
-            return
-        own = None if weights is None else {name.removeprefix(PREFIX): value for name, value in weights.items()}
-        model = self.policy.model
-        save_checkpoint(model, self.source, directory, settings=self.model_settings, dtype=dtype, weights=own)
-
-    def write_model(self, directory: Path, dtype: torch.dtype) -> None:
-        """Write the finished model; under sharding all processes take part and the first one writes."""
-        weights = self.accelerator.get_state_dict(self.model) if self.settings.fsdp else None
-        if self.is_world_process_zero():
-            self.save_weights(directory, dtype, weights)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write where the run stands, then the trainer's part, whose state file marks a whole checkpoint."""
-        directory = self.out / f"checkpoint-{self.state.global_step}"
-        directory.mkdir(parents=True, exist_ok=True)
-        state = {
-            "taken": self.collector.stream.taken,
-            "seen": self.collector.seen,
-            "unreadable": self.collector.unreadable,
-            "best": self.best,
-            "pending": [json.loads(group.to_json()) for group in self.pending],
-        }
-        (directory / f"grpo_state_{self.rank}.json").write_text(json.dumps(state), encoding="utf-8")
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not self.settings.fsdp:
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        # transformers would write the weights a second time
-        save_fsdp_optimizer(
-            self.accelerator.state.fsdp_plugin, self.accelerator, self.optimizer, self.model, output_dir
-        )
-        if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()
-        flush(Path(output_dir))
-        self.accelerator.wait_for_everyone()  # the state file, which is next, says that all is there
-
-    def restore(self, checkpoint: Path | None) -> None:
-        """Take up the rollouts and the place in the data that a checkpoint holds, and forget what came after it.
-
-        Args:
-            checkpoint: None where the run was killed before its first one.
-        """
-        step = 0
-        if checkpoint is not None:
-            step = checkpoint_step(checkpoint)
-            state = json.loads((checkpoint / f"grpo_state_{self.rank}.json").read_text(encoding="utf-8"))
-            self.collector.stream.taken = state["taken"]
-            self.collector.seen, self.collector.unreadable = state["seen"], state["unreadable"]
-            self.best = state["best"]
-            self.pending = [group_from_json(values) for values in state["pending"]]
-            self.args.eval_on_start = False
-        self.run_log.cut(step)
-        if self.is_world_process_zero():
-            drop_later_checkpoints(self.out, step)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        where = Path(resume_from_checkpoint)
-        if self.settings.lora is not None:
-            from peft import set_peft_model_state_dict
-
-            set_peft_model_state_dict(self.policy.model, load_file(where / "adapter_model.safetensors"))
-        elif self.settings.fsdp:
-            load_whole_weights(model, where / "model.safetensors", PREFIX)
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)

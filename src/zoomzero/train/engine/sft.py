@@ -28,7 +28,7 @@ from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.save import save_checkpoint
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
 from zoomzero.train.engine.trainer import PolicyTrainer, engine_arguments
-from zoomzero.train.run.directory import TrainingRecord, device_name, open_run, versions
+from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
 from zoomzero.world.lessons import Stage, world_lesson
@@ -94,7 +94,13 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
         ModelError, DataError: the start checkpoint or the examples cannot be read.
     """
     out = Path(settings.out)
-    last = open_run(settings, out, resume=resume)
+    check_run(settings, out, resume=resume)
+    with claimed_run(settings, out):
+        return _train(settings, out, last_checkpoint(out) if resume else None, callbacks)
+
+
+def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Sequence[TrainerCallback]) -> TrainingRecord:
+    """Run in a directory that is this run's, from a checkpoint or the start."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)

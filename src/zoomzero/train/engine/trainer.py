@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +45,82 @@ class PolicyTrainer(Trainer):  # type: ignore[misc]
             raise ConfigError("--resume", f"{resume_from_checkpoint} holds another model", fix)
 
 
+# What a run sets itself, with the setting to write instead.
+OWN = {
+    "output_dir": "out",
+    "max_steps": "steps",
+    "num_train_epochs": "steps",
+    "per_device_train_batch_size": "mini_batch_size (or samples_per_row in sft)",
+    "gradient_accumulation_steps": "mini_batch_size (or rows_per_step in sft)",
+    "learning_rate": "learning_rate",
+    "lr_scheduler_type": "schedule",
+    "warmup_steps": "warmup_steps",
+    "weight_decay": "weight_decay",
+    "adam_beta2": "beta2",
+    "max_grad_norm": "max_grad_norm",
+    "bf16": "bf16",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "fsdp": "fsdp",
+    "fsdp_config": "fsdp",
+    "logging_steps": "log_every",
+    "save_steps": "save_every",
+    "save_total_limit": "keep",
+    "report_to": "report_to",
+    "seed": "seed",
+    "eval_steps": "validation.every",
+}
+
+
+def check_passed_on(given: Mapping[str, Any]) -> None:
+    """Refuse what `[trainer]` cannot pass on to `TrainingArguments`.
+
+    Raises:
+        ConfigError: it is no field of theirs, or one that the run sets itself.
+    """
+    known = {field.name for field in fields(TrainingArguments) if field.init}
+    for name in given:
+        if name in OWN:
+            raise ConfigError(f"trainer.{name}", "is set by the run itself", f"write {OWN[name]} instead")
+        if name not in known:
+            fix = "look its name up in transformers' documentation of TrainingArguments"
+            raise ConfigError(f"trainer.{name}", "is no field of transformers' TrainingArguments", fix)
+
+
 def engine_arguments(settings: SftSettings | GrpoSettings, out: Path, **more: Any) -> TrainingArguments:
-    """Return the engine's settings: what every run has, and `more`."""
-    return TrainingArguments(
-        output_dir=str(out),
-        max_steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=schedule_of(settings),
-        warmup_steps=settings.warmup_steps,
-        adam_beta2=settings.beta2,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.bf16,
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=min(settings.log_every, settings.steps),  # a short run logs its loss at its last step
-        save_steps=settings.save_every,
-        save_total_limit=settings.keep,
-        report_to=settings.report_to,
-        seed=settings.seed,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        label_names=[],
-        **more,
-    )
+    """Return the engine's settings: what every run has, `more`, and over both what `[trainer]` passes on.
+
+    Raises:
+        ConfigError: as `check_passed_on`, or a value that transformers refuses.
+    """
+    check_passed_on(settings.trainer)
+    given = _all_arguments(settings, out) | more | settings.trainer
+    try:
+        return TrainingArguments(**given)
+    except (ValueError, TypeError, ImportError) as error:
+        if not settings.trainer:
+            raise
+        reason = " ".join(str(error).split())
+        raise ConfigError("trainer", f"transformers refuses it ({reason[:200]})", "correct the table") from error
+
+
+def _all_arguments(settings: SftSettings | GrpoSettings, out: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(out),
+        "max_steps": settings.steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": schedule_of(settings),
+        "warmup_steps": settings.warmup_steps,
+        "adam_beta2": settings.beta2,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "bf16": settings.bf16,
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": min(settings.log_every, settings.steps),  # a short run logs its loss at its last step
+        "save_steps": settings.save_every,
+        "save_total_limit": settings.keep,
+        "report_to": settings.report_to,
+        "seed": settings.seed,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "label_names": [],
+    }

@@ -19,8 +19,10 @@ from zoomzero.errors import TrainingError, VideoError
 from zoomzero.policy.base import Sampling, TokenCompletion, Turn
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.prompts import Reading, answer_token_mask, option_labels
-from zoomzero.train.credit.advantages import estimate, without_truncated
-from zoomzero.train.credit.rewards import ZoomResult, as_columns, reward_values, right_option, zoom_hard, zoom_written
+from zoomzero.spans import Span
+from zoomzero.train.credit.advantages import Group, Pool, estimate_batch, make_group, without_truncated
+from zoomzero.train.credit.answers import ZoomResult, right_option, zoom_hard, zoom_written
+from zoomzero.train.credit.rewards import as_columns, consensus_spans, registered, reward_values
 from zoomzero.train.rollouts.engine import RolloutEngine
 from zoomzero.train.rollouts.prompted import Prompted, Prompter, read_completion
 from zoomzero.train.rollouts.record import Rollout, RolloutGroup
@@ -87,7 +89,9 @@ class RolloutCollector:
         self.engine, self.policy, self.verifier, self.stream = engine, policy, verifier, stream
         self.settings, self.watch = settings, watch
         self.cache = FrameCache(settings.data.frame_cache_mb << 20)
-        self.ask = Prompter(policy, model_settings, self.cache, settings.data.timeout_s)
+        self.ask = Prompter(
+            policy, model_settings, self.cache, settings.data.timeout_s, settings.rollout.coarse_frames, settings.seed
+        )
         self.tally = Tally()
         self.seen = self.unreadable = 0
         self.prompted: dict[int, Prompted] = {}  # of the groups that were kept last, by place
@@ -267,6 +271,8 @@ class RolloutCollector:
     ) -> RolloutGroup:
         labels = option_labels(len(one.example.options))
         reward = self.settings.objective.reward
+        pseudo = pseudo_truth(one.example, readings, looks) if reward.consensus else ()
+        truth = replace(one.example, spans=pseudo) if pseudo else one.example
         rollouts = [
             Rollout(
                 text=completion.text,
@@ -277,24 +283,37 @@ class RolloutCollector:
                 spans=reading.spans,
                 problems=reading.problems,
                 answer_mask=answer_token_mask(reading, completion.offsets),
-                rewards=reward_values(completion.text, reading, one.example, reward, mode=one.asked.mode, zoom=look),
+                rewards=reward_values(completion.text, reading, truth, reward, mode=one.asked.mode, zoom=look),
                 zoom=look,
             )
             for completion, reading, look in zip(completions, readings, looks, strict=True)
         ]
-        advantages = group_advantages(rollouts, self.settings)
-        credited = tuple(
-            replace(rollout, advantages=tuple(advantages[i, : len(rollout.token_ids)].tolist()))
-            for i, rollout in enumerate(rollouts)
-        )
-        return RolloutGroup(
+        group = RolloutGroup(
             index=one.place,
             step=step,
             example=one.example,
             prompt=prompt_text(one.chat),
-            rollouts=credited,
-            kept=teaches(credited, self.settings),
+            rollouts=tuple(rollouts),
+            kept=teaches(rollouts, self.settings),
+            pseudo_truth=pseudo,
         )
+        return credited([group], self.settings)[0]
+
+
+def pseudo_truth(example: Example, readings: Sequence[Reading], looks: Sequence[ZoomResult | None]) -> tuple[Span, ...]:
+    """Return what a group's verified responses agree on, for an example without spans; empty for others.
+
+    A response is verified when it names the right option, and so does the zoom pass that sees its spans alone.
+    """
+    if example.spans or not example.options:
+        return ()
+    right = right_option(example)
+    verified = [
+        reading.spans
+        for reading, look in zip(readings, looks, strict=True)
+        if reading.option == right and look is not None and look.on_span and chose_right(look, example)
+    ]
+    return consensus_spans(verified)
 
 
 def chose_right(look: ZoomResult, example: Example) -> bool:
@@ -317,29 +336,64 @@ def group_masks(rollouts: Sequence[Rollout], settings: GrpoSettings) -> tuple[to
     return mask, answer & mask
 
 
-def group_advantages(rollouts: Sequence[Rollout], settings: GrpoSettings) -> torch.Tensor:
-    """Return the advantage of every token of a group, (G, T) float32."""
-    credit, weights = settings.objective.credit, settings.objective.reward.weights.model_dump()
-    columns = as_columns([rollout.rewards for rollout in rollouts])
+def credited(
+    groups: Sequence[RolloutGroup], settings: GrpoSettings, pool: Pool = lambda values: values
+) -> list[RolloutGroup]:
+    """Return groups with an advantage for every token.
+
+    Args:
+        groups: of one batch, with their rewards.
+        settings: of the run.
+        pool: sums statistics over the processes that share the batch.
+    """
+    seen = [_seen_group(group.rollouts, settings) for group in groups]
+    advantages = estimate_batch(settings.objective.credit.estimator, seen, pool)
+    return [
+        replace(
+            group,
+            rollouts=tuple(
+                replace(rollout, advantages=tuple(one[i, : len(rollout.token_ids)].tolist()))
+                for i, rollout in enumerate(group.rollouts)
+            ),
+        )
+        for group, one in zip(groups, advantages, strict=True)
+    ]
+
+
+def _seen_group(rollouts: Sequence[Rollout], settings: GrpoSettings) -> Group:
+    """Return what estimators see of a group."""
     mask, answer = group_masks(rollouts, settings)
-    rewards = {name: torch.tensor(values) for name, values in columns.items()}
-    return estimate(
-        credit.estimator, rewards, mask, answer, normalize_std=credit.scale_rewards == "group", weights=weights
+    columns = as_columns([rollout.rewards for rollout in rollouts])
+    return make_group(
+        {name: torch.tensor(values) for name, values in columns.items()},
+        mask,
+        answer,
+        normalize_std=settings.objective.credit.scale_rewards == "group",
+        weights=settings.objective.reward.weights.model_dump(),
     )
 
 
 def teaches(rollouts: Sequence[Rollout], settings: GrpoSettings) -> bool:
     """Return whether the online filter keeps a group: low < mean(answer) < high, or max(iou) - mean(iou) > low.
 
+    Other rewards about the evidence that have a weight count as the IoU does; without spans to compare with, the zoom
+    reward stands in for them.
+
     Source: METHOD "optimisation" in docs/method.md.
     """
     rules = settings.rollout.filter
     if not rules.enabled:
         return True
-    answers = [rollout.rewards.answer for rollout in rollouts]
-    overlaps = [rollout.rewards.iou for rollout in rollouts]
-    spread = max(overlaps) - sum(overlaps) / len(overlaps)
-    return rules.low < sum(answers) / len(answers) < rules.high or spread > rules.low
+    columns = as_columns([rollout.rewards for rollout in rollouts])
+    weights = settings.objective.reward.weights.model_dump()
+    evidence = [
+        columns[name]
+        for name, reward in registered().items()
+        if reward.place == "evidence" and name in columns and (name == "iou" or weights[name] > 0)
+    ]
+    spreads = [max(values) - sum(values) / len(values) for values in evidence or [columns.get("zoom", [0.0])]]
+    answers = columns["answer"]
+    return rules.low < sum(answers) / len(answers) < rules.high or max(spreads) > rules.low
 
 
 def prompt_text(chat: Sequence[Turn]) -> str:

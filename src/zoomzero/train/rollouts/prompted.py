@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings
@@ -32,10 +35,21 @@ class Prompter:
         settings: how the model is asked.
         cache: keeps decoded frames.
         timeout_s: seconds one decoding job may take.
+        coarse_frames: least and most frames of the coarse pass, drawn anew for every place; None: the settings' own.
+        seed: of the run, from which these draws follow.
     """
 
-    def __init__(self, policy: Policy, settings: ModelSettings, cache: FrameCache, timeout_s: float) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        settings: ModelSettings,
+        cache: FrameCache,
+        timeout_s: float,
+        coarse_frames: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> None:
         self.policy, self.settings, self.cache, self.timeout_s = policy, settings, cache, timeout_s
+        self.coarse_frames, self.seed = coarse_frames, seed
         self._infos: dict[str, VideoInfo] = {}
 
     def __call__(self, place: int, example: Example) -> Prompted:
@@ -48,7 +62,7 @@ class Prompter:
             self._infos[example.video] = probe(example.video, timeout_s=self.timeout_s)
         asked = QuestionSession(
             self.policy,
-            self.settings,
+            self._settings_at(place),
             self._infos[example.video],
             example.question,
             example.options,
@@ -57,6 +71,16 @@ class Prompter:
         )
         frames = asked.frames(asked.whole_plan())
         return Prompted(place, example, asked, tuple(asked.writing_chat(frames)[0]))
+
+    def _settings_at(self, place: int) -> ModelSettings:
+        """Return how the model is asked at a place of the run; places below 0 (validation) get the whole budget."""
+        if self.coarse_frames is None or place < 0:
+            return self.settings
+        least, most = self.coarse_frames
+        draw = np.random.default_rng((self.seed, place, 0xF8A3E5)).uniform(math.log(least), math.log(most))
+        coarse = self.settings.coarse
+        frames = min(round(math.exp(draw)), coarse.max_frames)
+        return self.settings.model_copy(update={"coarse": coarse.model_copy(update={"max_frames": frames})})
 
 
 def read_completion(one: Prompted, text: str) -> Reading:

@@ -15,7 +15,8 @@ from typing import Any
 from zoomzero.data.example import Example
 from zoomzero.errors import DataError
 from zoomzero.spans import Span
-from zoomzero.train.credit.rewards import RewardValues, ZoomResult
+from zoomzero.train.credit.answers import ZoomResult
+from zoomzero.train.credit.rewards import RewardValues
 
 Floats = tuple[float, ...]
 
@@ -26,8 +27,8 @@ class Rollout:
 
     `offsets[i]` is the character range of token i in `text` (empty for the end-of-turn token); `answer_mask[i]` is True
     where token i belongs to the answer. `option`, `spans` and `problems` are what the reader found in the text.
-    `advantages`, `old_log_probs` (under the model that wrote it) and `ref_log_probs` (under the reference) have one
-    number for every token; the last two are None where no update needs them.
+    `advantages`, `old_log_probs` (under the model that wrote it), `ref_log_probs` (under the reference) and
+    `teacher_log_probs` have one number for every token; the last three are None where no update needs them.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Rollout:
     advantages: Floats = ()
     old_log_probs: Floats | None = None
     ref_log_probs: Floats | None = None
+    teacher_log_probs: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class RolloutGroup:
 
     `index` is the prompt's place in the run (its random numbers follow from it and the run's seed), `step` the number
     of updates the model that wrote them had seen. `kept` is False for groups the online filter dropped.
+    `pseudo_truth` is what the group's verified rollouts agreed on, where that stood in for spans the example lacks.
     """
 
     index: int
@@ -59,6 +62,7 @@ class RolloutGroup:
     prompt: str
     rollouts: tuple[Rollout, ...]
     kept: bool = True
+    pseudo_truth: tuple[Span, ...] = ()
 
     def to_json(self, *, finite: bool = True) -> str:
         """Return the group as one JSON line, without the line end. Floats survive exactly.
@@ -84,6 +88,7 @@ def group_from_json(values: dict[str, Any]) -> RolloutGroup:
         prompt=values["prompt"],
         rollouts=tuple(_rollout(one) for one in values["rollouts"]),
         kept=values["kept"],
+        pseudo_truth=_spans(values.get("pseudo_truth", [])),
     )
 
 
@@ -122,6 +127,7 @@ def _rollout(values: dict[str, Any]) -> Rollout:
         advantages=tuple(values["advantages"]),
         old_log_probs=_floats(values["old_log_probs"]),
         ref_log_probs=_floats(values["ref_log_probs"]),
+        teacher_log_probs=_floats(values.get("teacher_log_probs")),
     )
 
 

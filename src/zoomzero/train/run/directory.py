@@ -6,7 +6,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from pydantic import BaseModel
 
 from zoomzero.config import flatten
 from zoomzero.errors import ConfigError
-from zoomzero.files import PARTIAL, write_whole
+from zoomzero.files import PARTIAL, locked, write_whole
 
 SETTINGS_FILE = "run.json"
 PROCESSES = "processes"  # beside the settings there
+LOCK_FILE = "run.lock"
 # Settings a resumed run may change: no weight depends on them.
 FREE_TO_CHANGE = ("out", "threads", "log_every", "save_every", "keep", "report_to")
 
@@ -41,21 +43,18 @@ class TrainingRecord:
     data: dict[str, Any]
 
 
-def open_run(settings: BaseModel, out: Path, *, resume: bool, free: Sequence[str] = FREE_TO_CHANGE) -> Path | None:
-    """Make or reopen a run's directory, and return the checkpoint to go on from; None starts at the beginning.
+@contextmanager
+def claimed_run(settings: BaseModel, out: Path, *, processes: int = 1) -> Iterator[None]:
+    """Make a run's directory, say in `run.json` whose it is (see `check_run`), and keep other runs out of it.
 
-    Args and Raises: as `check_run`.
+    Raises:
+        ConfigError: another run is writing there.
     """
-    check_run(settings, out, resume=resume, free=free)
-    claim_run(settings, out)
-    return last_checkpoint(out) if resume else None
-
-
-def claim_run(settings: BaseModel, out: Path, *, processes: int = 1) -> None:
-    """Make a run's directory and say in `run.json` whose it is; see `check_run`."""
     out.mkdir(parents=True, exist_ok=True)
-    values = {**settings.model_dump(mode="json"), PROCESSES: processes}
-    write_whole(out / SETTINGS_FILE, json.dumps(values, indent=1) + "\n")
+    with locked(out / LOCK_FILE, "out", "choose another directory"):
+        values = {**settings.model_dump(mode="json"), PROCESSES: processes}
+        write_whole(out / SETTINGS_FILE, json.dumps(values, indent=1) + "\n")
+        yield
 
 
 def check_run(
@@ -71,13 +70,17 @@ def check_run(
         processes: how many make the run; they share its prompts out, so it can only go on with as many.
 
     Raises:
-        ConfigError: `out` holds a run already and `resume` is off, there is nothing to resume, or the settings differ.
+        ConfigError: `out` holds a run already and `resume` is off, that run is going on, there is nothing to resume, or
+            the settings differ.
     """
     path = out / SETTINGS_FILE
     if out.exists() and not out.is_dir():
         raise ConfigError("out", f"{out} is a file", "choose a directory")
+    if (out / LOCK_FILE).is_file():
+        with locked(out / LOCK_FILE, "out", "choose another directory"):
+            pass  # nobody is writing there
     # a kill while the run was claimed leaves a partial file, and no run
-    if not resume and out.exists() and any(file.suffix != PARTIAL for file in out.iterdir()):
+    if not resume and out.exists() and any(file.suffix != PARTIAL and file.name != LOCK_FILE for file in out.iterdir()):
         raise ConfigError("out", f"{out} is not empty", "add --resume, or choose another directory")
     if resume and not path.is_file():
         raise ConfigError("--resume", f"{out} holds no run", "start the run without --resume")

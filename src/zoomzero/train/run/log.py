@@ -67,6 +67,7 @@ def _short(group: RolloutGroup) -> RolloutGroup:
             advantages=tuple(round(a, 4) for a in rollout.advantages),
             old_log_probs=None,
             ref_log_probs=None,
+            teacher_log_probs=None,
         )
         for rollout in group.rollouts
     )

@@ -12,7 +12,7 @@ import torch
 
 from zoomzero.policy.local.features import FeatureCounts
 from zoomzero.train.credit.loss import LossDiagnostics
-from zoomzero.train.credit.rewards import REWARDS
+from zoomzero.train.credit.rewards import as_columns
 from zoomzero.train.rollouts.collector import Tally
 from zoomzero.train.rollouts.record import RolloutGroup
 
@@ -38,15 +38,20 @@ class Monitor:
         """Add a batch of rollouts, dropped groups included.
 
         `reward/X_std` is the mean over groups of the sample deviation inside a group; `zero_variance/X` the share of
-        groups whose completions all earn the same X.
+        groups whose completions all earn the same X, `zero_variance/all` of
+        groups none of whose tokens has an advantage: nothing to learn.
         """
         for group in groups:
-            for name in REWARDS:
-                values = [value for r in group.rollouts if (value := getattr(r.rewards, name)) is not None]
-                if values:
-                    self.add(f"reward/{name}", sum(values) / len(values))
-                    self.add(f"reward/{name}_std", _deviation(values))
-                    self.add(f"zero_variance/{name}", float(max(values) == min(values)))
+            columns = as_columns([rollout.rewards for rollout in group.rollouts])
+            for name, values in columns.items():
+                self.add(f"reward/{name}", sum(values) / len(values))
+                self.add(f"reward/{name}_std", _deviation(values))
+                self.add(f"zero_variance/{name}", float(max(values) == min(values)))
+            teaches = any(advantage for rollout in group.rollouts for advantage in rollout.advantages)
+            self.add("zero_variance/all", float(not teaches))
+            self.add("data/no_spans", float(not group.example.spans))
+            if not group.example.spans:
+                self.add("reward/pseudo_truth", float(bool(group.pseudo_truth)))
             for rollout in group.rollouts:
                 self.add("completion/tokens", len(rollout.token_ids))
                 self.add("completion/truncated", float(not rollout.finished))

@@ -116,3 +116,16 @@ class GrpoProgress(RichProgress):
             )
             line = f"step {state.global_step} of {state.max_steps}  loss {self.last}  {values}  | s: {seconds}"
             self.console.print(line, highlight=False, soft_wrap=True)
+            if logs.get("zero_variance/all", 0.0) >= 1.0:
+                self.console.print(nothing_to_learn(logs), style="yellow", highlight=False, soft_wrap=True)
+
+
+def nothing_to_learn(logs: dict[str, Any]) -> str:
+    """Return the line for updates whose groups all teach nothing: what was equal, and where to read on."""
+    prefix = "zero_variance/"
+    shares = {name.removeprefix(prefix): value for name, value in logs.items() if name.startswith(prefix)}
+    equal = ", ".join(f"{name} in {share:.0%}" for name, share in shares.items() if name != "all")
+    return (
+        "nothing to learn from: in no group does any completion earn more than another "
+        f"(equal: {equal} of the groups); see docs/training.md, What the log says"
+    )

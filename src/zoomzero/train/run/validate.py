@@ -62,8 +62,7 @@ class Validation:
                 mode=one.asked.mode,
                 zoom=look[0],
             )
-            shown = {"format": values.format, "iou": values.iou, "answer": values.answer}
-            _add(monitor, shown | ({} if values.zoom is None else {"zoom": values.zoom}), unreadable=0.0)
+            _add(monitor, values.there(), unreadable=0.0)
 
 
 def _add(monitor: Monitor, values: dict[str, float], unreadable: float) -> None:

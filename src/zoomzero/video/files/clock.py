@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import av.error
 from av.format import Flags
@@ -102,36 +102,34 @@ def may_leap(container: Any) -> bool:
     return bool(container.format.flags & Flags.ts_discont.value)
 
 
-def has_parts(container: Any, stream: Any) -> bool:
-    """Return whether an MP4 edit list joins several parts of the stream: packets that are left out lie between them."""
-    kept = left_out = False
+def index_kind(container: Any, stream: Any) -> Literal["plain", "parts", "restarts", "first"]:
+    """Tell what an MP4's index holds; of other formats, that it is plain.
+
+    Returns:
+        "parts": an edit list joins several parts, and packets that are left out lie between them; "restarts": decode
+        times start again; "first": they do, but only the first recording is ever shown; "plain": none of these.
+    """
+    kept = fell = any_left = left_between = kept_after_left = False
     before: int | None = None
     for time, left, is_key in _index(container, stream):
-        if before is not None and time < before:
-            return True
+        fell = fell or (before is not None and time < before)
         before = time
         if left:
-            left_out = left_out or (kept and is_key)
-        elif left_out:
-            return True
+            any_left = True
+            left_between = left_between or (kept and is_key)
         else:
             kept = True
-    return False
-
-
-def joined_in_index(container: Any, stream: Any) -> bool:
-    """Return whether the index of a fragmented MP4 starts again without an edit list: only its first part is read."""
-    before: int | None = None
-    for time, left, _ in _index(container, stream):
-        if before is not None and time < before and not left:
-            return True
-        before = time
-    return False
+            kept_after_left = kept_after_left or left_between
+    if fell and any_left and not stream.frames:  # fragments, whose header counts no frames: no edit list joins them
+        return "first"
+    if kept_after_left or (fell and any_left):
+        return "parts"
+    return "restarts" if fell else "plain"
 
 
 def _index(container: Any, stream: Any) -> Iterator[tuple[int, bool, bool]]:
     """Yield (time in ticks, left out by an edit list, key frame) of an MP4's index; of other formats nothing."""
-    index = stream.index_entries if "mov" in container.format.name else ()
+    index: Any = stream.index_entries if "mov" in container.format.name else ()
     for place in range(len(index)):  # not by iteration: that crashes in PyAV 18
         entry = index[place]
         yield entry.timestamp, entry.is_discard, entry.is_keyframe

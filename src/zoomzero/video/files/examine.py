@@ -9,7 +9,7 @@ from typing import Any, Literal
 import av.error
 
 from zoomzero.errors import VideoError
-from zoomzero.video.files.clock import Survey, has_parts, joined_in_index, may_leap, survey
+from zoomzero.video.files.clock import Survey, index_kind, may_leap, survey
 from zoomzero.video.files.container import (
     REENCODE,
     check_pixels,
@@ -19,7 +19,7 @@ from zoomzero.video.files.container import (
     refuse_untimed,
     untimed,
 )
-from zoomzero.video.files.order import first_in_order, needs_order
+from zoomzero.video.files.order import first_in_order, is_steady, needs_order
 from zoomzero.video.files.orient import UPRIGHT, is_askew, orientation
 from zoomzero.video.types import VideoInfo
 
@@ -58,14 +58,18 @@ def examine_file(path: str, max_pixels: int) -> VideoInfo:
             raise untimed(path, container.format.name)
         start_s = float(start * stream.time_base)
         header_s = _header_duration(container, stream)
-        extent = _extent(container, stream, header_s)
-        read = None if by_order else _survey(container, stream, path, header_s, extent)
+        by_place = by_order and not is_steady(container.format.name, stream)
+        extent = _extent(container, stream, header_s, by_place)
+        kind = index_kind(container, stream)
+        unsure = kind == "restarts" or (kind == "plain" and _is_unsure(container, stream, header_s, extent))
+        # every packet is read where seeking cannot be trusted before that is done
+        read = survey(path, stream.index, _rate(stream)) if unsure and not by_order else None
         if read is not None and read.end is not None:
             extent = replace(extent, end_s=float(read.end * stream.time_base), packets=read.packets)
         duration_s = max(extent.end_s - start_s, 0.0)
         rate = _average_rate(stream, extent.packets, duration_s)
         _refuse_pipe(container, path, extent.packets, notes)
-        if joined_in_index(container, stream) or _unread(container, path, extent):
+        if kind == "first" or _unread(container, path, extent):
             notes.append("recordings joined into one file: only the first is read")
         _note_times(stream, start_s, duration_s, header_s, extent, read, notes)
         rotation, mirrored = orientation(first) or UPRIGHT
@@ -88,18 +92,16 @@ def examine_file(path: str, max_pixels: int) -> VideoInfo:
             codec=stream.codec_context.name,
             notes=tuple(notes),
             mirrored=mirrored,
-            reading=_reading(container, stream, by_order, read),
+            reading="order" if by_order else _reading(container.format.name, kind, read),
             max_pixels=max_pixels,
             frame_times_s=_frame_times(read, stream, start, rate),
         )
 
 
-def _reading(container: Any, stream: Any, by_order: bool, read: Survey | None) -> Literal["seek", "through", "order"]:
+def _reading(format_name: str, kind: str, read: Survey | None) -> Literal["seek", "through"]:
     """Return how frames have to be reached (see `VideoInfo`)."""
-    if by_order:
-        return "order"
     # program streams time only some frames, and after a seek the others are guessed wrong
-    if container.format.name == "mpeg" or has_parts(container, stream):
+    if format_name == "mpeg" or kind in ("parts", "first"):
         return "through"
     return "through" if read is not None and (read.restarts or read.untimed) else "seek"
 
@@ -135,7 +137,7 @@ def _header_duration(container: Any, stream: Any) -> float | None:
     return container.duration / 1e6 if container.duration else None
 
 
-def _extent(container: Any, stream: Any, header_s: float | None) -> _Extent:
+def _extent(container: Any, stream: Any, header_s: float | None, by_place: bool) -> _Extent:
     """Return where the last good packet ends, in stream seconds.
 
     Only what follows a seek to the end is read; the whole file when that finds nothing (a truncated file).
@@ -145,13 +147,13 @@ def _extent(container: Any, stream: Any, header_s: float | None) -> _Extent:
         # back by more than a decoder reorders, as the last packet is seldom the last frame shown
         late_s = (header_s or 1e6) - max(2.0, 20 / float(stream.average_rate or 25))
         point = first if whole else first + max(0, int(late_s / float(stream.time_base)))
-        end_s, packets, fell, last_byte = _read_to_end(container, stream, point)
+        end_s, packets, fell, last_byte = _read_to_end(container, stream, point, by_place)
         if end_s is not None:
             return _Extent(end_s, packets if whole else None, fell, last_byte)
     return _Extent(0.0, None, False)
 
 
-def _read_to_end(container: Any, stream: Any, point: int) -> tuple[float | None, int, bool, int]:
+def _read_to_end(container: Any, stream: Any, point: int, by_place: bool) -> tuple[float | None, int, bool, int]:
     last, before, packets, fell, last_byte = None, None, 0, False, 0
     usual = 1 / (stream.average_rate or stream.guessed_rate or 25) / stream.time_base
     try:
@@ -164,17 +166,16 @@ def _read_to_end(container: Any, stream: Any, point: int) -> tuple[float | None,
             if packet.dts is not None:
                 fell = fell or (before is not None and packet.dts < before - _FALL_FRAMES * usual)
                 before = packet.dts
-            end = packet.pts + (packet.duration or int(usual))
+            time = packet.dts if by_place and packet.dts is not None else packet.pts
+            end = time + (packet.duration or int(usual))
             last = end if last is None else max(last, end)
     except (av.error.FFmpegError, OSError):
         pass  # the end of what can be read
     return (None if last is None else float(last * stream.time_base)), packets, fell, last_byte
 
 
-def _survey(container: Any, stream: Any, path: str, header_s: float | None, extent: _Extent) -> Survey | None:
-    """Read every packet where seeking cannot be trusted before that is done, or the file has few."""
-    if has_parts(container, stream):
-        return None
+def _is_unsure(container: Any, stream: Any, header_s: float | None, extent: _Extent) -> bool:
+    """Return whether the clock may start again in this file, or it has so few frames that plans follow them."""
     index = stream.index_entries
     covered_s = 0.0
     if (
@@ -184,9 +185,7 @@ def _survey(container: Any, stream: Any, path: str, header_s: float | None, exte
     trusted = header_s is not None and covered_s >= header_s / 2 and not may_leap(container)
     first = next((p for p in _from_start(container, stream) if p.size), None)
     lead = first is not None and first.pts is None
-    if trusted and not extent.fell and not lead and _rate(stream) >= _SPARSE_FPS:
-        return None
-    return survey(path, stream.index, _rate(stream))
+    return not trusted or extent.fell or lead or _rate(stream) < _SPARSE_FPS
 
 
 def _from_start(container: Any, stream: Any) -> Any:

@@ -31,6 +31,11 @@ def needs_order(format_name: str, stream: Any, path: str) -> bool:
     return codec.name == "mpeg4" and not _ascends(path, stream.index)
 
 
+def is_steady(format_name: str, stream: Any) -> bool:
+    """Return whether the packet that brings a frame out tells its time."""
+    return format_name == "avi" and stream.codec_context.name in _STEADY
+
+
 def first_in_order(path: str, index: int) -> int | None:
     """Return the time, in stream ticks, of the first frame that comes out."""
     with open_container(path) as container:
@@ -64,9 +69,9 @@ def _ascends(path: str, index: int) -> bool:
 class OrderWalker:
     """Decodes one stream from its first packet on; members as those of `GopWalker`.
 
-    A frame gets the smallest packet time that no earlier frame got. Where a packet gave no frame, that count would be
-    off: with a decoder of steady delay the packet that brought the frame out tells its time, otherwise frames up to
-    the next key frame, where counting starts anew, are missing.
+    A frame gets the smallest packet time (of decoding: its place in the file) that no earlier frame got. Where a packet
+    gave no frame, that count would be off: with a decoder of steady delay the packet that brought the frame out tells
+    its time, otherwise frames up to the next key frame, where counting starts anew, are missing.
 
     Args:
         container: an open av input container, at its beginning.
@@ -83,7 +88,7 @@ class OrderWalker:
         self.decoded = 0
         self.missing: dict[int, str] = {}
         self.traces: list[int] = []
-        self._steady = container.format.name == "avi" and self.context.name in _STEADY
+        self._steady = is_steady(container.format.name, stream)
         self._due: list[int] = []  # times of packets whose frame has not come out: a heap
         self._fed = self._delay = 0
         self._lost = self._tainted = False
@@ -114,8 +119,9 @@ class OrderWalker:
             yield from self._timed(packet)
 
     def _timed(self, packet: Any) -> Iterator[tuple[int, Any, bool]]:
-        if packet is not None and packet.pts is not None:
-            heapq.heappush(self._due, packet.pts)
+        due = None if packet is None else packet.pts if packet.dts is None else packet.dts
+        if due is not None:
+            heapq.heappush(self._due, due)
             self._fed += 1
         try:
             frames = self.context.decode(packet)

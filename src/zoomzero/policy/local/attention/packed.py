@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zoomzero.policy.local import vision
 from zoomzero.policy.local.attention.group_attention import Group, PackedRow
+from zoomzero.policy.local.families import Family, family_of
 from zoomzero.policy.local.positions import continue_positions
 from zoomzero.policy.local.vision import VisualFeatures
 
@@ -85,12 +86,19 @@ def fill_rows(sizes: Sequence[int], most: int, order: Sequence[int] | None = Non
 
 def core(model: Any) -> Any:
     """Return the module that holds `.visual` and `.language_model` (adapters such as peft unwrapped)."""
-    return _unwrap(model).model
+    bare = _unwrap(model)
+    return family_of(bare).core(bare)
 
 
 def head(model: Any) -> Any:
     """Return the module that turns hidden states into logits."""
-    return _unwrap(model).lm_head
+    bare = _unwrap(model)
+    return family_of(bare).head(bare)
+
+
+def family(model: Any) -> type[Family]:
+    """Return the family of a model (adapters unwrapped)."""
+    return family_of(_unwrap(model))
 
 
 def _unwrap(model: Any) -> Any:
@@ -170,7 +178,7 @@ def text_forward(
             extra = {"visual_pos_masks": mask[None], "deepstack_visual_embeds": list(features.deepstack)}
     out = text(
         inputs_embeds=embeds[None],
-        position_ids=positions[:, None],
+        position_ids=family(model).text_positions(positions[:, None]),
         use_cache=False,
         attention_pass=attention_pass,
         **extra,
@@ -257,7 +265,7 @@ def suffix_scores(
     chunk: int = HEAD_CHUNK,
     entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the log-probability of every suffix token and how undecided the model was there, with gradients.
+    """Return the log-probability of every suffix token, with gradients, and how undecided the model was there.
 
     Only suffix positions go through the head, `chunk` at a time; the backward pass computes a chunk's logits again. The
     logits of all tokens never exist at once. `packed.split(...)` cuts results into suffixes.
@@ -267,7 +275,7 @@ def suffix_scores(
         packed: T states and the tokens they should predict.
         temperature: what logits are divided by.
         chunk: tokens whose logits are in memory at once; (chunk, V) float32 is about the memory it takes, thrice.
-        entropy: whether to compute it: a pass over the logits.
+        entropy: whether to compute it, without gradients: a pass over the logits.
 
     Returns:
         log-probabilities (T,) float32, and entropies in nats (T,) float32 or None.
@@ -296,6 +304,8 @@ def _score_chunk(
     logprobs = logits.gather(1, targets[:, None])[:, 0] - total
     if not entropy:
         return (logprobs,)
-    # sum of p (total - logit); -inf logits have weight 0, and 0 * inf would be NaN
-    mean = (logits.softmax(1) * logits.clamp(min=torch.finfo(logits.dtype).min)).sum(1)
-    return logprobs, total - mean
+    with torch.no_grad():  # it is watched, not learned from: kept for a backward pass it would be most of the memory
+        # sum of p (total - logit); -inf logits have weight 0, and 0 * inf would be NaN
+        shares = (logits - total[:, None]).exp_()
+        mean = shares.mul_(logits.clamp(min=torch.finfo(logits.dtype).min)).sum(1)
+    return logprobs, total.detach() - mean
