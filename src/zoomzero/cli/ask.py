@@ -130,6 +130,9 @@ def ask(
             },
         )
         return
+    if workers is not None or ray is not None:
+        name = "--workers" if workers is not None else "--ray"
+        raise ConfigError(name, "is for many questions", "add --questions FILE --out RUN, or leave it out")
     if video is None or question is None:
         missing = "VIDEO" if video is None else "QUESTION"
         raise ConfigError(missing, "is not given", "give a video and a question, or --questions FILE --out RUN")
@@ -167,17 +170,8 @@ def ask(
         )
     if said:
         trace = replace(trace, notes=(*trace.notes, said))
-    if json_:
-        import json
-
-        heard = {"subtitles": subtitles, "transcribed_by": transcribe, "source": video if file != video else None}
-        print_text(json.dumps(trace.to_dict() | heard, allow_nan=False))
-    else:
-        from zoomzero.pages.text import trace_text
-
-        print_text(trace_text(trace))
-        if replies:
-            print_text(replies_text(trace))
+    heard = {"subtitles": subtitles, "transcribed_by": transcribe, "source": video if file != video else None}
+    _print_answer(trace, heard, json_=json_, replies=replies)
     if page is not None:  # after the answer, which is not lost if the disk is full
         from zoomzero.demo import close_looks
         from zoomzero.pages.page import write_evidence_page
@@ -185,6 +179,19 @@ def ask(
         write_evidence_page(page, trace, video=Path(info.path), frames=close_looks(looks))
         if not json_:
             print_text(f"Page      {page}")
+
+
+def _print_answer(trace: Trace, heard: dict[str, str | None], *, json_: bool, replies: bool) -> None:
+    if json_:
+        import json
+
+        print_text(json.dumps(trace.to_dict() | heard, allow_nan=False))
+        return
+    from zoomzero.pages.text import trace_text
+
+    print_text(trace_text(trace))
+    if replies:
+        print_text(replies_text(trace))
 
 
 def local_file(video: str, max_mb: float, hosts: Sequence[str], private: bool) -> str:
