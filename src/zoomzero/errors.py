@@ -129,3 +129,8 @@ class ServerError(ModelError):
     def __init__(self, model: str, reason: str, fix: str, status: int | None = None) -> None:
         super().__init__(model, reason, fix)
         self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same question may be answered another time: the server was away, busy or ill."""
+        return self.status is None or self.status == 429 or self.status >= 500

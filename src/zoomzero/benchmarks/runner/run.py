@@ -153,7 +153,10 @@ class RunFolder:
         self._synced = time.monotonic()
 
     def load(self, modes: Iterable[str], *, retry_failed: bool = False) -> None:
-        """Read the rows of modes; half-written ones are cut, with `retry_failed` failed ones are left out."""
+        """Read the rows of modes; half-written ones are cut, with `retry_failed` failed ones are left out.
+
+        Rows that failed because a server was away are always left out: their questions are asked again.
+        """
         for mode in modes:
             path = predictions_path(self.folder, mode)
             if not path.is_file():
@@ -161,7 +164,7 @@ class RunFolder:
                 continue
             lines, end = _whole_lines(path)
             rows = _parse(path, lines)
-            kept = [row for row in rows if not (retry_failed and row["failed"] is not None)]
+            kept = [row for row in rows if row["failed"] is None or not (retry_failed or row.get("again"))]
             if len(kept) < len(rows):
                 self._replace(path, "".join(json.dumps(row) + "\n" for row in kept))
             elif end < path.stat().st_size:
