@@ -25,7 +25,7 @@ from zoomzero.errors import ConfigError
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import FrameBudget
 
-RUN = ["model=tiny", "out=outputs/x", "steps=10"]
+RUN = ["model=tiny", "out=outputs/x", "steps=10", "examples=e.jsonl"]
 
 
 def error_of(kind: Any, path: Path | None = None, *overrides: str) -> str:
@@ -86,8 +86,10 @@ def test_bare_words_are_strings(assignment: str, value: str) -> None:
 
 
 def test_values_are_toml() -> None:
-    settings = load_settings(SftSettings, None, [*RUN, "bf16=false", "learning_rate=1e-5", "stage.zooms=0.5"])
-    assert (settings.bf16, settings.learning_rate, settings.stage.zooms) == (False, 1e-5, 0.5)
+    settings = load_settings(SftSettings, None, [*RUN, "bf16=false", "learning_rate=1e-5", "validation.every=7"])
+    assert (settings.bf16, settings.learning_rate, settings.validation.every) == (False, 1e-5, 7)
+    stages = load_settings(SftSettings, None, [*RUN[:2], "stages=[{steps=2, clips=1}, {steps=3, zooms=2}]"]).stages
+    assert [(stage.steps, stage.clips, stage.zooms) for stage in stages] == [(2, 1, 0), (3, 0, 2)]
 
 
 @pytest.mark.parametrize(
@@ -106,10 +108,10 @@ def test_values_are_toml() -> None:
         (ModelSettings, ["widen_s"], "--set widen_s: is not an assignment; write key=value"),
         (ModelSettings, ["=3"], "--set =3: is not an assignment"),
         (ModelSettings, ["widen_s=1", "widen_s.x=3"], "--set widen_s.x=3: widen_s is a value, not a table"),
-        (SftSettings, [], "settings: model: is not set; set it to a valid value (Checkpoint to start from"),
+        (SftSettings, [], "settings: model: is not set; set it to a valid value (Start: a directory, "),
         (SftSettings, [*RUN, "steps=0"], "--set steps=0: must be greater than or equal to 1"),
-        (SftSettings, [*RUN, "stage.zooms=2"], "--set stage.zooms=2: must be less than or equal to 1"),
-        (SftSettings, [*RUN, "stage.zooms=0.9"], "--set stage.zooms=0.9: windows + sparse + zooms is more"),
+        (SftSettings, [*RUN, "vision.steps=0"], "--set vision.steps=0: must be greater than or equal to 1"),
+        (SftSettings, [*RUN[:2], "steps=1"], "settings: nothing to learn from: set examples, or stages"),
         (SftSettings, [*RUN, "schedule=cosinus"], "--set schedule=cosinus: must be 'constant', "),
     ],
 )
@@ -178,6 +180,7 @@ CHANGED: dict[str, Any] = {
     "divide_top": 4,
     "certain": 0.94,
     "candidates": 5,
+    "enough": 0.9,
     "weak": 0.4,
     "outside_looks": 3,
 }

@@ -235,7 +235,7 @@ assert not heavy, heavy
         'ask walk.mp4 "What does the man pick up?"',
         "--option",
         "--html",
-        "zoomzero sft configs/tiny-1.toml",
+        "zoomzero sft configs/tiny.toml",
     ):
         assert shown in done.stdout
 

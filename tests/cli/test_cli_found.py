@@ -17,7 +17,7 @@ from zoomzero.video.probe import probe
 from zoomzero.world.write import write_world
 
 GRPO = 'model = "tiny"\nout = "o"\nsteps = 1\n[data]\nexamples = ["e.jsonl"]\n'
-SFT = 'model = "tiny"\nout = "o"\nsteps = 1\nworld_seed = 3\n[stage]\nzooms = 0.5\n'
+SFT = 'model = "tiny"\nout = "o"\nsteps = 1\nworld_seed = 3\n[[stages]]\nsteps = 1\nzooms = 1\n'
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_settings_file_of_the_other_command_is_said_to_be(zoom: Run, tmp_path:
     (tmp_path / "grpo.toml").write_text(GRPO)
     (tmp_path / "sft.toml").write_text(SFT)
     complaint = zoom("train", tmp_path / "sft.toml").complaint
-    assert "sft.toml: has settings of `zoomzero sft` (world_seed, stage); run `zoomzero sft" in complaint
+    assert "sft.toml: has settings of `zoomzero sft` (world_seed, stages); run `zoomzero sft" in complaint
     complaint = zoom("sft", tmp_path / "grpo.toml").complaint
     assert "grpo.toml: has settings of `zoomzero train` (data); run `zoomzero train" in complaint
 
@@ -67,11 +67,12 @@ def test_a_dry_run_prints_every_setting_and_starts_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.toml").write_text(content)
-    ran = zoom(command, "run.toml", "--set", "steps=7", "--dry-run")
+    ran = zoom(command, "run.toml", "--set", "seed=7", "--dry-run")
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
     assert lines[0].startswith("# settings hash ")
-    assert "steps = 7" in lines
+    assert "seed = 7" in lines
+    assert "steps = 1" in lines
     assert 'model = "tiny"' in lines
     assert sum(" = " in line for line in lines) > 20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.toml"]

@@ -52,6 +52,37 @@ def test_every_setting_has_a_sentence(kind: type[BaseModel]) -> None:
         assert "|" not in text
 
 
+STAGE = {"steps": 2, "clips": 1}
+RUN = {"model": "random", "out": "o"}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({**RUN, "steps": 1}, "nothing to learn from: set examples, or stages of the procedural world"),
+        ({**RUN, "examples": "e", "stages": [STAGE]}, "examples and stages of the procedural world do not mix"),
+        ({**RUN, "stages": [STAGE, STAGE], "steps": 5}, "steps is not the sum of the stages' steps: leave it out"),
+        ({**RUN, "model": "tiny", "stages": [STAGE], "vision": {"steps": 1}}, 'set model = "random", or leave'),
+        ({**RUN, "stages": [{"steps": 2}]}, "a stage that reads nothing"),
+        ({**RUN, "stages": [{**STAGE, "shortest_s": 9, "longest_s": 8}]}, "shortest_s is more than longest_s"),
+        ({**RUN, "stages": [{**STAGE, "clips": -1}]}, "greater than or equal to 0"),
+        ({**RUN, "stages": [{"clips": 1}]}, "stages.0.steps"),
+        ({**RUN, "stages": [STAGE], "optimizer": "sgd"}, "'adamw' or 'muon'"),
+    ],
+)
+def test_supervised_runs_that_make_no_sense_are_refused(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(says)):
+        SftSettings.model_validate(values)
+
+
+def test_stages_say_how_many_steps_a_run_has() -> None:
+    settings = SftSettings.model_validate({**RUN, "stages": [STAGE, {"steps": 3, "windows": 2, "contexts": 1}]})
+    assert settings.steps == 5
+    assert [stage.samples for stage in settings.stages] == [1, 3]
+    assert SftSettings.model_validate(settings.model_dump()) == settings, "what a run writes down is read back"
+    assert SftSettings(model="tiny", out="o", stages=settings.stages).steps == 5
+
+
 def test_the_page_has_the_settings_as_they_are() -> None:
     assert with_tables(PAGE) == PAGE, "run: python -m zoomzero.train.settings_table docs/training.md"
 
@@ -220,5 +251,5 @@ def first_rates(settings: GrpoSettings, out: Path) -> list[float]:
     ],
 )
 def test_old_names_are_refused_and_name_the_new_ones(old: str, new: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{old.partition('=')[0]}: renamed to {new}\b.*write the new name$"):
+    with pytest.raises(ConfigError, match=rf"{re.escape(old)}: renamed to {new}\b.*write the new name$"):
         load_grpo_settings(None, ["model=tiny", "out=x", "steps=1", "data.examples=['a']", old])

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,9 +39,9 @@ def how_to_go_on(out: str) -> Iterator[None]:
 
 
 def sft(
-    config: Annotated[str, typer.Argument(help="TOML file with the run's settings (configs/tiny-1.toml).")],
+    config: Annotated[str, typer.Argument(help="TOML file with the run's settings (configs/tiny.toml).")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting: steps=100, stage.zooms=0.5, ...")
+        list[str] | None, typer.Option("--set", help="Change a setting: learning_rate=1e-5, vision.steps=500, ...")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the run's directory.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_HELP)] = False,
@@ -50,9 +50,9 @@ def sft(
 
     Examples:
 
-      zoomzero sft configs/tiny-1.toml --set model=tiny --set steps=20 --set out=outputs/sft-try
+      zoomzero sft configs/tiny.toml
 
-      zoomzero sft configs/tiny-1.toml --set model=tiny --set steps=20 --set out=outputs/sft-try --resume
+      zoomzero sft configs/tiny.toml --resume
 
       zoomzero sft my.toml --set examples=data/train.jsonl --set model=Qwen/Qwen3-VL-2B-Instruct
     """
@@ -115,15 +115,23 @@ def train(
 
 def settings_text(settings: Settings) -> str:
     """Return settings as lines of TOML with dotted names, and the hash that goes into every output."""
-    import json
-
     from zoomzero.config import flatten, settings_hash
 
     lines = [f"# settings hash {settings_hash(settings)}"]
     for name, value in flatten(settings.model_dump(mode="json")).items():
-        written = json.dumps(value, ensure_ascii=False)
-        lines.append(f"{name} = {written}" if value is not None else f"# {name} is not set")
+        lines.append(f"{name} = {_as_toml(value)}" if value is not None else f"# {name} is not set")
     return "\n".join(lines)
+
+
+def _as_toml(value: Any) -> str:
+    """Return a value as TOML on one line; what a table inside a list leaves unset is left out."""
+    import json
+
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_as_toml(one)}" for name, one in value.items() if one is not None) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_as_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _refuse_other_command(config: str, mine: type[Settings], other: type[Settings], command: str) -> None:

@@ -103,7 +103,7 @@ class SftSettings(Settings):
     samples_per_row: int = Field(4, ge=1, description="Samples packed into one row: clips, each with its questions.")
     rows_per_step: int = Field(2, ge=1, description="Rows whose gradients make one step.")
     optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="muon: orthogonal updates for the layers' matrices, AdamW for the rest."
+        "adamw", description="With `muon` the layers' matrices get orthogonal updates, the rest AdamW's."
     )
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
     schedule: Schedule = Field("cosine", description="transformers' name of the learning-rate schedule.")

@@ -9,27 +9,35 @@ import numpy as np
 import pytest
 import torch
 from sft_models import FAMILIES, SETTINGS, make_clip, make_samples
-from zoomzero.world.lessons import Stage, world_lesson
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples
-from zoomzero.data.sft_sample import SFTItem, SFTSample
+from zoomzero.data.sft_sample import Exchange, SFTItem, SFTSample
 from zoomzero.errors import ConfigError, VideoError
 from zoomzero.policy.base import Turn
+from zoomzero.policy.prefix import Prefix
 from zoomzero.prompts import coarse_text, is_well_formed, read_response, video_header, zoom_text
 from zoomzero.spans import Span
+from zoomzero.train.engine.sft import SFTLoss
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
 from zoomzero.video.decode import decode
 from zoomzero.video.plan import plan_regular, plan_spans
 from zoomzero.video.probe import probe
 from zoomzero.video.types import Geometry
+from zoomzero.world.curriculum import Stage, step_samples
 
 GEOMETRY = Geometry(patch=16)
 
 
+def chat_of(sample: SFTSample, item: SFTItem) -> list[Turn]:
+    """What inference reads before it answers this item: earlier exchanges, then the clip and the question."""
+    before = [(Turn("user", (e.clip, e.text)), Turn("assistant", (e.reply,))) for e in sample.history]
+    return [*(turn for pair in before for turn in pair), Turn("user", (sample.clip, sample.header + item.text))]
+
+
 def whole_prompt(policy: Any, sample: SFTSample, item: SFTItem) -> Any:
-    """What inference reads before it answers this item."""
-    return policy.builder.build([Turn("user", (sample.clip, sample.header + item.text))])
+    """The prompt of that chat."""
+    return policy.builder.build(chat_of(sample, item))
 
 
 def check_packed(policy: Any, samples: list[SFTSample], packed: PackedSFTSamples) -> None:
@@ -66,12 +74,80 @@ def test_packed_tokens_are_those_of_inference(family_policies: dict[str, Any], f
     check_packed(policy, samples[::-1], packed)  # the single item about fewer frames is the shorter prompt
 
 
-def test_packed_world_lessons_are_those_of_inference(family_policies: dict[str, Any]) -> None:
+EVERYTHING = Stage(
+    1,
+    pictures=1,
+    closeups=1,
+    clips=1,
+    windows=1,
+    sparse=1,
+    zooms=1,
+    contexts=1,
+    shortest_s=6,
+    longest_s=20,
+    questions=3,
+)
+
+
+def test_packed_samples_of_the_world_are_those_of_inference(family_policies: dict[str, Any]) -> None:
+    """Of every kind, the empty listing of a pair that shows nothing among them."""
     policy = family_policies["qwen3_vl"]
     assert policy.geometry == GEOMETRY
-    for index in range(6):
-        sample = world_lesson(3, index, Stage(zooms=0.5), SETTINGS, GEOMETRY)
-        check_packed(policy, [sample], pack_sft_samples([sample], policy.builder, policy.end_of_turn))
+    for step in range(3):
+        samples = step_samples(3, step, [EVERYTHING], SETTINGS, GEOMETRY)
+        assert len(samples[-1].history) == 1
+        packed = pack_sft_samples(samples, policy.builder, policy.end_of_turn)
+        check_packed(policy, sorted(samples, key=lambda s: shared_length(policy, s)), packed)
+    blank = SFTSample(make_clip("qwen3_vl"), "", (SFTItem("List what you see.", ""),))
+    packed = pack_sft_samples([blank], policy.builder, policy.end_of_turn)
+    check_packed(policy, [blank], packed)
+    assert packed.weights[0][0].tolist()[-1] == 1.0, "the end is learned even where there is nothing to say"
+
+
+def shared_length(policy: Any, sample: SFTSample) -> int:
+    """Length of the prompt the items of a sample share, by a plain comparison."""
+    rows = [whole_prompt(policy, sample, item).ids.tolist() for item in sample.items]
+    shortest = min(len(row) for row in rows) - 1
+    return next((i for i in range(shortest) if len({row[i] for row in rows}) > 1), shortest)
+
+
+def test_history_is_read_and_not_learned(family_policies: dict[str, Any]) -> None:
+    """The earlier frames, question and reply are the beginning of the shared prompt; weights are the answer's alone."""
+    for family in FAMILIES:
+        policy = family_policies[family]
+        before = Exchange(
+            make_clip(family, 6, seed=2), "Which symbol?", "<answer>B</answer>\n<glue>[(1.0, 2.0)]</glue>"
+        )
+        items = (SFTItem("And now?", "E"), SFTItem("And then?", "H"))
+        sample = SFTSample(make_clip(family, 4, seed=3), "", items, (before,))
+        packed = pack_sft_samples([sample], policy.builder, policy.end_of_turn)
+        check_packed(policy, [sample], packed)
+        (prompt,), ((first, second),) = packed.prompts, packed.weights
+        assert len(prompt.grids) == 2, "both clips"
+        assert prompt.patches.shape[0] == int(prompt.grids.prod(1).sum())
+        assert len(prompt.visual_index) == 2 * (6 + 4) // 2
+        assert (float(first.sum()), float(second.sum())) == (2.0, 2.0), "a letter and the end of the turn"
+        reply = policy.builder.codec.encode(before.reply)
+        ids = prompt.ids.tolist()
+        assert any(ids[i : i + len(reply)] == reply for i in range(len(ids))), "the reply is in the prompt"
+
+
+def test_history_reads_what_going_on_in_a_chat_reads(family_policies: dict[str, Any]) -> None:
+    """As the zoom pass in context does: the first chat is read, its reply and the close look are read after it."""
+    policy = family_policies["qwen3_vl"]
+    before = Exchange(make_clip("qwen3_vl", 6, seed=2), "Which?", "<answer>B</answer>\n<glue>[]</glue>")
+    sample = SFTSample(make_clip("qwen3_vl", 4, seed=3), "", (SFTItem("And now?", "E"),), (before,))
+    first = Prefix.read(policy, [Turn("user", (before.clip, before.text))])
+    on = first.extend([Turn("assistant", (before.reply,)), Turn("user", (sample.clip, sample.items[0].text))])
+    assert on.context is not None
+    packed = pack_sft_samples([sample], policy.builder, policy.end_of_turn)
+    target = [*policy.builder.codec.encode("E"), policy.end_of_turn]
+    whole = torch.cat([packed.prompts[0].ids, packed.suffixes[0][0]]).tolist()
+    assert whole == on.context.state.prompt.ids.tolist() + target
+    with torch.no_grad():
+        loss = float(SFTLoss(policy.model)(packed)["loss"])
+    (scores,) = policy.score_tokens(on.context, ["E"], end=True)
+    assert loss == pytest.approx(-sum(scores) / len(scores), rel=1e-4)
 
 
 def test_shared_prompt_is_all_that_the_items_share(family_policies: dict[str, Any]) -> None:

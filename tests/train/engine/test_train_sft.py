@@ -23,26 +23,26 @@ from zoomzero.train.engine.sft import SFTLoss, train
 from zoomzero.train.engine.sft_samples import pack_sft_samples
 from zoomzero.train.run.progress import RichProgress
 from zoomzero.train.settings import SftSettings
+from zoomzero.video.types import Geometry
+from zoomzero.world.curriculum import Stage
 
-STAGE = {"windows": 0.0, "sparse": 0.0, "zooms": 0.0, "listing": 0.0, "questions": 1}
+CLIPS = {"steps": 3, "clips": 2, "shortest_s": 6, "longest_s": 10, "questions": 1, "listing": 0.0, "train_vision": True}
+ZOOMS = {"steps": 1, "zooms": 1, "contexts": 1, "train_vision": True}
 
 
-def settings_of(checkpoint: Path, out: Path, **changes: Any) -> SftSettings:
-    """A run of four tiny steps that saves every second one."""
+def settings_of(checkpoint: Path | str, out: Path, **changes: Any) -> SftSettings:
+    """A run of four tiny steps, three of the first stage and one of the second, that saves every second one."""
     values = {
         "model": str(checkpoint),
         "out": str(out),
-        "steps": 4,
-        "samples_per_row": 1,
-        "rows_per_step": 2,
         "learning_rate": 1e-2,
         "warmup_steps": 1,
         "bf16": False,
         "save_every": 2,
         "log_every": 2,
-        "stage": STAGE,
+        "stages": [CLIPS, ZOOMS],
     }
-    return SftSettings(**(values | changes))
+    return SftSettings.model_validate(values | changes)
 
 
 class Killed(Exception):
@@ -69,16 +69,16 @@ def straight(family_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture
-def samples_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The places of the world samples a run asks for, in order."""
+def steps_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps of the curriculum a run asks for, in order."""
     read: list[int] = []
-    make = sft.world_lesson
+    make = sft.step_samples
 
-    def noted(seed: int, index: int, *rest: Any) -> SFTSample:
-        read.append(index)
-        return make(seed, index, *rest)
+    def noted(seed: int, step: int, *rest: Any) -> list[SFTSample]:
+        read.append(step)
+        return make(seed, step, *rest)
 
-    monkeypatch.setattr(sft, "world_lesson", noted)
+    monkeypatch.setattr(sft, "step_samples", noted)
     return read
 
 
@@ -165,18 +165,18 @@ def test_run_changes_every_kind_of_weight_and_stays_finite(
 
 
 def test_killed_run_goes_on_as_if_nothing_had_happened(
-    straight: dict[str, Any], family_checkpoints: dict[str, Path], tmp_path: Path, samples_read: list[int]
+    straight: dict[str, Any], family_checkpoints: dict[str, Path], tmp_path: Path, steps_read: list[int]
 ) -> None:
     out = tmp_path / "run"
     settings = settings_of(family_checkpoints["qwen3_vl"], out)
     with pytest.raises(Killed):
         train(settings, callbacks=[KillAt(3)])
-    assert samples_read[:6] == [0, 1, 2, 3, 4, 5], "two rows a step, one sample a row"
-    samples_read.clear()
+    assert steps_read[:3] == [0, 1, 2], "one row a step"
+    steps_read.clear()
     assert [p.name for p in out.glob("checkpoint-*")] == ["checkpoint-2"]
     assert not (out / "training.json").exists()
     record = train(settings, resume=True)
-    assert samples_read == [4, 5, 6, 7], "what the checkpoint has learned is not read again"
+    assert steps_read == [2, 3], "what the checkpoint has learned is not read again; the curriculum goes on"
     assert record.steps == 4
     assert record.final_loss == straight["record"].final_loss
     for name in ("checkpoint-4/model.safetensors", "model.safetensors"):
@@ -191,11 +191,11 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_finished_run_that_is_resumed_stays_as_it_is(
-    straight: dict[str, Any], family_checkpoints: dict[str, Path], tmp_path: Path, samples_read: list[int]
+    straight: dict[str, Any], family_checkpoints: dict[str, Path], tmp_path: Path, steps_read: list[int]
 ) -> None:
     shutil.copytree(straight["out"], tmp_path / "run")
     record = train(settings_of(family_checkpoints["qwen3_vl"], tmp_path / "run"), resume=True)
-    assert samples_read == [], "it goes on from the later of its two checkpoints"
+    assert steps_read == [], "it goes on from the later of its two checkpoints"
     assert (record.steps, record.final_loss) == (4, straight["record"].final_loss)
     mine, theirs = (load_file(p / "model.safetensors") for p in (tmp_path / "run", straight["out"]))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
@@ -219,7 +219,8 @@ def test_training_record_says_how_it_was_made(straight: dict[str, Any]) -> None:
 
     row = json.loads((straight["out"] / "training.json").read_text())
     assert row["settings"] == straight["settings"].model_dump(mode="json")
-    assert row["settings"]["stage"]["questions"] == 1
+    assert [stage["steps"] for stage in row["settings"]["stages"]] == [3, 1]
+    assert row["data"] == {"world_seed": 1}
     assert row["settings_hash"] == settings_hash(straight["settings"])
     assert row["steps"] == straight["record"].steps == 4
     assert row["minutes"] >= 0
@@ -257,7 +258,14 @@ def test_run_from_examples_learns_text_alone(
 ) -> None:
     """Two steps on real files, the vision tower left as it is, with lines of progress on stderr."""
     checkpoint = family_checkpoints["qwen3_vl"]
-    changes = {"steps": 2, "rows_per_step": 1, "samples_per_row": 2, "train_only": "text", "log_every": 50}
+    changes = {
+        "stages": [],
+        "steps": 2,
+        "rows_per_step": 1,
+        "samples_per_row": 2,
+        "train_only": "text",
+        "log_every": 50,
+    }
     settings = settings_of(checkpoint, tmp_path / "run", examples=str(small_world), **changes)
     record = train(settings, callbacks=[RichProgress()])
     assert record.steps == 2
@@ -310,22 +318,24 @@ def test_checkpoint_of_another_model_is_not_resumed(
 def test_start_and_examples_that_cannot_be_read_are_named(family_checkpoints: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="none"):
         train(settings_of(tmp_path / "none", tmp_path / "a"))
-    settings = settings_of(family_checkpoints["qwen3_vl"], tmp_path / "b", examples=str(tmp_path / "none.jsonl"))
+    changes = {"stages": [], "steps": 1, "examples": str(tmp_path / "none.jsonl")}
+    settings = settings_of(family_checkpoints["qwen3_vl"], tmp_path / "b", **changes)
     with pytest.raises(DataError, match=r"none\.jsonl: file: no such file"):
         train(settings)
 
 
 def test_runs_of_other_seeds_read_other_samples(tmp_path: Path) -> None:
-    from zoomzero.train.engine.sft import _maker
-    from zoomzero.video.types import Geometry
-
-    checkpoint = tmp_path / "unused"
-    makers = [_maker(settings_of(checkpoint, tmp_path, world_seed=seed), SETTINGS, Geometry(16)) for seed in (1, 1, 2)]
-    first, again, other = (make(0) for make in makers)
-    assert first.items == again.items != other.items
+    runs = [settings_of(tmp_path / "unused", tmp_path, world_seed=seed) for seed in (1, 1, 2)]
+    stages = [Stage(**stage.model_dump()) for stage in runs[0].stages]
+    first, again, other = (sft._sample_maker(run, stages, SETTINGS, Geometry(16))(0) for run in runs)
+    assert [sample.items for sample in first] == [sample.items for sample in again]
+    assert [sample.items for sample in first] != [sample.items for sample in other]
 
 
 def test_resume_refuses_settings_that_make_another_run(straight: dict[str, Any]) -> None:
     settings: SftSettings = straight["settings"]
     with pytest.raises(ConfigError, match="other samples_per_row"):
         train(settings.model_copy(update={"samples_per_row": settings.samples_per_row + 1}), resume=True)
+    others = (settings.stages[0].model_copy(update={"clips": 3}), settings.stages[1])
+    with pytest.raises(ConfigError, match="other stages"):
+        train(settings.model_copy(update={"stages": others}), resume=True)
