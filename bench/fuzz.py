@@ -1,9 +1,9 @@
-"""A campaign of damaged texts and files through every reader: typed one-line errors or sound values, never anything else.
+"""A campaign of damaged texts and files through every reader: typed one-line errors or sound values only.
 
     python bench/fuzz.py [--minutes 3] [--seed 0] [--kinds completions,predictions,annotation,subtitles,settings]
 
-Every round has a seed of its own (`--seed` counts up from there). What fails is kept under outputs/fuzz/: the input, its
-kind and seed, and what happened; `--seed N --rounds 1` makes it again.
+Every round has a seed of its own (`--seed` counts up from there). What fails is kept under outputs/fuzz/: the input,
+its kind and seed, and what happened; `--seed N --rounds 1` makes it again.
 """
 
 from __future__ import annotations
@@ -94,9 +94,8 @@ def damaged(whole: str, rng: random.Random) -> bytes:
         else:
             text = text[:at] + str(rng.choice((rng.random() * 100, rng.randrange(-5, 10**6), 10 ** rng.randrange(40))))
             text += whole[at:]
-    data = text.encode(
-        rng.choice(("utf-8",) * 12 + ("utf-16", "gb18030")), "replace" if rng.random() < 0.5 else "surrogatepass"
-    )
+    encoding = rng.choice(("utf-8",) * 12 + ("utf-16", "gb18030"))
+    data = text.encode(encoding, "surrogatepass" if encoding == "utf-8" and rng.random() < 0.5 else "replace")
     if rng.random() < 0.1 and data:
         place = rng.randrange(len(data))
         data = data[:place] + bytes([rng.randrange(256)]) + data[place + 1 :]
@@ -167,7 +166,10 @@ def settings(data: bytes, folder: Path, rng: random.Random) -> None:
 
 
 def one_line(error: ZoomZeroError) -> None:
-    assert "\n" not in str(error) and len(str(error)) < 3000, f"not one short line: {str(error)[:200]!r}"
+    """Refuse an error of several lines or of endless length."""
+    said = str(error)
+    assert len(said.splitlines()) == 1, f"several lines: {said[:200]!r}"
+    assert len(said) < 3000, f"a line of {len(said)} characters"
 
 
 CHECKS: dict[str, Check] = {
@@ -200,7 +202,7 @@ def play(kind: str, seed: int, whole: dict[str, object], folder: Path) -> tuple[
             CHECKS[kind](data, folder, rng)
     except ZoomZeroError as error:
         result = "typed"
-        if "\n" in str(error) or len(str(error)) > 3000:
+        if len(str(error).splitlines()) != 1 or len(str(error)) > 3000:
             result, happened = "FAILED", f"not one short line: {str(error)[:200]!r}"
     except Exception:  # noqa: BLE001  # whatever comes is what is looked for
         result, happened = "FAILED", traceback.format_exc(limit=-4)

@@ -87,7 +87,6 @@ def test_options_may_be_an_object_of_labels(tmp_path: Path) -> None:
         ("rextime", "rextime_val__json", [{**RX, "options": None}]),
         ("rextime", "rextime_val__json", [{**RX, "qid": ["x"]}]),
         ("rextime", "rextime_val__json", [{**RX, "duration": True}]),
-        ("rextime", "rextime_val__json", [{**RX, "options": []}]),
         ("qvhighlights", "highlight_val_release__jsonl", {**QV, "saliency_scores": None}),
         ("qvhighlights", "highlight_val_release__jsonl", {**QV, "relevant_clip_ids": {"0": 1}}),
         ("qvhighlights", "highlight_val_release__jsonl", {**QV, "saliency_scores": [[1, None, 3]]}),
@@ -98,12 +97,15 @@ def test_options_may_be_an_object_of_labels(tmp_path: Path) -> None:
         (
             "mlvu",
             "1_plotQA__json",
-            [{"video": "a", "duration": [], "question": "?", "candidates": ["a"], "answer": "a", "question_type": "p"}],
+            [
+                dict.fromkeys(("video", "question", "answer", "question_type"), "a")
+                | {"duration": [], "candidates": ["a"]}
+            ],
         ),
     ],
 )
 def test_values_of_other_types_are_one_line(name: str, file: str, row: Any, tmp_path: Path) -> None:
-    assert " not " in refused(name, tmp_path, **{file: json.dumps(row)})
+    assert file.split("__")[0] in refused(name, tmp_path, **{file: json.dumps(row)})
 
 
 @pytest.mark.parametrize(
