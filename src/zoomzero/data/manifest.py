@@ -167,8 +167,9 @@ def read_manifest(path: str | Path) -> Manifest:
         return TypeAdapter(Manifest).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "file"
-        raise DataError(path, where, f"is damaged ({first['msg']}); write it again with `zoomzero convert`") from error
+        where, *inside = map(str, first["loc"] or ("file",))
+        what = ": ".join([*inside, first["msg"]])
+        raise DataError(path, where, f"is damaged ({what}); write it again with `zoomzero convert`") from error
 
 
 def manifest_of(examples_path: str | Path, progress: Progress | None = None) -> Manifest:
