@@ -1,7 +1,13 @@
-# make demo   install and run the main job with the embedded model   (writes outputs/demo/)
-# make test   install and run the whole test suite
-# make check  ruff (lint, format) and mypy
-# make clean  remove what the others made
+# make demo       install and run the main job with the embedded model   (writes outputs/demo/)
+# make test       install and run the whole test suite, but for what is marked slow
+# make test-slow  the tests marked slow
+# make check      ruff (lint, format) and mypy
+# make coverage   the suite with the share of lines it runs; fails below COVERAGE percent
+# make fuzz       campaigns on damaged input, MINUTES each; what fails is kept under outputs/fuzz-*
+# make docs       the documentation site in outputs/site; a broken link fails
+# make wheel      build the wheel, install it into an empty environment, run the demo from it
+# make floors     the suite's quick part with the oldest versions pyproject.toml allows
+# make clean      remove what the others made
 
 PYTHON ?= python3
 VENV   := .venv
@@ -9,7 +15,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PARITY := $(VENV)/parity/.tried
 
-.PHONY: demo test check clean install
+MINUTES  ?= 5
+COVERAGE ?= 80
+
+.PHONY: demo test test-slow check coverage fuzz docs wheel floors clean install
 
 install: $(READY)
 
@@ -32,6 +41,31 @@ demo: $(READY)
 
 test: $(READY) $(PARITY)
 	$(BIN)/python -m pytest
+
+test-slow: $(READY) $(PARITY)
+	$(BIN)/python -m pytest -m slow
+
+coverage: $(READY) $(PARITY)
+	$(BIN)/python -m pytest --cov=zoomzero --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE)
+
+# Every campaign is a script that takes --minutes and --out, and exits with an error when it has found something.
+fuzz: $(READY)
+	@set -e; for script in bench/fuzz_*.py; do \
+		test -f "$$script" || { echo "no campaign in bench/"; exit 1; }; \
+		name=$$(basename $$script .py | tr _ -); echo "$$name, $(MINUTES) minutes"; \
+		$(BIN)/python $$script --minutes $(MINUTES) --out outputs/$$name; \
+	done
+	if test -f bench/reading.py; then $(BIN)/python bench/reading.py --replies 2000; fi
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/site/requirements.txt
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/mkdocs build --strict
+
+wheel: $(READY)
+	PYTHON=$(PYTHON) .ci/wheel
+
+floors:
+	PYTHON=$(PYTHON) .ci/floors
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -24,9 +24,10 @@ from transformers import TrainerCallback
 
 from meter import describe
 from zoomzero.errors import ZoomZeroError
-from zoomzero.train.build import train
+from zoomzero.train.engine.build import train
+from zoomzero.train.rollouts.collector import RolloutCollector
+from zoomzero.train.run.stopwatch import PHASES
 from zoomzero.train.settings import GrpoSettings, load_grpo_settings
-from zoomzero.train.stopwatch import PHASES
 
 WHEN_NEEDED, AHEAD = "when needed", "in the background"
 
@@ -49,14 +50,13 @@ class Seconds(TrainerCallback):
 def run_settings(args: argparse.Namespace, way: str) -> GrpoSettings:
     """Return a short run of the config that decodes in one of the two ways."""
     base = load_grpo_settings(str(args.config), args.set)
-    batch, updates = base.prompts_per_rollout, base.updates_per_rollout
-    at_once, ahead = (batch, 0) if way == WHEN_NEEDED else (max(1, batch // args.parts), batch)
+    batch, updates = base.train_batch_size, base.mini_batches
+    at_once = batch if way == WHEN_NEEDED else max(1, batch // args.parts)
     changes = {
         "out": str(args.runs / way.replace(" ", "-")),
         "steps": updates * (args.batches + 1),
         "log_every": updates,
         "save_every": updates * (args.batches + 1),
-        "data.decode_ahead": ahead,
         "rollout.prompts_at_once": at_once,
         "rollout.filter.enabled": "false",  # every batch the same work
         "validation.limit": 1,
@@ -71,6 +71,7 @@ def measure(args: argparse.Namespace, way: str) -> dict[str, Any]:
     settings = run_settings(args, way)
     shutil.rmtree(settings.out, ignore_errors=True)
     seconds = Seconds(way)
+    RolloutCollector.decodes_ahead = way == AHEAD
     train(settings, callbacks=[seconds])
     print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
     steady = seconds.batches[1:]

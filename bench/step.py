@@ -31,11 +31,11 @@ from torch import Tensor
 
 from meter import Meter, Timing, describe, find_device, machine_limits
 from random_models import FAMILIES, SHAPES, SIZES, Usual, Work, make_policy, random_clip
-from zoomzero.policy import packed
 from zoomzero.policy.base import Sampling, Turn
-from zoomzero.policy.features import FeatureCache
-from zoomzero.policy.positions import continue_positions
-from zoomzero.policy.qwen import QwenPolicy
+from zoomzero.policy.local.attention import packed
+from zoomzero.policy.local.features import FeatureCache
+from zoomzero.policy.local.positions import continue_positions
+from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.video.types import Clip
 
 LETTERS = ("A", "B", "C", "D")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from zoomzero import cli
-from zoomzero.policy import load
+from zoomzero.policy.local import load
 
 EMBEDDED = Path(str(resources.files("zoomzero"))) / "models" / "tiny"
 LIMIT_S = 120

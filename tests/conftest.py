@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from cli_runner import Run
+
+settings.register_profile("zoomzero", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("zoomzero")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -10,11 +10,11 @@ import pytest
 
 from scripted_policy import ScriptedPolicy, rates, says
 from zoomzero import demo
-from zoomzero.app.report import DemoRow
+from zoomzero.answer.trace import PassTrace, Trace
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.data.example import Example
+from zoomzero.pages.report import DemoRow
 from zoomzero.spans import Span
-from zoomzero.trace import PassTrace, Trace
 from zoomzero.world.write import write_world
 
 SETTINGS = ModelSettings(

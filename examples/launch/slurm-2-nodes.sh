@@ -32,4 +32,4 @@ fi
 # prompt of an update.
 srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node "$gpus" \
   --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$first:${PORT:-29500}" \
-  -m zoomzero train "$config" --set out="$out" --set fsdp=true --set prompts_per_update=16 ${resume[@]+"${resume[@]}"} "$@"
+  -m zoomzero train "$config" --set out="$out" --set fsdp=true --set mini_batch_size=16 ${resume[@]+"${resume[@]}"} "$@"

@@ -117,3 +117,18 @@ class EvaluationError(ZoomZeroError):
     def __init__(self, run: str | Path, reason: str, fix: str) -> None:
         super().__init__(f"{run}: {reason}; {fix}")
         self.run, self.reason, self.fix = str(run), reason, fix
+
+
+class ServerError(ModelError):
+    """A model behind a server did not answer, or not with what was asked for.
+
+    Args:
+        model: the server's address and the model's name.
+        reason: what happened.
+        fix: what the user can do about it.
+        status: the HTTP status, None when there was no whole reply.
+    """
+
+    def __init__(self, model: str, reason: str, fix: str, status: int | None = None) -> None:
+        super().__init__(model, reason, fix)
+        self.status = status

@@ -6,8 +6,11 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from zoomzero.errors import ConfigError
 
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 PARTIAL = ".partial"  # how the names of unfinished files end
@@ -59,3 +62,35 @@ def parse_json(text: str) -> Any:
         except UnicodeEncodeError as error:
             raise ValueError("a text holds half a character (\\ud800 to \\udfff without its partner)") from error
     return value
+
+
+@contextlib.contextmanager
+def locked(path: Path, setting: str, otherwise: str) -> Iterator[None]:
+    """Hold a lock on a folder; the system takes it back from a process that dies.
+
+    Args:
+        path: the lock's file; its folder is there.
+        setting: what the user typed to give the folder, for the error.
+        otherwise: what to do instead of waiting.
+
+    Raises:
+        ConfigError: another process holds it, or the file system has no locks.
+    """
+    import fcntl
+
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise ConfigError(
+                setting, f"{path.parent} is being written by {holder}", f"wait for it, or {otherwise}"
+            ) from error
+        except OSError as error:
+            reason = f"{path.parent} cannot be locked ({error.strerror})"
+            raise ConfigError(setting, reason, "give a folder on a file system that has locks") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield

@@ -71,10 +71,10 @@ def test_waiting_for_video_is_measured(tmp_path: Path) -> None:
     small = ["data.world.count=4", "data.world.folder=" + str(tmp_path / "worlds"), "validation.world.count=1"]
     small += [
         "validation.world.folder=" + str(tmp_path / "worlds"),
-        "rollout.group_size=2",
+        "rollout.num_generations=2",
         "rollout.max_new_tokens=24",
     ]
-    small += ["prompts_per_rollout=2", "prompts_per_update=2"]
+    small += ["train_batch_size=2", "mini_batch_size=2"]
     done = run(
         *("pipeline.py", "--batches", "1", "--parts", "2", "--runs", str(tmp_path / "runs")),
         *("--out", str(tmp_path / "waiting.json"), *(part for one in small for part in ("--set", one))),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from zoomzero.benchmarks.base import ReadOptions
-from zoomzero.benchmarks.predictions import read_predictions
-from zoomzero.benchmarks.registry import benchmark
+from zoomzero.benchmarks.definitions.base import ReadOptions
+from zoomzero.benchmarks.definitions.registry import benchmark
+from zoomzero.benchmarks.scoring.predictions import read_predictions
 from zoomzero.config import ModelSettings, load_settings
 from zoomzero.data.annotation import Dataset, Question, read_json, read_rows
 from zoomzero.data.example import read_examples

@@ -31,7 +31,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def policies(checkpoints: dict[str, Path]) -> dict[str, Any]:
     """The checkpoints, loaded as the product loads them."""
-    from zoomzero.policy.load import load_policy
+    from zoomzero.policy.local.load import load_policy
 
     return {family: load_policy(where, device="cpu") for family, where in checkpoints.items()}
 

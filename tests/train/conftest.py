@@ -21,25 +21,25 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def lesson_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def family_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small random checkpoint of each family with the world's tokenizer and settings."""
-    from lesson_models import FAMILIES, save_checkpoint
+    from sft_models import FAMILIES, save_checkpoint
 
     return {family: save_checkpoint(tmp_path_factory.mktemp(family), family) for family in FAMILIES}
 
 
 @pytest.fixture(scope="session")
-def lesson_policies(lesson_checkpoints: dict[str, Path]) -> dict[str, Any]:
+def family_policies(family_checkpoints: dict[str, Path]) -> dict[str, Any]:
     """The checkpoints, loaded as the product loads them."""
-    from zoomzero.policy.load import load_policy
+    from zoomzero.policy.local.load import load_policy
 
-    return {family: load_policy(where, device="cpu") for family, where in lesson_checkpoints.items()}
+    return {family: load_policy(where, device="cpu") for family, where in family_checkpoints.items()}
 
 
 @pytest.fixture(scope="session")
 def tiny_policy() -> Any:
     """The embedded model."""
-    from zoomzero.policy.load import load_policy
+    from zoomzero.policy.local.load import load_policy
 
     return load_policy("tiny", device="cpu")
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lesson_models import make_clip
+from sft_models import make_clip
 from torch import Tensor
 
 from zoomzero.data.example import Example
 from zoomzero.policy.base import Turn
-from zoomzero.policy.positions import continue_positions
+from zoomzero.policy.local.positions import continue_positions
 from zoomzero.spans import Span
-from zoomzero.train.prompted import Prompted
-from zoomzero.train.record import Rollout, RolloutGroup
-from zoomzero.train.rewards import RewardValues
+from zoomzero.train.credit.rewards import RewardValues
+from zoomzero.train.rollouts.prompted import Prompted
+from zoomzero.train.rollouts.record import Rollout, RolloutGroup
 
 RAGGED = ((5, 3, 7, 1), (4, 4), (1, 1, 9))  # tokens of every completion of three prompts
 

@@ -13,19 +13,20 @@ from typing import Any
 
 import pytest
 import torch
-from lesson_models import FAMILIES, SETTINGS, make_clip, save_checkpoint
 from safetensors.torch import load_file, save_file
+from sft_models import FAMILIES, SETTINGS, make_clip, save_checkpoint
 from torch import Tensor
 
 from zoomzero.config import load_model_settings
 from zoomzero.errors import ConfigError, ModelError
-from zoomzero.policy import packed, save
 from zoomzero.policy.base import Turn
-from zoomzero.policy.load import load_policy
-from zoomzero.policy.qwen import QwenPolicy
+from zoomzero.policy.local import save
+from zoomzero.policy.local.attention import packed
+from zoomzero.policy.local.load import load_policy
+from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train import merge as merging
+from zoomzero.train.engine.shards import plain_name
 from zoomzero.train.merge import merge
-from zoomzero.train.shards import plain_name
 
 CLOSE = 1e-5
 FILES = {"config.json", "generation_config.json", "merge.json", "model.safetensors", "tokenizer.json", "zoomzero.json"}
@@ -62,10 +63,10 @@ ALL = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|dow
 
 
 @pytest.fixture(scope="module")
-def adapter(lesson_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapter(family_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter of the small Qwen3-VL, saved as the trainer saves it."""
     where = tmp_path_factory.mktemp("adapter")
-    adapted(lesson_checkpoints["qwen3_vl"], ALL).model.save_pretrained(where)
+    adapted(family_checkpoints["qwen3_vl"], ALL).model.save_pretrained(where)
     return where
 
 
@@ -81,12 +82,12 @@ def write_shards(where: Path, state: dict[str, Any]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shards(lesson_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shards(family_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's directory with `checkpoint-4` of the small Qwen3-VL, its weights under the trainer's wrapper."""
     run = tmp_path_factory.mktemp("run")
-    state = load_policy(lesson_checkpoints["qwen3_vl"], device="cpu").model.state_dict()
+    state = load_policy(family_checkpoints["qwen3_vl"], device="cpu").model.state_dict()
     write_shards(run / "checkpoint-4" / "pytorch_model_fsdp_0", {f"model.{k}": v for k, v in state.items()})
-    (run / "run.json").write_text(json.dumps({"model": str(lesson_checkpoints["qwen3_vl"])}))
+    (run / "run.json").write_text(json.dumps({"model": str(family_checkpoints["qwen3_vl"])}))
     return run
 
 
@@ -95,9 +96,9 @@ def shards(lesson_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPat
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_merged_adapter_gives_the_adapters_logits(
-    family: str, lesson_checkpoints: dict[str, Path], tmp_path: Path
+    family: str, family_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    base = lesson_checkpoints[family]
+    base = family_checkpoints[family]
     policy = adapted(base, ALL)
     wanted = logits_of(policy, family)
     before = logits_of(load_policy(base, device="cpu"), family)
@@ -124,9 +125,9 @@ def test_a_merged_adapter_gives_the_adapters_logits(
     ids=lambda changes: next(iter(changes)),
 )
 def test_other_kinds_of_low_rank_adapters(
-    changes: dict[str, Any], lesson_checkpoints: dict[str, Path], tmp_path: Path
+    changes: dict[str, Any], family_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    policy = adapted(lesson_checkpoints["qwen3_vl"], ALL, **changes)
+    policy = adapted(family_checkpoints["qwen3_vl"], ALL, **changes)
     for name, parameter in policy.model.named_parameters():
         if "modules_to_save" in name:
             parameter.data += 0.3
@@ -138,10 +139,10 @@ def test_other_kinds_of_low_rank_adapters(
 
 
 def test_a_half_precision_base_is_added_to_in_float32(
-    lesson_checkpoints: dict[str, Path], adapter: Path, tmp_path: Path
+    family_checkpoints: dict[str, Path], adapter: Path, tmp_path: Path
 ) -> None:
     """One rounding, of the sum: not one of the base's bfloat16, one of the adapter's and one of their sum."""
-    merge(str(lesson_checkpoints["qwen3_vl"]), tmp_path / "half", dtype="bfloat16")
+    merge(str(family_checkpoints["qwen3_vl"]), tmp_path / "half", dtype="bfloat16")
     merge(str(adapter), tmp_path / "out", dtype="bfloat16", base=str(tmp_path / "half"))
     name = "model.language_model.layers.0.self_attn.q_proj.weight"
     base = load_file(tmp_path / "half" / "model.safetensors")[name]
@@ -189,9 +190,9 @@ def test_settings_and_records_beside_an_adapter_are_kept(adapter: Path, tmp_path
     ids=["bare", "wrapper", "compiled", "wrapped layers"],
 )
 def test_shards_give_the_models_logits(
-    family: str, rename: Callable[[str], str], lesson_checkpoints: dict[str, Path], tmp_path: Path
+    family: str, rename: Callable[[str], str], family_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    base, policy = lesson_checkpoints[family], load_policy(lesson_checkpoints[family], device="cpu")
+    base, policy = family_checkpoints[family], load_policy(family_checkpoints[family], device="cpu")
     for parameter in policy.model.parameters():
         parameter.data *= 1.05  # a trained model is not its base
     wanted = logits_of(policy, family)
@@ -207,21 +208,21 @@ def test_shards_give_the_models_logits(
 
 
 def test_the_base_of_shards_is_known_from_their_run(
-    shards: Path, lesson_checkpoints: dict[str, Path], tmp_path: Path
+    shards: Path, family_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     record = merge(str(shards / "checkpoint-4"), tmp_path / "out", dtype="float32")
-    assert record.base == str(lesson_checkpoints["qwen3_vl"])
+    assert record.base == str(family_checkpoints["qwen3_vl"])
     merged, plain = (load_file(where / "model.safetensors") for where in (tmp_path / "out", Path(record.base)))
     assert merged.keys() == plain.keys()
     assert all(torch.equal(merged[name], plain[name]) for name in plain)
 
 
 def test_tensors_that_are_not_the_models_are_left_out_and_named(
-    lesson_checkpoints: dict[str, Path], tmp_path: Path
+    family_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    state = load_policy(lesson_checkpoints["qwen3_vl"], device="cpu").model.state_dict()
+    state = load_policy(family_checkpoints["qwen3_vl"], device="cpu").model.state_dict()
     where = write_shards(tmp_path / "checkpoint-1", {**state, "scale": torch.ones(2), "steps": 4})
-    record = merge(str(where), tmp_path / "out", base=str(lesson_checkpoints["qwen3_vl"]))
+    record = merge(str(where), tmp_path / "out", base=str(family_checkpoints["qwen3_vl"]))
     assert record.left_out == ("model.scale",)
 
 
@@ -237,8 +238,8 @@ def test_names_under_wrappers() -> None:
 # --- plain checkpoints, and how they are written ---------------------------------------------------------------
 
 
-def test_a_plain_checkpoint_changes_its_number_type_alone(lesson_checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    base = lesson_checkpoints["qwen2_5_vl"]
+def test_a_plain_checkpoint_changes_its_number_type_alone(family_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    base = family_checkpoints["qwen2_5_vl"]
     said: list[str] = []
     record = merge(str(base), tmp_path / "out", dtype="float16", say=said.append)
     assert record.kind == "plain"
@@ -250,9 +251,9 @@ def test_a_plain_checkpoint_changes_its_number_type_alone(lesson_checkpoints: di
 
 
 def test_large_weights_go_into_several_files(
-    lesson_checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family_checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = lesson_checkpoints["qwen3_vl"]
+    base = family_checkpoints["qwen3_vl"]
     monkeypatch.setattr(merging, "MOST_BYTES", 150_000)
     merge(str(base), tmp_path / "out", dtype="float32")
     parts = sorted((tmp_path / "out").glob("*.safetensors"))
@@ -334,9 +335,9 @@ def test_the_base_must_be_known_and_there(adapter: Path, shards: Path, tmp_path:
 
 
 def test_another_familys_base_is_refused(
-    adapter: Path, shards: Path, lesson_checkpoints: dict[str, Path], tmp_path: Path
+    adapter: Path, shards: Path, family_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    other, own = str(lesson_checkpoints["qwen2_5_vl"]), str(lesson_checkpoints["qwen3_vl"])
+    other, own = str(family_checkpoints["qwen2_5_vl"]), str(family_checkpoints["qwen3_vl"])
     out = tmp_path / "out"
     lacks = r"its shards lack \d+ of the base model's \d+ tensors, first model\.\S+; name the checkpoint"
     refused(ModelError, lacks, str(shards / "checkpoint-4"), out, base=other)
@@ -345,9 +346,9 @@ def test_another_familys_base_is_refused(
 
 
 def test_shapes_that_do_not_fit(adapter: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import lesson_models
+    import sft_models
 
-    monkeypatch.setitem(lesson_models.TEXT, "intermediate_size", 72)
+    monkeypatch.setitem(sft_models.TEXT, "intermediate_size", 72)
     wider = save_checkpoint(tmp_path / "wider", "qwen3_vl")
     shapes = r"\d+ tensors have other shapes than the base model's, first \S+: 64 x 48 instead of 72 x 48"
     refused(ModelError, shapes, str(shards / "checkpoint-4"), tmp_path / "out", base=str(wider))
@@ -380,8 +381,8 @@ def test_adapters_of_another_kind(adapter: Path, tmp_path: Path) -> None:
     refused(ModelError, "is a IA3 adapter; only LoRA", str(other), tmp_path / "o")
 
 
-def test_shards_of_adapters_and_of_two_models(lesson_checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    base = lesson_checkpoints["qwen3_vl"]
+def test_shards_of_adapters_and_of_two_models(family_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    base = family_checkpoints["qwen3_vl"]
     state = load_policy(base, device="cpu").model.state_dict()
     two = write_shards(tmp_path / "two", {**state, **{f"model.{k}": v for k, v in state.items()}})
     refused(ModelError, "both are model.*; save one model", str(two), tmp_path / "o", base=str(base))
@@ -400,12 +401,12 @@ class Evil:
 
 
 def test_metadata_that_would_run_code_are_not_loaded(
-    shards: Path, lesson_checkpoints: dict[str, Path], tmp_path: Path
+    shards: Path, family_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad"
     shutil.copytree(shards / "checkpoint-4", bad)
     (metadata,) = bad.rglob(".metadata")
-    base = str(lesson_checkpoints["qwen3_vl"])
+    base = str(family_checkpoints["qwen3_vl"])
     for content in (pickle.dumps(Evil(tmp_path / "ran")), b"junk", b"", metadata.read_bytes()[:200]):
         metadata.write_bytes(content)
         refused(ModelError, r"\.metadata is damaged or not torch's", str(bad), tmp_path / "o", base=base)

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from zoomzero.config import ModelSettings, load_settings
 from zoomzero.errors import ConfigError
-from zoomzero.train.advantages import estimator_names
-from zoomzero.train.build import arguments
+from zoomzero.train.credit.advantages import estimator_names
+from zoomzero.train.engine.build import arguments
 from zoomzero.train.settings import GrpoSettings, SftSettings, load_grpo_settings, schedule_of
 from zoomzero.train.settings_table import KINDS, settings_rows, settings_table, with_tables
 
@@ -59,13 +59,13 @@ def test_the_page_has_the_settings_as_they_are() -> None:
 def test_the_table_of_settings_by_hand() -> None:
     rows = {name: (default, text) for name, default, text in settings_rows(GrpoSettings)}
     assert rows["model"][0] == "required"
-    assert rows["rollout.group_size"] == ("`8`", "Completions of each prompt (G).")
+    assert rows["rollout.num_generations"] == ("`8`", "Completions of each prompt (G).")
     assert rows["rollout.zoom_widen_s"][0] == rows["lora."][0] == rows["data.world."][0] == "none"
     assert rows["data.examples"][0] == "`[]`"
     assert rows["data.world.count"][0] == "required"
     assert rows["lora.rank"][0] == "`64`"
     assert rows["rollout."][0] == ""
-    assert "| `objective.loss.clip_high` | `0.28` |" in settings_table(GrpoSettings)
+    assert "| `objective.loss.epsilon_high` | `0.28` |" in settings_table(GrpoSettings)
     zoom = {name: default for name, default, _ in settings_rows(ModelSettings)}
     assert (zoom["coarse.fps"], zoom["zoom.fps"], zoom["zoom.max_frames"]) == ("`1.0`", "`2.0`", "`256`")
 
@@ -77,7 +77,7 @@ def test_a_page_without_a_place_for_the_table_is_said() -> None:
 
 def test_reading_settings_loads_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, zoomzero.train.settings, zoomzero.train.settings_table, zoomzero.train.record;"
+        "import sys, zoomzero.train.settings, zoomzero.train.settings_table, zoomzero.train.rollouts.record;"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -115,7 +115,7 @@ def test_a_file_has_the_last_word_over_its_preset(tmp_path: Path) -> None:
     assert not settings.rollout.think_leak
     assert not settings.rollout.zoom_joined
     assert settings.rollout.zoom_widen_s == 0.0
-    assert settings.rollout.group_size == 8
+    assert settings.rollout.num_generations == 8
     assert (settings.objective.reward.zoom, settings.objective.reward.letters) == ("hard", "a_to_f")
     assert settings.objective.credit.estimator == "select_paper"
 
@@ -131,11 +131,11 @@ def test_the_preset_holds_whoever_makes_the_settings(tmp_path: Path) -> None:
 def test_published_numbers_are_in_the_stages(stage: int) -> None:
     settings = load_grpo_settings(str(ROOT / "configs" / f"qwen2.5-vl-7b-stage{stage}.toml"))
     assert settings.preset == "paper"
-    assert (settings.prompts_per_rollout, settings.prompts_per_update, settings.updates_per_rollout) == (64, 8, 8)
+    assert (settings.train_batch_size, settings.mini_batch_size, settings.mini_batches) == (64, 8, 8)
     assert (settings.learning_rate, settings.weight_decay, settings.max_grad_norm) == (1e-6, 1e-2, 1.0)
     rollout, loss = settings.rollout, settings.objective.loss
-    assert (rollout.group_size, rollout.temperature, rollout.max_new_tokens) == (8, 1.0, 512)
-    assert (loss.clip_low, loss.clip_high, loss.kl_coef, loss.ratio) == (0.2, 0.28, 1e-2, "token")
+    assert (rollout.num_generations, rollout.temperature, rollout.max_new_tokens) == (8, 1.0, 512)
+    assert (loss.epsilon, loss.epsilon_high, loss.beta, loss.importance_sampling_level) == (0.2, 0.28, 1e-2, "token")
     asked = settings.model_settings(ModelSettings())
     # one visual token is 28 x 28 pixels of two frames: 8192 x 28 x 28 pixels are 4096 tokens
     assert (asked.coarse.fps, asked.coarse.max_tokens, asked.coarse.min_frame_tokens) == (2.0, 8192 // 2, 16)
@@ -203,3 +203,22 @@ def first_rates(settings: GrpoSettings, out: Path) -> list[float]:
         optimizer.step()
         schedule.step()
     return rates
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("prompts_per_update=8", "mini_batch_size"),
+        ("prompts_per_rollout=8", "train_batch_size"),
+        ("rollout.group_size=4", "num_generations"),
+        ("data.decode_ahead=4", "rollout.prompts_at_once"),
+        ("data.decode_threads=4", "rollout.prompts_at_once"),
+        ("objective.loss.clip_low=0.1", "epsilon"),
+        ("objective.loss.kl_coef=0.1", "beta"),
+        ("objective.loss.aggregation=token", "loss_type"),
+        ("objective.credit.normalize_std=true", "scale_rewards"),
+    ],
+)
+def test_old_names_are_refused_and_name_the_new_ones(old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{old.partition('=')[0]}: renamed to {new}\b.*write the new name$"):
+        load_grpo_settings(None, ["model=tiny", "out=x", "steps=1", "data.examples=['a']", old])

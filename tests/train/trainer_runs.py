@@ -20,10 +20,10 @@ from zoomzero.config import lay_over
 
 LIMIT_S = 240
 TIMES = ("seconds/", "memory/", "features/", "tokens_per_second", "train_")  # what equal runs differ in
-BATCHES = {"prompts_per_rollout": 4, "prompts_per_update": 2, "steps": 3, "save_every": 1, "learning_rate": 1e-4}
+BATCHES = {"train_batch_size": 4, "mini_batch_size": 2, "steps": 3, "save_every": 1, "learning_rate": 1e-4}
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["zoomzero.cli", "zoomzero.train.build"])
+CONTEXT.set_forkserver_preload(["zoomzero.cli", "zoomzero.train.engine.build"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def _arm(moment: Moment) -> None:
             happened("rename", str(arguments[1]))
 
     sys.addaudithook(audit)
-    from zoomzero.train import progress
+    from zoomzero.train.run import progress
 
     class Watching(progress.GrpoProgress):
         def _phase(self, name: str) -> None:

@@ -134,8 +134,9 @@ TT += 'xmlns:ttp="http://www.w3.org/ns/ttml#parameter" ttp:tickRate="10000000" t
 
 def test_ttml_times(tmp_path: Path) -> None:
     body = (
-        '<body begin="1s"><div><p begin="10000000t" end="20000000t">hi</p><p begin="00:00:03:05" end="00:00:04.5">'
-        'a<br/>b\n<span>c</span></p><p begin="2f" dur="1500ms">d</p><p begin="x" end="2s">e</p><p>f</p></div>'
+        '<body begin="1s"><div><p begin="10000000t" end="20000000t">hi</p>'
+        '<p begin="00:00:03:05" end="00:00:04.5">a<br/>b'
+        '\n<span>c</span></p><p begin="2f" dur="1500ms">d</p><p begin="x" end="2s">e</p><p>f</p></div>'
         '<div timeContainer="seq" begin="10s"><p dur="1s">g</p><p dur="2s">h</p></div></body></tt>'
     )
     said = [(1.08, 2.58, "d"), (2.0, 3.0, "hi"), (4.2, 5.5, "a\nb c"), (11.0, 12.0, "g"), (12.0, 14.0, "h")]

@@ -13,7 +13,7 @@ import pytest
 from world_truth import name_of, symbol_of, truth
 
 from zoomzero.config import ModelSettings, PassSettings
-from zoomzero.data.lesson import Item, Lesson
+from zoomzero.data.sft_sample import SFTItem, SFTSample
 from zoomzero.prompts import is_well_formed, read_response, video_header
 from zoomzero.spans import Span, clip
 from zoomzero.train.settings import StageSettings
@@ -43,7 +43,7 @@ SPARSE = Stage(windows=0.0, sparse=1.0, zooms=0.0, questions=1)
 class Made(NamedTuple):
     """A lesson with the scene it was drawn from."""
 
-    lesson: Lesson
+    lesson: SFTSample
     scene: Scene
 
 
@@ -68,7 +68,7 @@ class Asked(NamedTuple):
     mode: str
 
 
-def parts(item: Item) -> Asked:
+def parts(item: SFTItem) -> Asked:
     m = re.fullmatch(r"Question: (.*)\nOptions: \(A\) (.*) \(B\) (.*) \(C\) (.*) \(D\) (.*)\n(.*)", item.text)
     assert m, item.text
     tails = {
@@ -84,7 +84,7 @@ def tenths(spans: Any) -> list[tuple[float, float]]:
     return [(round(s, 1), round(e, 1)) for s, e in spans]
 
 
-def is_asked_for(item: Item, scene: Scene) -> bool:
+def is_asked_for(item: SFTItem, scene: Scene) -> bool:
     """Whether the question names an object that this scene has."""
     named = re.search(r"the (\w+ \w+)(?: appear)?\?$", item.text.split("\n")[0])
     return named is None or named[1] == "the video" or any(name_of(e) == named[1] for e in scene.events)
@@ -148,7 +148,7 @@ def test_whole_video_lesson_teaches_the_truth(make: Any, index: int) -> None:
                 assert f"({event.start_s:.1f}, {event.end_s:.1f})" in item.target.split("</think>")[0]
 
 
-def check_not_visible(item: Item, mode: str) -> None:
+def check_not_visible(item: SFTItem, mode: str) -> None:
     """No spans, and the letter, which nobody can know, is not learned."""
     assert mode in ("think", "no_think")
     assert is_well_formed(item.target, 4, mode)
@@ -159,7 +159,7 @@ def check_not_visible(item: Item, mode: str) -> None:
     assert item.target[:low].endswith("<answer>")
 
 
-def seen_in_window(lesson: Lesson, scene: Scene) -> list[tuple[Event, Span]]:
+def seen_in_window(lesson: SFTSample, scene: Scene) -> list[tuple[Event, Span]]:
     """The events that show for a second or more, in video time; where the scene lies is told by header and window."""
     (window,) = lesson.clip.spans
     assert window.length_s in (32, 48, 64)
@@ -170,7 +170,7 @@ def seen_in_window(lesson: Lesson, scene: Scene) -> list[tuple[Event, Span]]:
     return [(event, span) for event, spans in shown for span in spans if span.length_s >= 1.0]
 
 
-def check_window_item(item: Item, scene: Scene, seen: list[tuple[Event, Span]]) -> str:
+def check_window_item(item: SFTItem, scene: Scene, seen: list[tuple[Event, Span]]) -> str:
     """Check one item and return what came up: the kind of its answer."""
     if item.text == LIST_TEXT:
         assert item.target == "".join(f" {name_of(e)} ({s:.1f}, {f:.1f})" for e, (s, f) in seen)
@@ -248,7 +248,7 @@ def test_jittered_spans_mostly_hold_the_evidence(make: Any) -> None:
     assert right >= 32
 
 
-def compare_with_file(lesson: Lesson, scene: Scene, path: Path) -> None:
+def compare_with_file(lesson: SFTSample, scene: Scene, path: Path) -> None:
     """Decode the lesson's times from the scene's mp4 and compare pixels and times."""
     write_video(path, scene)
     info = probe(path)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from zoomzero.config import load_model_settings
 from zoomzero.policy.base import Sampling, Turn
-from zoomzero.policy.load import load_codec, load_policy
+from zoomzero.policy.local.load import load_codec, load_policy
 from zoomzero.spans import Span
 from zoomzero.video.types import Clip
 from zoomzero.world.start import TINY_SETTINGS, _same_meaning, write_start

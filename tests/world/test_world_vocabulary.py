@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoomzero.policy.base import Turn
-from zoomzero.policy.text import TextCodec
+from zoomzero.policy.local.text import TextCodec
 from zoomzero.prompts import coarse_text, format_response, video_header, zoom_text
 from zoomzero.world.questions import QUESTION_KINDS
 from zoomzero.world.vocabulary import SPECIAL, TAGS, build_tokenizer, words
@@ -101,7 +101,7 @@ def test_every_word_of_a_prompt_is_one_token() -> None:
 def test_transformers_reads_the_same_tokenizer(start: Path) -> None:
     from transformers import AutoTokenizer
 
-    from zoomzero.policy.load import load_policy
+    from zoomzero.policy.local.load import load_policy
 
     tokenizer = AutoTokenizer.from_pretrained(start)
     text = "<think>the red circle <time>(5.2, 10.4)</time></think>\n<answer>B</answer>\nZoë 你好"

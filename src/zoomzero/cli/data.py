@@ -1,4 +1,4 @@
-"""The commands on data: `zoomzero score`, `convert` and `export`. Imports nothing heavy until one runs."""
+"""The commands on data: `zoomzero benchmarks`, `score`, `convert`, `export`. Imports nothing heavy until one runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import typer
 from zoomzero.cli.common import print_text
 from zoomzero.errors import ConfigError
 
-NAMES_HELP = (
-    "nextgqa, rextime, cgbench, qvhighlights, activitynet, videomme, mlvu, lvbench, plm, nextqa; world-short, "
-    "world-long or examples (an examples.jsonl)."
-)
-EXPORT_NAMES_HELP = "nextgqa, nextqa, rextime, qvhighlights, cgbench, videomme, mlvu or lvbench."
+NAMES_HELP = "A benchmark's name; `zoomzero benchmarks` lists them."
+EXPORT_NAMES_HELP = "A benchmark's name; a wrong one lists those with a form of their own."
 SEED_HELP = "Seed of the options that are made from captions (qvhighlights, activitynet, plm)."
 FPS_HELP = "Frame rate of the grid that plm counts frames on (6 by default)."
 JSON_HELP = "Print one JSON object instead of text."
@@ -21,9 +18,30 @@ JSON_HELP = "Print one JSON object instead of text."
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    app.command()(benchmarks)
     app.command()(score)
     app.command()(convert)
     app.command()(export)
+
+
+def benchmarks(
+    json_: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+) -> None:
+    """List the benchmarks: names, splits (the default first), and what each is.
+
+    Example: zoomzero benchmarks
+    """
+    from zoomzero.benchmarks.definitions.registry import BENCHMARKS
+
+    if json_:
+        import json
+
+        found = [{"name": one.name, "splits": list(one.splits), "about": one.about} for one in BENCHMARKS.values()]
+        print_text(json.dumps(found))
+        return
+    for one in BENCHMARKS.values():
+        splits = [one.default_split, *(split for split in one.splits if split != one.default_split)]
+        print_text(f"{one.name:<16}{', '.join(splits):<36}{one.about}")
 
 
 def score(
@@ -54,8 +72,8 @@ def score(
         raise ConfigError("--unit", f"the bootstrap cannot draw {unit!r}", "choose video or question")
     if resamples < 1:
         raise ConfigError("--resamples", f"{resamples} draws give no interval", "give 1000 or more")
-    from zoomzero.benchmarks.score import BootstrapSettings, report_text
-    from zoomzero.benchmarks.score import score as run
+    from zoomzero.benchmarks.scoring.score import BootstrapSettings, report_text
+    from zoomzero.benchmarks.scoring.score import score as run
 
     report = run(
         name,
@@ -92,9 +110,9 @@ def convert(
 
       zoomzero convert activitynet captiondata/train.json --out data/activitynet.jsonl --seed 1
     """
-    from zoomzero.app.progress import bar
-    from zoomzero.benchmarks.registry import benchmark
+    from zoomzero.benchmarks.definitions.registry import benchmark
     from zoomzero.data.convert import manifest_path, write_converted
+    from zoomzero.progress import bar
 
     dataset = benchmark(name).load(src, split, _options(seed, fps))
     with bar("hashing", "videos") as step:
@@ -127,7 +145,7 @@ def export(
 
       zoomzero export videomme --data Video-MME --predictions run/predictions.zoom.jsonl --out results.json
     """
-    from zoomzero.benchmarks.export import export as run
+    from zoomzero.benchmarks.scoring.export import export as run
 
     done = run(name, data, predictions, out, split, _options(seed, None))
     if json_:
@@ -141,6 +159,6 @@ def export(
 def _options(seed: int, fps: float | None) -> Any:
     if fps is not None and not 0 < fps < 1000:
         raise ConfigError("--fps", f"{fps} is no frame rate", "give frames per second, for example 6")
-    from zoomzero.benchmarks.base import ReadOptions
+    from zoomzero.benchmarks.definitions.base import ReadOptions
 
     return ReadOptions(seed=seed, fps=fps)

@@ -10,10 +10,7 @@ import typer
 from zoomzero.cli.common import check_device, print_text
 from zoomzero.errors import ConfigError
 
-NAMES_HELP = (
-    "nextgqa, rextime, cgbench, qvhighlights, activitynet, videomme, mlvu, lvbench, plm, nextqa; world-short, "
-    "world-long (written when there is no --data); examples (your own examples.jsonl)."
-)
+NAMES_HELP = "A benchmark's name; `zoomzero benchmarks` lists them. A world is written when there is no --data."
 MODE_HELP = "direct | coarse | zoom | context | divide | search; give it several times for a table of modes."
 
 
@@ -68,8 +65,8 @@ def evaluate(
       zoomzero eval lvbench --data lvbench --videos videos --model DIR --ray auto --workers 32 --out run
     """
     check_device(device)
-    from zoomzero.benchmarks.evaluate import EvalSettings
-    from zoomzero.benchmarks.evaluate import evaluate as run
+    from zoomzero.benchmarks.runner.evaluate import EvalSettings
+    from zoomzero.benchmarks.runner.evaluate import evaluate as run
     from zoomzero.config import parse_settings
 
     given: dict[str, Any] = {
@@ -104,13 +101,13 @@ def evaluate(
 
         print_text(json.dumps(summary, allow_nan=False))
         return
-    from zoomzero.benchmarks.summary import table_text
+    from zoomzero.benchmarks.scoring.summary import table_text
 
     print_text(f"{table_text(summary)}\n\n{Path(out) / 'summary.json'}\n{Path(out) / 'predictions.*.jsonl'}")
 
 
 def _modes(given: list[str] | None) -> list[str]:
-    from zoomzero.zoom import MODES
+    from zoomzero.answer.modes import MODES
 
     modes = given or ["zoom"]
     if unknown := [mode for mode in modes if mode not in MODES]:

@@ -70,9 +70,9 @@ def filter_(
     if model is not None:
         file = Path(samples_file if samples_file is not None else f"{out}.samples.jsonl")
         drawn = _drawn(model, device, dtype, examples, settings, file)
-    from zoomzero.app.filter_page import write_filter_page
-    from zoomzero.app.progress import bar
     from zoomzero.data.difficulty import table
+    from zoomzero.pages.training.filter import write_filter_page
+    from zoomzero.progress import bar
 
     with bar("sampling", "examples") as step:
         report = filter_examples(
@@ -106,12 +106,12 @@ def filter_(
 
 def _drawn(model: str, device: str, dtype: str, examples: str, settings: OfflineFilterSettings, file: Path) -> Drawn:
     """Return the model that draws answers, not yet loaded."""
-    from zoomzero.app.progress import bar
-    from zoomzero.benchmarks.identity import files_hash, model_files
+    from zoomzero.benchmarks.runner.identity import files_hash, model_files
     from zoomzero.config import load_model_settings, settings_hash
     from zoomzero.data.annotation import sha256
     from zoomzero.data.example import read_examples
-    from zoomzero.policy.load import find
+    from zoomzero.policy.local.load import find
+    from zoomzero.progress import bar
     from zoomzero.train.filter import Drawn
 
     read_examples(examples)  # what is wrong with them is said before the model is looked at
@@ -149,7 +149,7 @@ def merge(
 
       zoomzero merge models/zoom-7b --out models/zoom-7b-half --dtype float16
     """
-    from zoomzero.app.progress import status
+    from zoomzero.progress import status
     from zoomzero.train.merge import merge as run
 
     with status() as say:

@@ -36,9 +36,9 @@ def report(
         raise ConfigError("--resamples", f"{resamples} draws give no interval", "give 1000 or more")
     if Path(out).is_dir():
         raise ConfigError("--out", f"{out} is a directory", "give the name of a file")
-    from zoomzero.app.evaluation import evaluate_runs, write_evaluation_page
-    from zoomzero.app.progress import status
-    from zoomzero.benchmarks.score import BootstrapSettings
+    from zoomzero.benchmarks.scoring.score import BootstrapSettings
+    from zoomzero.pages.evaluation.page import evaluate_runs, write_evaluation_page
+    from zoomzero.progress import status
 
     page = Path(out).expanduser()
     with status() as say:

@@ -32,8 +32,8 @@ def rollouts(
     if last < 1:
         raise ConfigError("--last", f"{last} groups are none", "give 1 or more")
     page = page_place(out, "--out") if out is not None else None
-    from zoomzero.app.progress import status
-    from zoomzero.app.rollouts import read_run, write_rollouts_page
+    from zoomzero.pages.training.rollouts import read_run, write_rollouts_page
+    from zoomzero.progress import status
 
     with status() as say:
         say(f"reading {run}")

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from zoomzero.cli.common import print_text
+from zoomzero.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoomzero.config import Settings
+
+DRY_HELP = "Print every setting as it would hold, defaults included, and leave."
 
 
 def register(app: typer.Typer) -> None:
@@ -13,31 +26,49 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
 
 
+@contextmanager
+def how_to_go_on(out: str) -> Iterator[None]:
+    """Say on Ctrl-C how the run goes on, once there is a run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (Path(out) / "run.json").is_file() and os.environ.get("RANK", "0") == "0":
+            fix = "the same command with --resume goes on from its last checkpoint"
+            sys.stderr.write(f"zoomzero: {out} is kept; {fix}\n")
+        raise
+
+
 def sft(
     config: Annotated[str, typer.Argument(help="TOML file with the run's settings (configs/tiny-1.toml).")],
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting: steps=100, stage.zooms=0.5, ...")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the run's directory.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_HELP)] = False,
 ) -> None:
-    """Fine-tune a checkpoint on examples, or on endless lessons from the procedural world.
+    """Fine-tune a checkpoint on examples, or on endless samples from the procedural world.
 
     Examples:
 
-      zoomzero sft configs/tiny-1.toml
+      zoomzero sft configs/tiny-1.toml --set model=tiny --set steps=20 --set out=outputs/sft-try
 
-      zoomzero sft configs/tiny-1.toml --resume
+      zoomzero sft configs/tiny-1.toml --set model=tiny --set steps=20 --set out=outputs/sft-try --resume
 
       zoomzero sft my.toml --set examples=data/train.jsonl --set model=Qwen/Qwen3-VL-2B-Instruct
     """
     from zoomzero.config import load_settings
-    from zoomzero.train.settings import SftSettings
+    from zoomzero.train.settings import GrpoSettings, SftSettings
 
+    _refuse_other_command(config, SftSettings, GrpoSettings, "train")
     settings = load_settings(SftSettings, config, set_ or ())
-    from zoomzero.train.progress import RichProgress
-    from zoomzero.train.sft import train as run
+    if dry_run:
+        print_text(settings_text(settings))
+        return
+    from zoomzero.train.engine.sft import train as run
+    from zoomzero.train.run.progress import RichProgress
 
-    record = run(settings, resume=resume, callbacks=[RichProgress()])
+    with how_to_go_on(settings.out):
+        record = run(settings, resume=resume, callbacks=[RichProgress()])
     print(f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, last loss {record.final_loss:.3f}")
 
 
@@ -49,6 +80,7 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Go on from the last checkpoint in the run's directory, or from the start.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_HELP)] = False,
 ) -> None:
     """Train with Zoom-Zero: rollouts, zoom-in reward, token-selective credit (docs/training.md).
 
@@ -58,17 +90,48 @@ def train(
 
       zoomzero train configs/world-cpu.toml --resume
 
+      zoomzero train configs/qwen3-vl-8b-lora.toml --dry-run
+
       torchrun --nproc-per-node 8 -m zoomzero train configs/qwen2.5-vl-7b-stage1.toml
     """
-    from zoomzero.train.settings import load_grpo_settings
+    from zoomzero.train.settings import GrpoSettings, SftSettings, load_grpo_settings
 
+    _refuse_other_command(config, GrpoSettings, SftSettings, "sft")
     settings = load_grpo_settings(config, set_ or ())
-    from zoomzero.train.build import train as run
-    from zoomzero.train.processes import is_first, leave_processes
-    from zoomzero.train.progress import GrpoProgress
+    if dry_run:
+        print_text(settings_text(settings))
+        return
+    from zoomzero.train.engine.build import train as run
+    from zoomzero.train.engine.processes import is_first, leave_processes
+    from zoomzero.train.run.progress import GrpoProgress
 
-    record = run(settings, resume=resume, callbacks=[GrpoProgress()])
+    with how_to_go_on(settings.out):
+        record = run(settings, resume=resume, callbacks=[GrpoProgress()])
     if is_first():
         done = f"{record.steps} updates in {record.minutes:.1f} minutes"
         print(f"{settings.out}: {done}; look at it: zoomzero rollouts {settings.out}")
     leave_processes()
+
+
+def settings_text(settings: Settings) -> str:
+    """Return settings as lines of TOML with dotted names, and the hash that goes into every output."""
+    import json
+
+    from zoomzero.config import flatten, settings_hash
+
+    lines = [f"# settings hash {settings_hash(settings)}"]
+    for name, value in flatten(settings.model_dump(mode="json")).items():
+        written = json.dumps(value, ensure_ascii=False)
+        lines.append(f"{name} = {written}" if value is not None else f"# {name} is not set")
+    return "\n".join(lines)
+
+
+def _refuse_other_command(config: str, mine: type[Settings], other: type[Settings], command: str) -> None:
+    """Say which command a settings file is for, when it holds keys of the other one alone."""
+    from zoomzero.config import read_settings
+
+    strange = [name for name in read_settings(config) if name not in mine.model_fields]
+    theirs = [name for name in strange if name in other.model_fields]
+    if theirs and theirs == strange:
+        reason = f"has settings of `zoomzero {command}` ({', '.join(theirs[:4])})"
+        raise ConfigError(config, reason, f"run `zoomzero {command} {config}`")

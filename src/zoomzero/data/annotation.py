@@ -50,7 +50,7 @@ class Question:
     the file leaves the texts out. `spans` may start below 0, end past the video, be reversed or empty. `duration_s`
     is 0 when the annotation does not state it in seconds; `estimate_s` is then a rough guess. `groups` says where the
     question counts in tables: `{"type": ("CW",)}`. `saliency` holds, for every 2 s clip of the video, the scores of
-    the annotators.
+    the annotators. `in_words`: the answer is a text to be said; there are no options, and letters mean nothing.
     """
 
     id: str
@@ -63,6 +63,7 @@ class Question:
     estimate_s: float = 0.0
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     saliency: tuple[tuple[float, ...], ...] = ()
+    in_words: bool = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -124,10 +125,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a table: .parquet, .csv, .jsonl (one object a line) or .json (a list of objects)."""
+    """Return the rows of a table: .parquet, .csv, .tsv, .jsonl (one object a line) or .json (a list of objects)."""
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    if path.suffix == ".csv":
+    if path.suffix in (".csv", ".tsv"):
         return _read_csv(path)
     if path.suffix == ".jsonl":
         rows: Any = [_line(path, number, text) for number, text in _numbered(path)]
@@ -159,7 +160,8 @@ def _json(path: Path, line: int | None, text: str) -> Any:
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a table; a line end inside a quoted field is a blank."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    between = "\t" if path.suffix == ".tsv" else ","
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True, delimiter=between)
     rows = []
     try:
         for row in reader:
@@ -176,7 +178,7 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        fix = "install pyarrow (`pip install 'zoomzero[parquet]'`) or give the same rows as .jsonl"
+        fix = "install pyarrow (`pip install pyarrow`) or give the same rows as .jsonl"
         raise DataError(path, "file", f"parquet files need pyarrow; {fix}") from error
     try:
         rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()

@@ -14,14 +14,15 @@ from typing import Any, get_args
 
 from lmms_eval.api.model import lmms
 
-from zoomzero.app.progress import bar
+from zoomzero.answer.ask import answer
+from zoomzero.answer.modes import AskMode
+from zoomzero.answer.trace import Trace
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_settings
 from zoomzero.errors import ConfigError, DataError, VideoError, ZoomZeroError
 from zoomzero.plugins.contexts import read_context
-from zoomzero.policy.load import find, load_policy, settle_threads
-from zoomzero.trace import Trace
+from zoomzero.policy.local.load import find, load_policy, settle_threads
+from zoomzero.progress import bar
 from zoomzero.video.decode import warm_up
-from zoomzero.zoom import AskMode, answer
 
 LOG = "zoomzero-traces.jsonl"
 

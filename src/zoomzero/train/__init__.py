@@ -1,1 +1,1 @@
-"""Training: supervised fine-tuning on lessons (one clip, many questions)."""
+"""Training: supervised fine-tuning (one clip, many questions), reinforcement learning, filtering and merging."""

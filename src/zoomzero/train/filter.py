@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from zoomzero.benchmarks.predictions import read_samples
+from zoomzero.benchmarks.scoring.predictions import read_samples
 from zoomzero.config import ModelSettings, Settings, settings_hash
 from zoomzero.data.annotation import Question, sha256
 from zoomzero.data.difficulty import KEPT, DifficultySettings, Judged, counts, judge
@@ -23,10 +23,10 @@ from zoomzero.data.example import Example, read_examples, write_examples
 from zoomzero.data.manifest import LeakReport, find_leaks, make_manifest, write_manifest
 from zoomzero.errors import ConfigError
 from zoomzero.files import write_whole
-from zoomzero.train.sample import Progress, SampleSettings, sample
+from zoomzero.train.rollouts.sample import Progress, SampleSettings, sample
 
 if TYPE_CHECKING:
-    from zoomzero.policy.qwen import QwenPolicy
+    from zoomzero.policy.local.qwen import QwenPolicy
 
 
 class OfflineFilterSettings(Settings):

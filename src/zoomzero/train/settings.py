@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from zoomzero.config import ModelSettings, Settings, lay_over, parse_settings, read_settings
 from zoomzero.errors import ConfigError
-from zoomzero.train.objective import PAPER_OBJECTIVE, ObjectiveSettings
+from zoomzero.train.credit.objective import PAPER_OBJECTIVE, ObjectiveSettings
 
 # transformers' schedules that need no settings of their own
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt"]
 
 
 class StageSettings(Settings):
-    """Which lessons the procedural world gives, as shares; the rest are coarse looks at whole short videos."""
+    """Which samples the procedural world gives, as shares; the rest are coarse looks at whole short videos."""
 
     windows: float = Field(0.3, ge=0, le=1, description="Coarse looks at a window of a long video.")
     sparse: float = Field(0.05, ge=0, le=1, description="Coarse looks at videos of up to 400 s.")
@@ -38,13 +38,15 @@ class StageSettings(Settings):
 class SftSettings(Settings):
     """A supervised run."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row"}
+
     model: str = Field(description="Checkpoint to start from: a directory, a hub id or `tiny`.")
     out: str = Field(description="Directory for checkpoints and, at the end, the model.")
     examples: str | None = Field(None, description="Examples file to learn from; without it the procedural world.")
-    world_seed: int = Field(1, ge=0, description="Stream of world lessons; `zoomzero world` draws from other streams.")
-    stage: StageSettings = Field(StageSettings(), description="Mix of world lessons.")
+    world_seed: int = Field(1, ge=0, description="Stream of world samples; `zoomzero world` draws from other streams.")
+    stage: StageSettings = Field(StageSettings(), description="Mix of world samples.")
     steps: int = Field(ge=1, description="Optimizer steps the run makes.")
-    lessons_per_row: int = Field(4, ge=1, description="Lessons packed into one row.")
+    samples_per_row: int = Field(4, ge=1, description="Samples packed into one row: clips, each with its questions.")
     rows_per_step: int = Field(2, ge=1, description="Rows whose gradients make one step.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW.")
     schedule: Schedule = Field("cosine", description="transformers' name of the learning-rate schedule.")
@@ -57,8 +59,11 @@ class SftSettings(Settings):
     keep: int = Field(2, ge=1, description="Checkpoints kept.")
     log_every: int = Field(10, ge=1, description="Steps between log lines.")
     report_to: str = Field("none", description="transformers' logging integrations: none, tensorboard, wandb, ...")
-    seed: int = Field(0, ge=0, description="Seed of everything random outside the lessons.")
+    seed: int = Field(0, ge=0, description="Seed of everything random outside the samples.")
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice.")
+    trainer: dict[str, Any] = Field(
+        {}, description="Fields of transformers' TrainingArguments passed on: optim, torch_compile, deepspeed, ..."
+    )
     train_only: Literal["all", "text", "embeddings"] = Field(
         "all", description="What learns: everything, all but the vision tower, or the token embeddings alone."
     )
@@ -70,6 +75,14 @@ class LoraSettings(Settings):
     rank: int = Field(64, ge=1, description="Rank of the adapters.")
     alpha: int = Field(128, ge=1, description="Scale of the adapters: alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout inside the adapters; 0 keeps ratios exact.")
+
+
+class TeacherSettings(Settings):
+    """On-policy distillation: a model whose log-probabilities credit every token, beside the rewards."""
+
+    model: str = Field(description="Its checkpoint; it must read the same tokens and frames as the trained one.")
+    weight: float = Field(1.0, gt=0, description="How much log p_teacher - log p adds to a token's advantage.")
+    most: float = Field(5.0, gt=0, description="Largest size of that difference.")
 
 
 class WorldData(Settings):
@@ -86,6 +99,8 @@ class WorldData(Settings):
 class DataSettings(Settings):
     """What a run learns from."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = dict.fromkeys(("decode_ahead", "decode_threads"), "rollout.prompts_at_once")
+
     examples: tuple[str, ...] = Field((), description="Examples files (docs/formats.md).")
     world: WorldData | None = Field(None, description="Learn from the procedural world as well.")
     evaluation: tuple[str, ...] = Field(
@@ -94,10 +109,6 @@ class DataSettings(Settings):
     allow_overlap: bool = Field(False, description="Learn from evaluation items all the same, and record it.")
     max_unreadable: float = Field(0.05, ge=0, le=1, description="Share of unreadable videos at which the run stops.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds one decoding job may take.")
-    decode_ahead: int = Field(2, ge=0, description="Videos decoded in the background while the model works.")
-    decode_threads: int = Field(
-        2, ge=1, description="Videos, and prompts whose close looks are taken, decoded side by side."
-    )
     frame_cache_mb: int = Field(1024, ge=0, description="Decoded frames kept in memory.")
     feature_cache_mb: int = Field(1024, ge=0, description="Features of a frozen vision tower kept in memory.")
     feature_cache_dir: str | None = Field(
@@ -108,7 +119,8 @@ class DataSettings(Settings):
 class FilterSettings(Settings):
     """Online filtering: groups that teach nothing are dropped and replaced.
 
-    A group is kept if low < mean(answer) < high, or max(iou) - mean(iou) > low.
+    A group is kept if low < mean(answer) < high, or max(iou) - mean(iou) > low; weighted rewards about the evidence
+    count as the IoU does, and the zoom reward stands in for them where an example has no spans.
     """
 
     enabled: bool = Field(True, description="Drop groups whose rewards do not vary.")
@@ -128,15 +140,26 @@ class FilterSettings(Settings):
 class RolloutSettings(Settings):
     """How completions are drawn and verified."""
 
-    group_size: int = Field(8, ge=2, description="Completions of each prompt (G).")
+    RENAMED: ClassVar[Mapping[str, str]] = {"group_size": "num_generations"}
+
+    num_generations: int = Field(8, ge=2, description="Completions of each prompt (G).")
     temperature: float = Field(
         1.0, gt=0, description="Temperature of sampling, and of the log-probabilities learned from."
     )
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; 1 draws from the model itself.")
     max_new_tokens: int = Field(512, ge=1, description="Tokens a completion may have.")
-    prompts_at_once: int = Field(8, ge=1, description="Prompts whose completions are drawn together.")
+    prompts_at_once: int = Field(
+        8,
+        ge=1,
+        description="Prompts whose completions are drawn together; as many videos are decoded side by side meanwhile.",
+    )
     verifier: Literal["reference", "policy", "off"] = Field(
         "reference", description="Who answers in the zoom pass: the frozen start model, the model itself, or nobody."
+    )
+    coarse_frames: tuple[int, int] | None = Field(
+        None,
+        description="Least and most frames of the coarse pass, drawn anew for each prompt so that looking closely pays "
+        "and groups differ; none: the model's own budget for all.",
     )
     zoom_widen_s: float | None = Field(
         None, ge=0, description="Seconds added around spans before verifying; by default the model's own widen_s."
@@ -149,6 +172,12 @@ class RolloutSettings(Settings):
     controls: int = Field(
         2, ge=0, description="Prompts of each batch also verified on their true and on random spans, for the log."
     )
+
+    @model_validator(mode="after")
+    def _check_frames(self) -> RolloutSettings:
+        if self.coarse_frames is not None and not 2 <= self.coarse_frames[0] <= self.coarse_frames[1]:
+            raise ValueError("coarse_frames must be two numbers, the least (2 or more) and the most frames")
+        return self
 
 
 class ValidationSettings(Settings):
@@ -163,6 +192,11 @@ class ValidationSettings(Settings):
 class GrpoSettings(Settings):
     """A reinforcement-learning run. The defaults are the published numbers, with our credit and rewards."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "prompts_per_rollout": "train_batch_size",
+        "prompts_per_update": "mini_batch_size",
+    }
+
     model: str = Field(description="Checkpoint to start from: a directory, a hub id or `tiny`.")
     out: str = Field(description="Directory for logs, rollouts, checkpoints and, at the end, the model.")
     preset: Literal["default", "paper"] = Field(
@@ -175,9 +209,12 @@ class GrpoSettings(Settings):
     validation: ValidationSettings = Field(ValidationSettings(), description="What is watched while the run goes on.")
     rollout: RolloutSettings = Field(RolloutSettings(), description="How completions are drawn and verified.")
     objective: ObjectiveSettings = Field(ObjectiveSettings(), description="Rewards, credit and loss.")
+    teacher: TeacherSettings | None = Field(None, description="A model to be imitated; without it rewards alone teach.")
     steps: int = Field(ge=1, description="Updates the run makes.")
-    prompts_per_rollout: int = Field(64, ge=1, description="Prompts drawn before learning from them.")
-    prompts_per_update: int = Field(8, ge=1, description="Prompts whose gradients make one update.")
+    train_batch_size: int = Field(
+        64, ge=1, description="Prompts drawn before learning from them (verl's train_batch_size)."
+    )
+    mini_batch_size: int = Field(8, ge=1, description="Prompts whose gradients make one update (verl's mini-batch).")
     row_tokens: int = Field(
         16384, ge=1, description="Tokens packed into one forward pass; a single prompt may need more."
     )
@@ -195,6 +232,9 @@ class GrpoSettings(Settings):
         "auto", description="Number type of frozen weights; auto: bfloat16 on a GPU, float32 on a CPU."
     )
     bf16: bool = Field(True, description="Compute in bfloat16 (trained weights and optimizer stay float32).")
+    trainer: dict[str, Any] = Field(
+        {}, description="Fields of transformers' TrainingArguments passed on: optim, torch_compile, deepspeed, ..."
+    )
     fsdp: bool = Field(False, description="Shard weights, gradients and optimizer over processes (FSDP2).")
     save_every: int = Field(50, ge=1, description="Updates between checkpoints.")
     keep: int = Field(2, ge=1, description="Checkpoints kept, besides the best ones.")
@@ -225,8 +265,8 @@ class GrpoSettings(Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> GrpoSettings:
-        if self.prompts_per_rollout % self.prompts_per_update:
-            raise ValueError("prompts_per_rollout must be a multiple of prompts_per_update")
+        if self.train_batch_size % self.mini_batch_size:
+            raise ValueError("train_batch_size must be a multiple of mini_batch_size")
         if self.lora is not None and self.train_vision:
             raise ValueError("lora leaves the vision tower as it is: set train_vision = false, or train without lora")
         if self.lora is not None and self.fsdp:
@@ -242,12 +282,12 @@ class GrpoSettings(Settings):
     @property
     def needs_reference(self) -> bool:
         """Whether anything asks the frozen start model."""
-        return self.objective.loss.kl_coef > 0 or self.rollout.verifier == "reference"
+        return self.objective.loss.beta > 0 or self.rollout.verifier == "reference"
 
     @property
-    def updates_per_rollout(self) -> int:
-        """Updates made from one batch of rollouts."""
-        return self.prompts_per_rollout // self.prompts_per_update
+    def mini_batches(self) -> int:
+        """Updates made from one batch of rollouts, one for each mini-batch."""
+        return self.train_batch_size // self.mini_batch_size
 
 
 def schedule_of(settings: SftSettings | GrpoSettings) -> str:
@@ -272,4 +312,4 @@ def load_grpo_settings(path: str, overrides: Sequence[str] = ()) -> GrpoSettings
     values = read_settings(path, overrides)
     if values.get("preset") == "paper":
         values = lay_over(PAPER_RUN, values)
-    return parse_settings(GrpoSettings, values, path)
+    return parse_settings(GrpoSettings, values, path, overrides)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zoomzero.config import ModelSettings
-from zoomzero.data.lesson import Item, Lesson
+from zoomzero.data.sft_sample import SFTItem, SFTSample
 from zoomzero.prompts import Mode, coarse_text, format_spans, video_header, zoom_text
 from zoomzero.spans import Span, clip, intersection_s
 from zoomzero.video.decode import resize_frames
@@ -55,7 +55,7 @@ class View:
         return tuple(s for span in moved for s in clip([span], *self.span) if s.length_s >= MIN_SEEN_S)
 
 
-def world_lesson(seed: int, index: int, stage: Stage, settings: ModelSettings, geometry: Geometry) -> Lesson:
+def world_lesson(seed: int, index: int, stage: Stage, settings: ModelSettings, geometry: Geometry) -> SFTSample:
     """Return lesson `index` of the stream `seed`."""
     rng = np.random.default_rng((1, seed, index))
     draw = rng.random()
@@ -92,15 +92,15 @@ def _coarse_lesson(
     stage: Stage,
     settings: ModelSettings,
     geometry: Geometry,
-) -> Lesson:
+) -> SFTSample:
     plan = plan_regular(_info(view), budget, geometry, view.span)
     items = [_coarse_item(rng, view, settings) for _ in range(stage.questions)]
     if rng.random() < stage.listing:
         items.append(_timeline_item(view))
-    return Lesson(_draw(view, plan), video_header(view.total_s), tuple(items))
+    return SFTSample(_draw(view, plan), video_header(view.total_s), tuple(items))
 
 
-def _coarse_item(rng: np.random.Generator, view: View, settings: ModelSettings) -> Item:
+def _coarse_item(rng: np.random.Generator, view: View, settings: ModelSettings) -> SFTItem:
     """Ask one question about a view, in one of the answer modes."""
     if rng.random() < 0.12:
         return _absent_item(rng, view, settings)
@@ -119,12 +119,12 @@ def _coarse_item(rng: np.random.Generator, view: View, settings: ModelSettings) 
         return _unseen_item(rng, question, settings)
     draw = rng.random()
     if draw < 0.12:
-        return Item(coarse_text(question.text, question.options, "direct", settings.style), label)
+        return SFTItem(coarse_text(question.text, question.options, "direct", settings.style), label)
     answer = f"<answer>{label}</answer>\n<glue>{format_spans(seen)}</glue>"
     if draw < 0.24:
-        return Item(coarse_text(question.text, question.options, "no_think", settings.style), answer)
+        return SFTItem(coarse_text(question.text, question.options, "no_think", settings.style), answer)
     think = f"<think>{_reasoning(question, steps)}</think>\n"
-    return Item(coarse_text(question.text, question.options, "think", settings.style), think + answer)
+    return SFTItem(coarse_text(question.text, question.options, "think", settings.style), think + answer)
 
 
 def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]]) -> str:
@@ -136,17 +136,17 @@ def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]]) 
     return " then ".join(f"the {name} visible{moment}" for name, moment in moments)
 
 
-def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSettings) -> Item:
+def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSettings) -> SFTItem:
     """Ask what this view cannot answer: no spans, and a letter that is not learned."""
     letter = LABELS[int(rng.integers(len(question.options)))]
     think = rng.random() < 0.85
     lead = "<think>not visible</think>\n<answer>" if think else "<answer>"
     mode: Mode = "think" if think else "no_think"
     text = coarse_text(question.text, question.options, mode, settings.style)
-    return Item(text, f"{lead}{letter}</answer>\n<glue>[]</glue>", ((len(lead), len(lead) + 1),))
+    return SFTItem(text, f"{lead}{letter}</answer>\n<glue>[]</glue>", ((len(lead), len(lead) + 1),))
 
 
-def _absent_item(rng: np.random.Generator, view: View, settings: ModelSettings) -> Item:
+def _absent_item(rng: np.random.Generator, view: View, settings: ModelSettings) -> SFTItem:
     """Ask for the symbol or the number of an object that is not there."""
     shown = {e.kind for e in view.scene.events if view.seen([e.span])}
     missing = [k for k in range(KINDS) if k not in shown]
@@ -160,14 +160,14 @@ def _absent_item(rng: np.random.Generator, view: View, settings: ModelSettings) 
     return _unseen_item(rng, question, settings)
 
 
-def _timeline_item(view: View) -> Item:
+def _timeline_item(view: View) -> SFTItem:
     """List everything that shows, in order, with its times: the densest lesson in finding moments."""
     rows = [(e.name, view.seen([e.span])) for e in view.scene.events]
     text = "".join(f" {name} {format_spans(spans)[1:-1]}" for name, spans in rows if spans)
-    return Item(LIST_TEXT, text)
+    return SFTItem(LIST_TEXT, text)
 
 
-def _zoom_lesson(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> Lesson:
+def _zoom_lesson(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> SFTSample:
     """A close look at (about) the right spans, sometimes at wrong ones."""
     duration_s = float(rng.integers(48, 97))
     shift_s = float(rng.integers(0, 1200)) if rng.random() < 0.5 else 0.0
@@ -188,16 +188,16 @@ def _zoom_lesson(rng: np.random.Generator, settings: ModelSettings, geometry: Ge
     stranger = replace(scene.events[0], kind=int(rng.choice(missing)), symbol=int(rng.integers(len(SYMBOLS))))
     items.append(_zoom_item(rng, _symbol_question(rng, stranger, scene), settings, False))
     listed = "".join(f" {e.name} {SYMBOLS[e.symbol]}" for e in shown)
-    items.append(Item(LIST_TEXT, listed))
-    return Lesson(_draw(view, plan), "", tuple(items))
+    items.append(SFTItem(LIST_TEXT, listed))
+    return SFTSample(_draw(view, plan), "", tuple(items))
 
 
-def _zoom_item(rng: np.random.Generator, question: Question, settings: ModelSettings, knowable: bool) -> Item:
+def _zoom_item(rng: np.random.Generator, question: Question, settings: ModelSettings, knowable: bool) -> SFTItem:
     """Ask for the option's text (or letter); what cannot be known is answered at random: an honest uniform guess."""
     answer = question.answer if knowable else int(rng.integers(len(question.options)))
     as_text = rng.random() < 0.9
     text = zoom_text(question.text, question.options, settings.style, "text" if as_text else "letter")
-    return Item(text, question.options[answer] if as_text else LABELS[answer])
+    return SFTItem(text, question.options[answer] if as_text else LABELS[answer])
 
 
 def _symbol_question(rng: np.random.Generator, event: Event, scene: Scene) -> Question:

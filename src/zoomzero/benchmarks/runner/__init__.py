@@ -1,0 +1,1 @@
+"""Asking a model every question of a benchmark, resumably."""

@@ -1,0 +1,1 @@
+"""Official measures, predictions files and exports."""

@@ -1,0 +1,33 @@
+"""SFT samples: what supervised fine-tuning reads. One clip, read once, and several questions with their answers.
+
+Packing the questions behind one prefix is the point: the video is most of the cost, the questions are nearly free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zoomzero.video.types import Clip
+
+
+@dataclass(frozen=True, slots=True)
+class SFTItem:
+    """One question of a sample.
+
+    `text` follows the clip and the sample's header in the user turn; `target` is the assistant's whole answer.
+    `untrained` are character ranges of `target` that are read but not learned (a letter nobody can know).
+    """
+
+    text: str
+    target: str
+    untrained: tuple[tuple[int, int], ...] = ()
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SFTSample:
+    """One clip with the items that share it. `header` opens the text of every item."""
+
+    clip: Clip
+    header: str
+    items: tuple[SFTItem, ...]

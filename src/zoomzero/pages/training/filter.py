@@ -1,0 +1,140 @@
+"""The page of `zoomzero filter`: how many examples were kept, why the others were not, and how hard all of them are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoomzero.config import settings_hash
+from zoomzero.data.difficulty import KEPT, REASONS, Bin, Judged, histogram, hit_histogram
+from zoomzero.pages.render import render, write_page
+
+if TYPE_CHECKING:
+    from zoomzero.train.filter import FilterReport
+
+WIDTH, HEIGHT = 460.0, 230.0
+LEFT, RIGHT, TOP, BOTTOM = 4.0, 4.0, 22.0, 40.0  # margins
+GAP = 0.18  # of a bin's width
+SHOWN = 6  # examples of each reason
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bin as drawn, in SVG units: the kept part stands below the dropped one."""
+
+    x: float
+    width: float
+    kept_y: float
+    kept_height: float
+    dropped_y: float
+    dropped_height: float
+    label: str
+    label_x: float
+    count: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A histogram: its title, what the axis says, and its bars."""
+
+    title: str
+    axis: str
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The examples with one verdict: how many, what that means, and the first of them."""
+
+    name: str
+    verdict: str
+    meaning: str
+    count: int
+    share: float
+    shown: tuple[Judged, ...]
+    answered: bool
+
+
+def filter_page(report: FilterReport) -> str:
+    """Return the page as one self-contained HTML document."""
+    judged = report.judged
+    answered = [one for one in judged if one.difficulty is not None]
+    sizes = {one.difficulty.n for one in answered if one.difficulty is not None}
+    charts = (
+        Chart("Right answers", "share of an example's answers that are right", _bars(hit_histogram(judged))),
+        Chart("Overlap", "mean IoU of an example's answers", _bars(histogram(judged, lambda one: one.mean_iou))),
+    )
+    return render(
+        "filter.html.j2",
+        assets=["filter.css"],
+        report=report,
+        total=len(judged),
+        kept=report.counts[KEPT],
+        answers=f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else next(map(str, sizes), ""),
+        hash=settings_hash(report.settings),
+        rule=report.settings.rule,
+        charts=charts if answered else (),
+        box={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "base": HEIGHT - BOTTOM},
+        groups=_groups(judged, report.counts),
+        sources=_sources(judged),
+    )
+
+
+def write_filter_page(path: str | Path, report: FilterReport) -> Path:
+    """Write `filter_page` to a file, complete or not at all, and return its path.
+
+    Raises:
+        ConfigError: the file cannot be written (names --html).
+    """
+    return write_page(path, filter_page(report), "--html")
+
+
+def _bars(bins: Sequence[Bin]) -> tuple[Bar, ...]:
+    most = max([one.kept + one.dropped for one in bins] + [1])
+    step = (WIDTH - LEFT - RIGHT) / len(bins)
+    high = HEIGHT - TOP - BOTTOM
+    bars = []
+    for place, one in enumerate(bins):
+        kept, dropped = high * one.kept / most, high * one.dropped / most
+        x = LEFT + (place + GAP / 2) * step
+        base = HEIGHT - BOTTOM
+        bars.append(
+            Bar(
+                x=round(x, 1),
+                width=round(step * (1 - GAP), 1),
+                kept_y=round(base - kept, 1),
+                kept_height=round(kept, 1),
+                dropped_y=round(base - kept - dropped, 1),
+                dropped_height=round(dropped, 1),
+                label=one.label,
+                label_x=round(x + step * (1 - GAP) / 2, 1),
+                count=one.kept + one.dropped,
+                title=f"{one.label}: {one.kept} kept, {one.dropped} dropped",
+            )
+        )
+    return tuple(bars)
+
+
+def _groups(judged: Sequence[Judged], counts: dict[str, int]) -> tuple[Group, ...]:
+    meanings = {KEPT: "there is something to learn", **REASONS}
+    groups = []
+    for verdict, meaning in meanings.items():
+        of_it = [one for one in judged if one.verdict == verdict]
+        if of_it or verdict == KEPT:
+            answered = any(one.difficulty is not None for one in of_it)
+            name, share = verdict.replace("_", " "), counts[verdict] / max(len(judged), 1)
+            groups.append(Group(name, verdict, meaning, len(of_it), share, tuple(of_it[:SHOWN]), answered))
+    return tuple(groups)
+
+
+def _sources(judged: Sequence[Judged]) -> tuple[tuple[str, str, int, int], ...]:
+    """Return (source, split, kept, all) for every source and split."""
+    tally: dict[tuple[str, str], list[int]] = {}
+    for one in judged:
+        pair = tally.setdefault((one.example.source, one.example.split), [0, 0])
+        pair[0] += one.kept
+        pair[1] += 1
+    return tuple((source, split, *pair) for (source, split), pair in sorted(tally.items()))  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""Attention over one shared prefix: group attention, packed rows, decoding steps."""

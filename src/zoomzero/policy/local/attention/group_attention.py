@@ -1,0 +1,158 @@
+"""Group attention: one packed row `[prefix | c1 | c2 | ... | cG]` in which every suffix sees the prefix and
+itself.
+
+The text model runs as transformers wrote it; only the attention function is ours, registered under a name,
+and told by one keyword argument what the row holds. No mask tensor exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from zoomzero.policy.local.attention.shared_attention import Ragged, causal_attention, suffix_attention
+
+NAME = "zoomzero"
+KV = tuple[Tensor, Tensor]  # keys and values of one layer, each (1, Hkv, P, d)
+Segment = tuple[KV, ...]  # one stretch of read tokens, every layer
+
+
+class AttentionPass(Protocol):
+    """What the tokens of one forward pass see."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """Return (B, H, L, d) for q (B, H, L, d), k and v (B, Hkv, L, d) after the rotary embedding."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One prompt in a packed row: `prefix` tokens, then suffixes of these lengths (empty ones left out)."""
+
+    prefix: int
+    suffixes: tuple[int, ...] = ()
+
+    @property
+    def chained(self) -> bool:
+        """Whether the group is an ordinary causal sequence: with one suffix there is nothing to share."""
+        return len(self.suffixes) < 2
+
+    @property
+    def causal_length(self) -> int:
+        """Tokens in the group's causal part: the prefix, and a single suffix with it."""
+        return self.prefix + (sum(self.suffixes) if self.chained else 0)
+
+
+class PackedRow:
+    """The attention of one row that holds several groups: all causal parts first, then all the shared
+    suffixes.
+
+    Args:
+        groups: the groups in order; neighbours of equal causal length are one attention call.
+        device: where the row lives.
+        keep: whether to keep the row's keys and values, as `kept` (reading), or not (scoring, training).
+    """
+
+    def __init__(self, groups: Sequence[Group], device: torch.device, keep: bool = False) -> None:
+        self.groups, self.keep = tuple(groups), keep
+        self.kept: list[KV] = []
+        self.causal = [group.causal_length for group in groups]
+        self.ragged = [None if group.chained else Ragged(group.suffixes, device) for group in groups]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """Attend causally within each causal part, and from each suffix to its prefix and itself."""
+        if self.keep:
+            self.kept.append((k, v))
+        outs, start, prefixes = [], 0, []
+        for length, run in groupby(self.causal):
+            count = len(list(run))
+            a, b, c = (_split_rows(x[:, :, start : start + count * length], count) for x in (q, k, v))
+            outs.append(_join_rows(causal_attention(a, b, c, scale)))
+            prefixes += [(start + i * length, length) for i in range(count)]
+            start += count * length
+        for group, ragged, (first, length) in zip(self.groups, self.ragged, prefixes, strict=True):
+            if ragged is None:
+                continue
+            here, prefix = slice(start, start + sum(group.suffixes)), slice(first, first + length)
+            a, b, c = (x[:, :, here] for x in (q, k, v))
+            outs.append(suffix_attention(a, b, c, ragged, scale, k[:, :, prefix], v[:, :, prefix]))
+            start = here.stop
+        return torch.cat(outs, 2)
+
+
+def _split_rows(x: Tensor, count: int) -> Tensor:
+    """(1, H, N*P, d) -> (N, H, P, d)."""
+    return x[0].reshape(x.shape[1], count, -1, x.shape[3]).transpose(0, 1)
+
+
+def _join_rows(x: Tensor) -> Tensor:
+    """(N, H, P, d) -> (1, H, N*P, d)."""
+    return x.transpose(0, 1).flatten(1, 2).unsqueeze(0)
+
+
+def attention_forward(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    attention_pass: AttentionPass | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The attention function transformers calls in every text layer.
+
+    With an `attention_pass` it decides who sees whom; without one this is transformers' SDPA attention, so
+    that the model still works through its ordinary `forward` and `generate`.
+    """
+    if attention_pass is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        plain: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **kwargs
+        )
+        return plain
+    # under autocast the normalised queries and keys come in float32, the values in the compute type
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    out = attention_pass.attend(module.layer_idx, query, key, value, scaling)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def install(language_model: Any) -> None:
+    """Make a text model use this attention (its vision tower keeps its own)."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    language_model.config._attn_implementation = NAME
+
+
+class CachedPass:
+    """A row of suffixes after tokens that were read before: reading on, and scoring continuations.
+
+    Args:
+        segments: what was read, in stretches; never copied.
+        lengths: the suffixes laid end to end in the row.
+        device: where the row lives.
+        keep: whether to keep the row's own keys and values, as `kept` (reading), or not (scoring).
+    """
+
+    def __init__(self, segments: Sequence[Segment], lengths: Sequence[int], device: torch.device, keep: bool) -> None:
+        self.segments, self.ragged, self.keep = segments, Ragged(lengths, device), keep
+        self.kept: list[KV] = []
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """Attend to everything read before and, causally, within each suffix."""
+        if self.keep:
+            self.kept.append((k.contiguous(), v.contiguous()))  # decoding reads them once a token
+        past = [x for segment in self.segments for x in segment[layer]]
+        if not past and self.ragged.count == 1:
+            return causal_attention(q, k, v, scale)
+        return suffix_attention(q, k, v, self.ragged, scale, *past)

@@ -1,0 +1,230 @@
+"""Drawing n continuations of each of several contexts together: a prefix is read once a step for all its rows.
+
+On a CPU rows that have ended leave, so that the others get cheaper. On a GPU a step costs what reading the weights
+costs, however few its rows are: shapes stay fixed, one step is recorded as a CUDA graph and replayed, everything drawn
+stays on the device, and the host looks only now and then whether all rows have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoomzero.policy.base import Sampling
+from zoomzero.policy.local.attention.decoding import DecodePass, FixedDecodePass
+from zoomzero.policy.local.attention.group_attention import Segment
+from zoomzero.policy.local.attention.packed import core, family, head
+from zoomzero.policy.local.attention.step import can_record, fast_step, plain_step
+from zoomzero.policy.local.sampling import Sampler, peakedness
+
+LEAVE_AT = 0.9  # ended rows leave when this share of the rows, or less, goes on: a departure copies the others' cache
+LOOK_EVERY = 16  # steps on a GPU between looks at which rows have ended: a look makes the host wait for it
+WARM_UP = 2  # steps before one is recorded: libraries set themselves up in them
+SHORTEST_RECORDED = 24  # tokens for which recording a step pays
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One drawn row: token ids, their log-probabilities at temperature 1, and how peaked each step was."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    peaks: tuple[float, ...]
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vocabulary:
+    """Which ids may be drawn and which end a row.
+
+    Args:
+        forbidden: (F,) int64, ids that are never drawn: visual placeholders and embedding rows without a
+            token. stops: (S,) int64, ids that end a row.
+    """
+
+    forbidden: Tensor
+    stops: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """Where the rows of one prompt begin.
+
+    Args:
+        segments: the prompt's keys and values, in stretches.
+        last_hidden: (D,) its last state, which predicts the first token.
+        next_position: the position of the first token.
+        sampling: how to draw.
+    """
+
+    segments: tuple[Segment, ...]
+    last_hidden: Tensor
+    next_position: int
+    sampling: Sampling
+
+    @property
+    def length(self) -> int:
+        """Tokens read."""
+        return sum(segment[0][0].shape[2] for segment in self.segments)
+
+
+def decode(
+    model: Any, starts: Sequence[Start], n: int, vocabulary: Vocabulary, *, fixed: bool | None = None
+) -> list[list[Row]]:
+    """Draw n rows after each of several prompts that were read once; all rows step together.
+
+    Args:
+        model: the prepared model.
+        starts: the prompts; their samplings differ in nothing but the seed.
+        n: rows of each prompt.
+        vocabulary: what may be drawn and what ends a row.
+        fixed: keep shapes fixed (and record the step where there is a GPU); None: where it pays.
+
+    Returns:
+        For every prompt its n rows.
+
+    Raises:
+        ValueError: samplings that differ in more than the seed.
+    """
+    if len({replace(start.sampling, seed=0) for start in starts}) > 1:
+        raise ValueError("prompts that are decoded together may differ in their sampling's seed only")
+    order = sorted(range(len(starts)), key=lambda i: starts[i].length)  # neighbours of like length share a block
+    if fixed is None:
+        long = starts[0].sampling.max_tokens >= SHORTEST_RECORDED
+        fixed = (
+            starts[0].last_hidden.device.type == "cuda"
+            and long
+            and can_record(family(model), core(model).language_model)
+        )
+    writing = _Writing(model, [starts[i] for i in order], n, vocabulary, fixed)
+    if fixed:
+        _write_fixed(writing)
+    else:
+        _write(writing)
+    rows = writing.rows()
+    return [rows[order.index(i) * n : (order.index(i) + 1) * n] for i in range(len(starts))]
+
+
+class _Writing:
+    """Rows being written, those of the first prompt first. Nothing here makes the host wait for the device.
+
+    Args:
+        model, starts, n, vocabulary: see `decode`.
+        fixed: all rows go on to the end, so that shapes stay; the count of written tokens lives on the device.
+    """
+
+    def __init__(self, model: Any, starts: Sequence[Start], n: int, vocabulary: Vocabulary, fixed: bool) -> None:
+        self.text, self.lm_head, self.vocabulary = core(model).language_model, head(model), vocabulary
+        kind = family(model)
+        self.step = fast_step(kind, self.text) or partial(plain_step, kind)
+        self.max_tokens, self.prompts, self.count = starts[0].sampling.max_tokens, len(starts), len(starts) * n
+        self.device = starts[0].last_hidden.device
+        made = FixedDecodePass if fixed else DecodePass
+        self.attention = made([start.segments for start in starts], [n] * len(starts), self.max_tokens)
+        self.sampler = Sampler([start.sampling for start in starts], n, self.device)
+        self.written: int | Tensor = torch.zeros((), dtype=torch.int64, device=self.device) if fixed else 0
+        self.active = torch.arange(self.count, device=self.device)  # (m,) numbers of the rows that are being written
+        firsts = torch.tensor([start.next_position for start in starts], device=self.device)
+        self.first_position = firsts.repeat_interleave(n)  # (rows,)
+        self.hidden = torch.stack([start.last_hidden for start in starts]).repeat_interleave(n, 0)  # (m, D)
+        cells = self.max_tokens * self.count
+        self.ids = torch.zeros(cells, dtype=torch.int64, device=self.device)
+        self.logprobs = torch.zeros(cells, device=self.device)
+        self.peaks = torch.zeros(cells, device=self.device)
+        self.going = torch.ones(self.count, dtype=torch.bool, device=self.device)  # True = has not ended
+
+    def draw(self) -> Tensor:
+        """Draw and record a token for each active row, (m,) int64."""
+        at = self.active + self.written * self.count
+        logits = self.lm_head(self.hidden).float()
+        tokens = self.sampler.draw(logits.index_fill(-1, self.vocabulary.forbidden, float("-inf")), at)
+        logprobs = logits.log_softmax(-1)
+        self.ids.index_copy_(0, at, tokens)
+        self.logprobs.index_copy_(0, at, logprobs.gather(-1, tokens[:, None])[:, 0])
+        self.peaks.index_copy_(0, at, peakedness(logprobs))
+        ended = (tokens[:, None] == self.vocabulary.stops).any(1)
+        self.going.index_copy_(0, self.active, self.going.index_select(0, self.active) & ~ended)
+        return tokens
+
+    def feed(self, tokens: Tensor) -> None:
+        """Run the active rows' tokens through the model."""
+        positions = self.first_position.index_select(0, self.active) + self.written
+        hidden = self.step(self.text, tokens, positions, self.attention)
+        self.attention.advance()
+        if isinstance(self.written, Tensor):
+            self.hidden.copy_(hidden)
+            self.written.add_(1)
+        else:
+            self.hidden = hidden
+            self.written += 1
+
+    def leave(self, tokens: Tensor, going: Tensor) -> Tensor:
+        """Go on with some of the active rows only, (k,) their places; return their tokens."""
+        self.active = self.active[going]
+        counts = torch.bincount(self.active // (self.count // self.prompts), minlength=self.prompts)
+        self.attention.keep_rows(going, counts.tolist())
+        return tokens[going]
+
+    def rows(self) -> list[Row]:
+        """Return every row up to its first stop token."""
+        if self.max_tokens == 0:
+            return [Row((), (), (), False)] * self.count
+        steps = int(self.written) + 1
+        columns = [x.view(self.max_tokens, self.count)[:steps].T for x in (self.ids, self.logprobs, self.peaks)]
+        ends = torch.isin(columns[0], self.vocabulary.stops)
+        finished = ends.any(1)
+        lengths = torch.where(finished, ends.int().argmax(1) + 1, steps)
+        values = (x.tolist() for x in (*columns, lengths, finished))
+        return [Row(tuple(i[:m]), tuple(p[:m]), tuple(k[:m]), f) for i, p, k, m, f in zip(*values, strict=True)]
+
+
+def _write(writing: _Writing) -> None:
+    """Write all rows to their ends; ended ones leave in company."""
+    every = 1 if writing.device.type == "cpu" else LOOK_EVERY
+    for done in range(1, writing.max_tokens + 1):
+        tokens = writing.draw()
+        if done == writing.max_tokens:
+            break
+        if done % every == 0:
+            going = writing.going.index_select(0, writing.active).nonzero()[:, 0]
+            if len(going) == 0:
+                break
+            if len(going) <= LEAVE_AT * len(writing.active):
+                tokens = writing.leave(tokens, going)
+        writing.feed(tokens)
+
+
+def _write_fixed(writing: _Writing) -> None:
+    """Write all rows to the end of the last one with fixed shapes, replaying one recorded step on a GPU."""
+
+    def once() -> None:
+        writing.feed(writing.draw())
+
+    again, warm = once, min(WARM_UP, writing.max_tokens - 1)
+    if writing.device.type == "cuda":
+        stream: Any = torch.cuda.Stream(writing.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(writing.device))
+        with torch.cuda.stream(stream):
+            for _ in range(warm):
+                once()
+        torch.cuda.current_stream(writing.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        if writing.max_tokens - 1 > warm:
+            # other threads (video decoding) may use the device meanwhile
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                once()
+        again = graph.replay
+    else:
+        for _ in range(warm):
+            once()
+    for done in range(warm + 1, writing.max_tokens):
+        again()
+        if done % LOOK_EVERY == 0 and not bool(writing.going.any()):
+            return
+    if writing.max_tokens:
+        writing.draw()  # the last token needs no state after it

@@ -1,0 +1,92 @@
+"""From chat turns to a `Prompt`: template, tokens, positions, patches, and where the visual tokens lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from zoomzero.policy.base import Turn
+from zoomzero.policy.local.attention.packed import Prompt
+from zoomzero.policy.local.families.base import ClipLayout, Family, Piece, VisionRun
+from zoomzero.policy.local.positions import VisionBlocks, visual_index
+from zoomzero.policy.local.text import ChatTemplate, TextCodec, merge_text
+from zoomzero.video.types import Clip
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A chat turn whose clips have become layouts: light enough to keep with a context."""
+
+    role: str
+    parts: tuple[ClipLayout | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBuilder:
+    """Builds prompts for one checkpoint.
+
+    Args:
+        family: the model family.
+        codec: its tokenizer.
+        template: its chat template.
+        pad: the id visual tokens are given (`<|video_pad|>`).
+    """
+
+    family: Family
+    codec: TextCodec
+    template: ChatTemplate
+    pad: int
+
+    def messages(self, turns: Sequence[Turn]) -> tuple[Message, ...]:
+        """Return the turns without their pixels."""
+        return tuple(
+            Message(t.role, tuple(p if isinstance(p, str) else self.family.layout(p) for p in t.parts)) for t in turns
+        )
+
+    def build(self, turns: Sequence[Turn]) -> Prompt:
+        """Return the prompt of a chat that ends before the assistant's next words."""
+        return self.layout(self.messages(turns), [p for t in turns for p in t.parts if isinstance(p, Clip)])
+
+    def layout(self, messages: Sequence[Message], clips: Sequence[Clip] = ()) -> Prompt:
+        """Return the prompt of messages, with the pixels of their clips when these are given."""
+        pieces = self._pieces(messages)
+        ids, blocks = self._tokens(pieces)
+        layouts = [part for m in messages for part in m.parts if isinstance(part, ClipLayout)]
+        grids = [layout.grid for layout in layouts]
+        return Prompt(
+            ids=torch.tensor(ids, dtype=torch.int64),
+            positions=self.family.positions(len(ids), blocks),
+            visual_index=visual_index(blocks),
+            patches=torch.cat([self.family.patches(clip.frames) for clip in clips]) if clips else None,
+            grids=torch.tensor(grids, dtype=torch.int64).view(-1, 3),
+        )
+
+    def _pieces(self, messages: Sequence[Message]) -> list[Piece]:
+        parts = [part for message in messages for part in message.parts]
+        pieces: list[Piece] = []
+        for piece in self.template.render([m.role for m in messages], [len(m.parts) for m in messages]):
+            if isinstance(piece, str):
+                pieces += self.codec.split_special(piece)
+                continue
+            part = parts[piece]
+            pieces += [part] if isinstance(part, str) else self.family.pieces(part)
+        return merge_text(pieces)
+
+    def _tokens(self, pieces: Sequence[Piece]) -> tuple[list[int], VisionBlocks]:
+        ids: list[int] = []
+        starts: list[int] = []
+        runs: list[VisionRun] = []
+        for piece in pieces:
+            if isinstance(piece, VisionRun):
+                starts.append(len(ids))
+                runs.append(piece)
+                ids += [self.pad] * piece.count
+            else:
+                ids += self.codec.encode(piece) if isinstance(piece, str) else [piece]
+        return ids, VisionBlocks(
+            torch.tensor(starts, dtype=torch.int64),
+            torch.tensor([run.grid for run in runs], dtype=torch.int64).view(-1, 3),
+            torch.tensor([run.step for run in runs], dtype=torch.float32),
+        )

@@ -1,0 +1,389 @@
+"""`QwenPolicy`: a local checkpoint of a known family that reads, goes on reading, writes and scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoomzero.errors import ModelError
+from zoomzero.policy.base import Choice, Context, Sampling, TokenCompletion, Turn, Written
+from zoomzero.policy.local.attention import packed
+from zoomzero.policy.local.attention.group_attention import CachedPass, Group, PackedRow
+from zoomzero.policy.local.attention.packed import Prompt
+from zoomzero.policy.local.context import QwenState, common_prefix, cut
+from zoomzero.policy.local.encoder import FrameEncoder
+from zoomzero.policy.local.features import FeatureCache
+from zoomzero.policy.local.generate import Row, Start, Vocabulary, decode
+from zoomzero.policy.local.memory import memory_named
+from zoomzero.policy.local.positions import continue_positions
+from zoomzero.policy.local.prompt import Message, PromptBuilder
+from zoomzero.policy.local.vision import VisualFeatures
+from zoomzero.video.types import Clip, Geometry
+
+# Prompt tokens of several chats that are read or scored together. A CPU is faster on less: what a layer makes stays in
+# its caches.
+ROW_TOKENS = {"cpu": 2048, "cuda": 65536}
+TOKENS_AT_ONCE = 65536  # prompt tokens of several chats that are written after together
+
+
+class QwenPolicy:
+    """A policy over a prepared transformers model; see `zoomzero.policy.base.Policy` for what each method
+    promises.
+
+    Args:
+        name: what the user called the model.
+        model: the transformers model, after `load.prepare`.
+        builder: turns chats into prompts.
+        stops: token ids that end an answer.
+    """
+
+    def __init__(self, name: str, model: Any, builder: PromptBuilder, stops: Sequence[int]) -> None:
+        self.name, self.model, self.builder = name, model, builder
+        self.family = builder.family
+        self.features: FeatureCache | None = (
+            None  # what a frozen tower has seen; a policy has none unless it is given one
+        )
+        self._encoder = FrameEncoder(self.family)
+        self.geometry: Geometry = self.family.geometry
+        self.stops = tuple(sorted(stops))
+        text_config = packed.core(model).language_model.config
+        self.max_tokens = int(text_config.max_position_embeddings)
+        visual = {getattr(model.config, name) for name in self.family.special}
+        forbidden = sorted(visual | set(range(builder.codec.size, text_config.vocab_size)))
+        self._vocabulary = Vocabulary(
+            torch.tensor(forbidden, device=self.device), torch.tensor(self.stops, device=self.device)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        weight: Tensor = packed.core(self.model).language_model.embed_tokens.weight
+        return weight.device
+
+    def _row_tokens(self, wished: int | None) -> int:
+        """Return how many prompt tokens to put in one row."""
+        most = ROW_TOKENS.get(self.device.type, ROW_TOKENS["cpu"])
+        return most if wished is None else min(wished, most)
+
+    def prompt(self, turns: Sequence[Turn]) -> Prompt:
+        """Return the prompt `read` would run: what training packs with suffixes (`packed.packed_states`)."""
+        return self.builder.build(turns)
+
+    def prompt_length(self, turns: Sequence[Turn]) -> int:
+        """Return how many tokens `read` would run for a chat, visual ones included."""
+        return len(self.builder.layout(self.builder.messages(turns)))
+
+    def tokens(self, text: str, end: bool = False) -> Tensor:
+        """Return a continuation's token ids, (S,) int64; with `end`, the end-of-turn token after them."""
+        ids = self.builder.codec.encode(text)
+        return torch.tensor(ids + ([self.end_of_turn] if end else []), dtype=torch.int64)
+
+    @property
+    def end_of_turn(self) -> int:
+        """The token that closes an assistant's turn."""
+        special = self.builder.codec.special
+        return special["<|im_end|>"] if "<|im_end|>" in special else self.stops[0]
+
+    def write(self, turns: Sequence[Turn], n: int, sampling: Sampling) -> Written:
+        """Draw n continuations of a chat: `generate` after `read`."""
+        context = self.read(turns)
+        return Written(tuple(self.generate(context, n, sampling)), context.usage)
+
+    def write_many(self, chats: Sequence[Sequence[Turn]], n: int, samplings: Sequence[Sampling]) -> list[Written]:
+        """Draw n continuations of each chat: `generate_many` after `read_many`."""
+        contexts = self.read_many(chats)
+        drawn = self.generate_many(contexts, n, samplings)
+        return [Written(tuple(some), context.usage) for some, context in zip(drawn, contexts, strict=True)]
+
+    def choose(self, turns: Sequence[Turn], options: Sequence[str], *, closed: bool = False) -> Choice:
+        """Return the log-probability of each option: `score` after `read`."""
+        context = self.read(turns)
+        return Choice(tuple(self.score(context, options, closed=closed)), context.usage)
+
+    @torch.inference_mode()
+    def read(self, turns: Sequence[Turn]) -> Context:
+        """Prefill a chat that ends before the assistant's next words.
+
+        Raises:
+            ModelError: more than the model or the memory takes.
+        """
+        return self._read(self.builder.messages(turns), _clips(turns), None)
+
+    @torch.inference_mode()
+    def read_many(self, chats: Sequence[Sequence[Turn]], *, max_prompt_tokens: int | None = None) -> list[Context]:
+        """Prefill several chats as one packed row, without padding; equal to `read` of each.
+
+        Args:
+            chats: each ends before the assistant's next words.
+            max_prompt_tokens: most tokens in one row, where it is less than what suits the device; more chats are read
+                one row after the other.
+
+        Returns:
+            One context for each chat; `seconds` is its share of the row's time, by tokens.
+
+        Raises:
+            ModelError: more than the model or the memory takes.
+        """
+        messages = [self.builder.messages(turns) for turns in chats]
+        prompts = [self.builder.layout(m) for m in messages]
+        contexts: list[Context | None] = [None] * len(chats)
+        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
+            began = time.perf_counter()
+            states = self._read_row(
+                [messages[i] for i in batch], [prompts[i] for i in batch], [chats[i] for i in batch]
+            )
+            per_token_s = (time.perf_counter() - began) / sum(len(prompts[i]) for i in batch)
+            for i, state in zip(batch, states, strict=True):
+                size, seen = len(prompts[i]), len(prompts[i].visual_index)
+                contexts[i] = Context(state, size, size, seen, per_token_s * size)
+        return [context for context in contexts if context is not None]
+
+    def _read_row(
+        self, messages: Sequence[tuple[Message, ...]], prompts: Sequence[Prompt], chats: Sequence[Sequence[Turn]]
+    ) -> list[QwenState]:
+        """Prefill prompts, in order of length, as one row."""
+        lengths = [len(prompt) for prompt in prompts]
+        self._check_length(max(lengths))
+        ends = torch.tensor(lengths).cumsum(0)
+        with memory_named(self.name, sum(lengths)):
+            attention = PackedRow([Group(length) for length in lengths], self.device, keep=True)
+            hidden = packed.text_forward(
+                self.model,
+                torch.cat([prompt.ids for prompt in prompts]).to(self.device),
+                torch.cat([prompt.positions for prompt in prompts], 1).to(self.device),
+                torch.cat([p.visual_index + end - len(p) for p, end in zip(prompts, ends, strict=True)]).to(
+                    self.device
+                ),
+                self.encode([clip for turns in chats for clip in _clips(turns)]),
+                attention,
+            )
+            pieces = [[torch.split(x, lengths, 2) for x in pair] for pair in attention.kept]
+            states = []
+            for i, end in enumerate(ends.tolist()):
+                # copies, so that a context does not keep the others' memory
+                segment = tuple((k[i].clone(), v[i].clone()) for k, v in pieces)
+                states.append(QwenState(messages[i], prompts[i], (segment,), hidden[end - 1].clone()))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return states
+
+    @torch.inference_mode()
+    def extend(self, context: Context, turns: Sequence[Turn]) -> Context:
+        """Read more turns after a context; equal to reading all turns at once, at the cost of the new ones.
+
+        The tokens both chats share keep their keys and values (the old chat's opening of the assistant's turn
+        is taken back where the new turns do not go on from it).
+
+        Raises:
+            ModelError: more than the model or the memory takes.
+        """
+        state: QwenState = context.state
+        return self._read(state.messages + self.builder.messages(turns), _clips(turns), state)
+
+    def _read(self, messages: tuple[Message, ...], clips: list[Clip], past: QwenState | None) -> Context:
+        began = time.perf_counter()
+        prompt = self.builder.layout(messages)
+        self._check_length(len(prompt))
+        shared = common_prefix(past.prompt.ids, prompt.ids) if past else 0
+        shared = min(shared, len(prompt) - 1)  # the last state must be computed here
+        new = torch.arange(shared, len(prompt))
+        where = prompt.visual_index[prompt.visual_index >= shared] - shared
+        with memory_named(self.name, len(prompt)):
+            segments = cut(past.segments, shared) if past else ()
+            attention = CachedPass(segments, [len(new)], self.device, keep=True)
+            features = self.encode(clips)
+            hidden = packed.text_forward(
+                self.model,
+                prompt.ids[new].to(self.device),
+                prompt.positions[:, new].to(self.device),
+                where.to(self.device),
+                features,
+                attention,
+            )
+        state = QwenState(messages, prompt, (*segments, tuple(attention.kept)), hidden[-1].clone())
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # so that `seconds` is the time it took
+        return Context(state, len(prompt), len(new), len(where), time.perf_counter() - began)
+
+    def encode(self, clips: Sequence[Clip]) -> VisualFeatures | None:
+        """Return what the vision tower makes of clips, in order; None without clips.
+
+        Long clips are encoded a stretch of frames at a time, so that a long video needs no more memory, and short ones
+        together. This is exact, since attention never crosses a temporal patch. With `features` set and a frozen
+        tower, temporal patches seen before are not encoded again.
+        """
+        return self._encoder.encode(packed.core(self.model), clips, self.features)
+
+    def generate(self, context: Context, n: int, sampling: Sampling) -> list[TokenCompletion]:
+        """Draw n continuations of one context, decoded together against the shared prefix.
+
+        Raises:
+            ModelError: the memory does not take n rows.
+        """
+        return self.generate_many([context], n, [sampling])[0]
+
+    @torch.inference_mode()
+    def generate_many(
+        self,
+        contexts: Sequence[Context],
+        n: int,
+        samplings: Sequence[Sampling],
+        *,
+        max_prefix_tokens: int = TOKENS_AT_ONCE,
+    ) -> list[list[TokenCompletion]]:
+        """Draw n continuations of each of several contexts; all rows of all contexts step together.
+
+        Equal to `generate(contexts[i], n, samplings[i])` one by one: a row's random numbers depend on its own seed and
+        its number among its context's rows alone.
+
+        Args:
+            contexts: what was read.
+            n: rows of each.
+            samplings: one for each context; they differ in nothing but the seed.
+            max_prefix_tokens: prompt tokens whose keys and values are held side by side; more contexts are done one
+                batch after the other.
+
+        Returns:
+            For each context its n completions.
+
+        Raises:
+            ModelError: the memory does not take so many rows.
+            ValueError: samplings that differ in more than the seed, or not one for each context.
+        """
+        starts = [
+            Start(c.state.segments, c.state.last_hidden, c.state.prompt.next_position, sampling)
+            for c, sampling in zip(contexts, samplings, strict=True)
+        ]
+        found: list[list[TokenCompletion]] = [[] for _ in contexts]
+        if n < 1 or not starts:
+            return found
+        self._check_length(max(start.length for start in starts) + starts[0].sampling.max_tokens)
+        for batch in _batches([start.length for start in starts], max_prefix_tokens):
+            with memory_named(self.name, sum(starts[i].length for i in batch)):
+                rows = decode(self.model, [starts[i] for i in batch], n, self._vocabulary)
+            for i, drawn in zip(batch, rows, strict=True):
+                found[i] = [self._completion(row) for row in drawn]
+        return found
+
+    def _completion(self, row: Row) -> TokenCompletion:
+        text, offsets = self.builder.codec.decode(row.token_ids)
+        return TokenCompletion(text, row.token_ids, offsets, row.logprobs, row.peaks, row.finished)
+
+    def score(self, context: Context, continuations: Sequence[str], *, closed: bool = False) -> list[float]:
+        """Return the log-probability of each continuation, all from one packed row."""
+        return [float(sum(tokens)) for tokens in self.score_tokens(context, continuations, end=closed)]
+
+    @torch.inference_mode()
+    def score_tokens(
+        self, context: Context, continuations: Sequence[str], end: bool = False
+    ) -> list[tuple[float, ...]]:
+        """Return the log-probability of every token of each continuation.
+
+        Args:
+            context: what was read.
+            continuations: texts the assistant might say next.
+            end: include the end-of-turn token.
+        """
+        state: QwenState = context.state
+        tokens = [self.tokens(text, end) for text in continuations]
+        lengths = [max(len(ids) - 1, 0) for ids in tokens]
+        bodies = [ids[:-1] for ids in tokens if len(ids) > 1]
+        states = state.last_hidden[None]  # (1 + sum of bodies, D)
+        with memory_named(self.name, len(state)):
+            if bodies:
+                start = state.prompt.next_position
+                hidden = packed.text_forward(
+                    self.model,
+                    torch.cat(bodies).to(self.device),
+                    torch.cat([continue_positions(start, len(b)) for b in bodies], 1).to(self.device),
+                    torch.empty(0, dtype=torch.int64, device=self.device),
+                    None,
+                    CachedPass(state.segments, [len(b) for b in bodies], self.device, keep=False),
+                )
+                states = torch.cat([states, hidden])
+            predictors, at = [], 1
+            for ids, length in zip(tokens, lengths, strict=True):
+                predictors += [0, *range(at, at + length)] if len(ids) else []
+                at += length
+            flat = packed.PackedStates(
+                states[torch.tensor(predictors, dtype=torch.int64, device=self.device)],
+                torch.cat([*tokens, torch.empty(0, dtype=torch.int64)]).to(self.device),
+                (tuple(len(ids) for ids in tokens),),
+            )
+            scores = flat.split(packed.suffix_logprobs(self.model, flat))[0]
+        return [tuple(piece.tolist()) for piece in scores]
+
+    def score_many(
+        self,
+        chats: Sequence[Sequence[Turn]],
+        continuations: Sequence[Sequence[str]],
+        *,
+        closed: bool = False,
+        max_prompt_tokens: int | None = None,
+    ) -> list[list[float]]:
+        """Return the log-probability of each continuation of each chat: reading and scoring as one packed row.
+
+        Equal to `score(read(chats[i]), continuations[i])` one by one. Nothing is padded and nothing is kept;
+        continuations of one token cost nothing beyond the prompt.
+
+        Args:
+            chats: each ends before the assistant's next words.
+            continuations: for each chat, texts the assistant might say next.
+            closed: count the end-of-turn token too.
+            max_prompt_tokens: most prompt tokens in one row, where it is less than what suits the device; more chats
+                are done one row after the other.
+
+        Raises:
+            ModelError: more than the model or the memory takes.
+        """
+        return [
+            [float(sum(tokens)) for tokens in group]
+            for group in self.score_tokens_many(chats, continuations, closed, max_prompt_tokens=max_prompt_tokens)
+        ]
+
+    @torch.inference_mode()
+    def score_tokens_many(
+        self,
+        chats: Sequence[Sequence[Turn]],
+        continuations: Sequence[Sequence[str]],
+        end: bool = False,
+        *,
+        max_prompt_tokens: int | None = None,
+    ) -> list[list[tuple[float, ...]]]:
+        """Return the log-probability of every token of each continuation of each chat; see `score_many`."""
+        prompts = [self.builder.layout(self.builder.messages(turns)) for turns in chats]
+        tokens = [[self.tokens(text, end) for text in texts] for texts in continuations]
+        self._check_length(
+            max((len(p) + max(map(len, group), default=0) for p, group in zip(prompts, tokens, strict=True)), default=0)
+        )
+        found: list[list[tuple[float, ...]]] = [[] for _ in chats]
+        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
+            some, suffixes = [prompts[i] for i in batch], [tokens[i] for i in batch]
+            with memory_named(self.name, sum(map(len, some))):
+                features = self.encode([clip for i in batch for clip in _clips(chats[i])])
+                states = packed.packed_states(self.model, some, suffixes, features)
+                scores = states.split(packed.suffix_logprobs(self.model, states))
+            for i, pieces in zip(batch, scores, strict=True):
+                found[i] = [tuple(piece.tolist()) for piece in pieces]
+        return found
+
+    def _check_length(self, tokens: int) -> None:
+        if tokens > self.max_tokens:
+            raise ModelError(
+                self.name,
+                f"{tokens} tokens are more than its {self.max_tokens} positions",
+                "lower --budget or the number of frames, or shorten the text",
+            )
+
+
+def _clips(turns: Sequence[Turn]) -> list[Clip]:
+    return [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
+
+
+def _batches(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Cut things of these sizes, from the smallest on, into batches of at most `most` (a larger one goes alone)."""
+    return packed.fill_rows(sizes, most, sorted(range(len(sizes)), key=sizes.__getitem__))

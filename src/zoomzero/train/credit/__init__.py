@@ -1,0 +1,1 @@
+"""Credit: rewards, advantages and the loss."""

@@ -1,0 +1,1 @@
+"""Training engines: the trainers and what spreads them over processes."""

@@ -1,0 +1,347 @@
+"""From settings to a run: loads what it needs, checks that it fits together, trains, and writes the model."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainingArguments
+
+from zoomzero.config import ModelSettings, load_model_settings, settings_hash
+from zoomzero.data.example import Example, read_examples
+from zoomzero.data.manifest import check_leaks, splits_used
+from zoomzero.errors import ConfigError
+from zoomzero.policy.capabilities import require
+from zoomzero.policy.local.features import FeatureCache
+from zoomzero.policy.local.load import find, load_policy, quiet
+from zoomzero.policy.local.qwen import QwenPolicy
+from zoomzero.train.credit.advantages import find_estimator
+from zoomzero.train.credit.scores import Reference, Teacher, computing
+from zoomzero.train.engine.grpo import GrpoTrainer
+from zoomzero.train.engine.processes import join_processes
+from zoomzero.train.engine.sharded import fsdp_arguments
+from zoomzero.train.engine.trainer import engine_arguments
+from zoomzero.train.rollouts.collector import RolloutCollector
+from zoomzero.train.rollouts.engine import LocalEngine
+from zoomzero.train.rollouts.stream import ExampleStream
+from zoomzero.train.rollouts.verify import Verifier
+from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
+from zoomzero.train.run.progress import GrpoProgress
+from zoomzero.train.run.stopwatch import Stopwatch
+from zoomzero.train.run.validate import Validation
+from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData
+
+# The text model's matrices; the vision tower stays as it is.
+LORA_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+# What a resumed run may change: no weight depends on it.
+FREE_TO_CHANGE = (
+    *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
+    *("data.max_unreadable", "data.timeout_s", "rollout.prompts_at_once", "data.frame_cache_mb"),
+    "data.feature_cache_mb",
+    *("data.world.folder", "validation.world.folder"),
+)
+
+
+def train(settings: GrpoSettings, *, resume: bool = False, callbacks: Sequence[TrainerCallback] = ()) -> TrainingRecord:
+    """Run reinforcement learning to its end and write the model to `settings.out`.
+
+    Args:
+        settings: the run.
+        resume: go on from the last checkpoint in `settings.out`, from the beginning when it has none yet.
+        callbacks: for progress.
+
+    Raises:
+        ConfigError: settings that do not fit together or with what is there, training items that are evaluation items.
+        ModelError, DataError: the start checkpoint or the examples cannot be read.
+        TrainingError: the run cannot go on; its message says where its last rollouts are.
+    """
+    state = join_processes()
+    _check(settings, state.num_processes)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    out = Path(settings.out)
+    with state.main_process_first():
+        if state.is_main_process:
+            check_run(settings, out, resume=resume, free=FREE_TO_CHANGE, processes=state.num_processes)
+        for model in (settings.model, *([settings.teacher.model] if settings.teacher else [])):
+            find(model)  # before videos are written
+        examples, held_out, files = gather_examples(settings)
+        leaks = check_leaks(examples, settings.data.evaluation, allow=settings.data.allow_overlap)
+    trainer = make_trainer(settings, examples, held_out, state.process_index, state.num_processes, callbacks)
+    with ExitStack() as held:
+        held.callback(_close, trainer, callbacks)
+        if state.is_main_process:  # nothing else can be refused any more: a second try must not stumble on the first
+            held.enter_context(claimed_run(settings, out, processes=state.num_processes))
+        last = last_checkpoint(out) if resume else None
+        if resume:
+            trainer.restore(last)
+        started = time.perf_counter()
+        with quiet():  # its warnings are about data loaders and file systems that this is not
+            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+        return _finish(settings, trainer, result, started, {**splits_used(examples, files), "leaks": asdict(leaks)})
+
+
+def _close(trainer: GrpoTrainer, callbacks: Sequence[TrainerCallback]) -> None:
+    """Let go of what works in the background and of the terminal."""
+    trainer.collector.close()
+    for callback in callbacks:
+        if isinstance(callback, GrpoProgress):
+            callback.close()
+
+
+def _finish(
+    settings: GrpoSettings, trainer: GrpoTrainer, result: Any, started: float, data: dict[str, Any]
+) -> TrainingRecord:
+    """Write the model and the record of a run that has made all its updates."""
+    out = Path(settings.out)
+    record = TrainingRecord(
+        settings=settings.model_dump(mode="json"),
+        settings_hash=settings_hash(settings),
+        steps=result.global_step,
+        minutes=round((time.perf_counter() - started) / 60, 1),
+        final_loss=round(trainer.last_loss, 6),
+        device=device_name(),
+        versions=versions(),
+        data=data,
+    )
+    trainer.write_model(out, getattr(torch, settings.save_dtype))
+    if trainer.is_world_process_zero():
+        (out / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+    return record
+
+
+def gather_examples(settings: GrpoSettings) -> tuple[list[Example], list[Example], list[str]]:
+    """Return what is learned from, what is held out, and the files the former came from; world videos are written here.
+
+    Raises:
+        ConfigError: there is nothing to learn from, or an example without a truth.
+        DataError: a file cannot be read.
+    """
+    files = [*settings.data.examples, *([_world(settings.data.world)] if settings.data.world else [])]
+    examples = [example for file in files for example in read_examples(file)]
+    if not examples:
+        raise ConfigError("data.examples", "holds no example", "give files that do (docs/formats.md)")
+    _check_taught(examples, settings)
+    unscored = [example.id for example in examples if not example.options]
+    if unscored and settings.rollout.verifier != "off" and settings.objective.reward.zoom == "soft":
+        reason = f"soft needs options, {len(unscored)} examples are open questions, first {unscored[0]}"
+        raise ConfigError("objective.reward.zoom", reason, "use hard, or leave these examples out")
+    watch = settings.validation
+    held_out = read_examples(watch.examples) if watch.examples else []
+    held_out += read_examples(_world(watch.world)) if watch.world else []
+    return examples, held_out, files
+
+
+def _check_taught(examples: Sequence[Example], settings: GrpoSettings) -> None:
+    """Refuse examples without spans where no reward is left for them but that of the format."""
+    weights = settings.objective.reward.weights
+    left = weights.answer or (weights.zoom and settings.rollout.verifier != "off")
+    blind = [] if left else [example.id for example in examples if not example.spans]
+    if blind:
+        fix = "give objective.reward.weights.answer or .zoom a weight, give the spans, or leave these examples out"
+        reason = f"{len(blind)} examples have no spans, first {blind[0]}, and no other reward is left for them"
+        raise ConfigError("data.examples", reason, fix)
+
+
+def _world(world: WorldData) -> str:
+    """Write the world's videos, or find them, and return their examples file."""
+    from zoomzero.progress import bar
+    from zoomzero.world.write import write_world
+
+    folder = Path(world.folder) / f"{world.kind}-{world.seed}-{world.count}"
+    with bar(f"writing {folder}", "s of video") as step:
+        write_world(folder, world.count, world.seed, world.kind, progress=step)
+    return str(folder / "examples.jsonl")
+
+
+def make_trainer(
+    settings: GrpoSettings,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    rank: int,
+    world: int,
+    callbacks: Sequence[TrainerCallback],
+) -> GrpoTrainer:
+    """Load the models and put the run together."""
+    source = find(settings.model)
+    model_settings = settings.model_settings(load_model_settings(source))
+    out, watch = Path(settings.out), Stopwatch(torch.cuda.synchronize if torch.cuda.is_available() else None)
+    policy = load_trained(settings)
+    copied = _load(settings, settings.dtype) if settings.fsdp else policy
+    reference = make_reference(settings, policy)
+    if not settings.train_vision:
+        features = FeatureCache(settings.data.feature_cache_mb << 20, settings.data.feature_cache_dir)
+        for one in (policy, copied, *([reference.policy] if reference else [])):
+            one.features = features  # one frozen tower, whoever runs it
+    engine = LocalEngine(
+        copied, watch, shares_weights=copied is policy, computing=lambda: computing(settings, policy.device)
+    )
+    collector = RolloutCollector(
+        engine,
+        copied,
+        make_verifier(settings, model_settings, copied, reference, watch),
+        ExampleStream(examples, settings.seed, rank, world),
+        settings,
+        model_settings,
+        watch,
+    )
+    trainer = GrpoTrainer(
+        settings,
+        policy,
+        reference,
+        load_teacher(settings, policy),
+        collector,
+        Validation(held_out, settings) if held_out else None,
+        source,
+        model_settings,
+        watch,
+        args=arguments(settings, out, validates=bool(held_out)),
+        eval_dataset=list(held_out) or None,
+        callbacks=list(callbacks),
+    )
+    for callback in callbacks:
+        if isinstance(callback, GrpoProgress):
+            callback.follow(watch)
+    return trainer
+
+
+def load_trained(settings: GrpoSettings) -> QwenPolicy:
+    """Load the model that is trained, with its adapter, what is frozen switched off."""
+    policy = _load(settings, settings.dtype if settings.lora else "float32")
+    model: Any = policy.model
+    if settings.lora is not None:
+        policy.model = add_adapter(model, settings.lora)
+    else:
+        model.requires_grad_(True)
+        model.model.visual.requires_grad_(settings.train_vision)
+    if settings.gradient_checkpointing:
+        # the second name is that of transformers before 5.2x
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+    return policy
+
+
+def add_adapter(model: Any, lora: LoraSettings) -> Any:
+    """Return the model with fresh low-rank adapters on the text model's matrices; only they learn."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will be another
+        return get_peft_model(model, config)
+
+
+def make_reference(settings: GrpoSettings, policy: QwenPolicy) -> Reference | None:
+    """Return the frozen start model: the adapter switched off, a copy, or nothing when nobody asks it."""
+    if not settings.needs_reference:
+        return None
+    if settings.lora is not None:
+        return Reference(policy, settings, adapter=policy.model)
+    return Reference(_load(settings, settings.dtype), settings)
+
+
+def load_teacher(settings: GrpoSettings, policy: QwenPolicy) -> Teacher | None:
+    """Return the model to be imitated, if there is one.
+
+    Raises:
+        ConfigError: it reads other tokens or frames than the model that is trained.
+    """
+    if settings.teacher is None:
+        return None
+    teacher = load_policy(settings.teacher.model, device=_device(), dtype=settings.dtype)
+    vocabularies = [one.builder.codec.tokenizer.get_vocab() for one in (teacher, policy)]
+    if teacher.family != policy.family or teacher.geometry != policy.geometry or vocabularies[0] != vocabularies[1]:
+        reason = f"{settings.teacher.model} reads other tokens or frames than {settings.model}"
+        raise ConfigError("teacher.model", reason, "choose a checkpoint of the same family and vocabulary")
+    return Teacher(teacher, settings)
+
+
+def _device() -> str:
+    """Return this process's own device."""
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+
+
+def _load(settings: GrpoSettings, dtype: str) -> QwenPolicy:
+    """Load the start model onto this process's own device."""
+    policy = load_policy(settings.model, device=_device(), dtype=dtype)
+    require(policy, "train", "training")
+    return policy
+
+
+def make_verifier(
+    settings: GrpoSettings,
+    model_settings: ModelSettings,
+    policy: QwenPolicy,
+    reference: Reference | None,
+    watch: Stopwatch,
+) -> Verifier | None:
+    """Return who answers in the zoom pass."""
+    who = settings.rollout.verifier
+    if who == "off":
+        return None
+    answers = reference if who == "reference" else None
+
+    @contextmanager
+    def guard() -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(computing(settings, policy.device))
+            if answers is not None:
+                stack.enter_context(answers.guard())
+            yield
+
+    return Verifier(answers.policy if answers else policy, settings, model_settings, watch, guard)
+
+
+def arguments(settings: GrpoSettings, out: Path, *, validates: bool) -> TrainingArguments:
+    """Return the engine's settings."""
+    made = engine_arguments(
+        settings,
+        out,
+        per_device_train_batch_size=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if validates else "no",
+        eval_steps=settings.validation.every if validates else None,
+        eval_on_start=validates,
+        ignore_data_skip=True,  # the stream itself knows where it stands
+        ddp_find_unused_parameters=False,  # every weight that learns is used in every pass
+        **(fsdp_arguments(settings) if settings.fsdp else {}),
+    )
+    made._n_gpu = min(made.n_gpu, 1)  # one process works on one GPU: several take torchrun
+    return made
+
+
+def _check(settings: GrpoSettings, processes: int) -> None:
+    """Refuse what cannot work before anything is loaded."""
+    find_estimator(settings.objective.credit.estimator)
+    for name in ("train_batch_size", "mini_batch_size"):
+        if getattr(settings, name) % processes:
+            fix = f"choose a multiple of {processes}, or start another number of processes"
+            raise ConfigError(name, f"{getattr(settings, name)} prompts cannot be shared by {processes} processes", fix)
+    if settings.fsdp and processes == 1:
+        raise ConfigError(
+            "fsdp", "one process has nobody to share with", "start several with torchrun, or set it to false"
+        )
+    _check_reporting(settings.report_to)
+    if settings.objective.reward.consensus and settings.rollout.verifier == "off":
+        fix = "set rollout.verifier, or objective.reward.consensus = false"
+        raise ConfigError("objective.reward.consensus", "needs verified spans but there is no verifier", fix)
+
+
+def _check_reporting(name: str) -> None:
+    """Refuse a logging integration that is unknown or not installed."""
+    from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+
+    if name in ("none", "all", *get_available_reporting_integrations()):
+        return
+    known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+    reason = f"{name} is not installed" if name in INTEGRATION_TO_CALLBACK else f"{name!r} is unknown"
+    raise ConfigError("report_to", reason, f"install it, or choose none or another of {known}")

@@ -1,0 +1,157 @@
+"""SFT samples as tensors, and SFT samples from examples with real videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zoomzero.config import ModelSettings
+from zoomzero.data.example import Example
+from zoomzero.data.sft_sample import SFTItem, SFTSample
+from zoomzero.errors import ConfigError
+from zoomzero.policy.base import Turn
+from zoomzero.policy.local.attention.packed import Prompt
+from zoomzero.policy.local.positions import continue_positions
+from zoomzero.prompts import Mode, coarse_text, format_response, option_labels, video_header, zoom_text
+from zoomzero.spans import clip as clip_spans
+from zoomzero.spans import widen
+from zoomzero.video.decode import decode
+from zoomzero.video.plan import plan_regular, plan_spans
+from zoomzero.video.probe import probe
+from zoomzero.video.types import Geometry
+
+if TYPE_CHECKING:
+    from zoomzero.policy.local.prompt import PromptBuilder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedSFTSamples:
+    """Samples as tensors: one prompt each, the items as its suffixes.
+
+    `weights[i][j]` is (S,) float32 for suffix j of sample i: how much each of its tokens counts, 0 for the question.
+    `positions[i][j]` is (3, S), where inference would put these tokens.
+    """
+
+    prompts: tuple[Prompt, ...]
+    suffixes: tuple[tuple[Tensor, ...], ...]
+    weights: tuple[tuple[Tensor, ...], ...]
+    positions: tuple[tuple[Tensor, ...], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the packed row."""
+        return sum(len(p) for p in self.prompts) + sum(len(s) for group in self.suffixes for s in group)
+
+
+def pack_sft_samples(samples: Sequence[SFTSample], builder: PromptBuilder, end_of_turn: int) -> PackedSFTSamples:
+    """Turn samples into prompts and suffixes.
+
+    The items' whole prompts are built as inference builds them; what they have in common is the shared prompt, so
+    training reads exactly the tokens that inference will.
+
+    Args:
+        samples: at least one; equal prompt lengths side by side are batched, so they are sorted by length here.
+        builder: of the model that will read them.
+        end_of_turn: the token that closes an answer.
+    """
+    packed = [_pack_one(sample, builder, end_of_turn) for sample in samples]
+    packed.sort(key=lambda parts: len(parts[0]))
+    return PackedSFTSamples(*zip(*packed, strict=True))
+
+
+def _pack_one(
+    sample: SFTSample, builder: PromptBuilder, end_of_turn: int
+) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the shared prompt and, for every item, its tokens, their weights and their positions."""
+    messages = [builder.messages([Turn("user", (sample.clip, sample.header + item.text))]) for item in sample.items]
+    wholes = [builder.layout(messages[0], [sample.clip]), *(builder.layout(message, []) for message in messages[1:])]
+    first = wholes[0]
+    shared = _common_prefix([whole.ids for whole in wholes], len(first))
+    prompt = Prompt(first.ids[:shared], first.positions[:, :shared], first.visual_index, first.patches, first.grids)
+    suffixes, weights, positions = [], [], []
+    for whole, item in zip(wholes, sample.items, strict=True):
+        target = [*builder.codec.encode(item.target), end_of_turn]
+        _, offsets = builder.codec.decode(target)
+        learned = [
+            0.0 if any(low < end and start < high for low, high in item.untrained) else item.weight
+            for start, end in offsets
+        ]
+        suffixes.append(torch.cat([whole.ids[shared:], torch.tensor(target)]))
+        weights.append(torch.tensor([0.0] * (len(whole) - shared) + learned))
+        after = continue_positions(whole.next_position, len(target))
+        positions.append(torch.cat([whole.positions[:, shared:], after], 1))
+    return prompt, tuple(suffixes), tuple(weights), tuple(positions)
+
+
+def _common_prefix(rows: Sequence[Tensor], longest: int) -> int:
+    """Return how many leading tokens all rows share, leaving at least one token of each outside."""
+    shortest = min(longest, *(len(row) for row in rows)) - 1
+    same = torch.stack([row[:shortest] for row in rows])
+    differs = (same != same[0]).any(0)
+    return int(differs.int().argmax()) if bool(differs.any()) else shortest
+
+
+class ExampleSFTSamples:
+    """Samples from examples with real videos, without end: by turns a coarse look and a close look at each video.
+
+    Args:
+        examples: with at least one span each.
+        settings: how the model is asked.
+        geometry: of the model.
+
+    Raises:
+        ConfigError: no example has spans.
+        VideoError: when a sample is asked for whose video cannot be read.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        settings: ModelSettings,
+        geometry: Geometry,
+    ) -> None:
+        grounded = [example for example in examples if example.spans]
+        if not grounded:
+            raise ConfigError(
+                "data.examples", "holds no example with spans", "give examples that say when the evidence is"
+            )
+        videos: dict[str, list[Example]] = {}
+        for example in grounded:
+            videos.setdefault(example.video, []).append(example)
+        self.groups = list(videos.values())
+        self.settings, self.geometry = settings, geometry
+
+    def __call__(self, index: int) -> SFTSample:
+        """Return sample `index`: even ones look at a whole video, odd ones closely at one example's spans."""
+        turn, place = divmod(index // 2, len(self.groups))
+        group = self.groups[place]
+        return self._coarse(group) if index % 2 == 0 else self._zoom(group[turn % len(group)])
+
+    def _coarse(self, group: Sequence[Example]) -> SFTSample:
+        info = probe(group[0].video)
+        plan = plan_regular(info, self.settings.coarse.budget(), self.geometry)
+        items = [self._coarse_item(example, info.duration_s) for example in group]
+        return SFTSample(decode(info, plan), video_header(info.duration_s), tuple(items))
+
+    def _coarse_item(self, example: Example, duration_s: float) -> SFTItem:
+        settings = self.settings
+        mode: Mode = "think" if settings.think else "no_think"
+        spans = clip_spans(example.spans, 0.0, duration_s)
+        text = coarse_text(
+            example.question, example.options, mode, settings.style, long=duration_s > settings.long_after_s
+        )
+        return SFTItem(text, format_response("", example.answer, spans, mode, times=spans))
+
+    def _zoom(self, example: Example) -> SFTSample:
+        settings, info = self.settings, probe(example.video)
+        spans = widen(example.spans, settings.widen_s, 0.0, info.duration_s)
+        plan = plan_spans(info, spans, settings.zoom.budget(), self.geometry)
+        target = example.answer
+        if example.options and settings.score_options_as == "text":
+            target = example.options[option_labels(len(example.options)).index(example.answer)]
+        text = zoom_text(example.question, example.options, settings.style, settings.score_options_as)
+        return SFTSample(decode(info, plan), "", (SFTItem(text, target),))

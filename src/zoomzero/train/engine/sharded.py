@@ -1,0 +1,100 @@
+"""Sharded training (FSDP2 through accelerate): weights, gradients and optimizer spread over the processes.
+
+Rollouts do not run on shards: every process draws from a whole copy, which takes the new weights before each batch
+(`LocalEngine.update`). Checkpoints hold whole weights, so that anything reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from zoomzero.errors import ConfigError
+from zoomzero.policy.local.load import check_family, find, read_json
+from zoomzero.train.settings import GrpoSettings
+
+
+def fsdp_arguments(settings: GrpoSettings) -> dict[str, Any]:
+    """Return the `TrainingArguments` keywords of a sharded run.
+
+    Activations are recomputed by the model itself (`gradient_checkpointing`), as without sharding.
+
+    Raises:
+        ModelError: the start checkpoint cannot be found, or is of another family.
+    """
+    family = check_family(settings.model, read_json(settings.model, find(settings.model) / "config.json"))
+    return {
+        "fsdp": True,
+        "fsdp_config": {
+            "version": 2,
+            "transformer_layer_cls_to_wrap": list(family.layers),
+            "reshard_after_forward": True,
+            "state_dict_type": "FULL_STATE_DICT",
+            "cpu_ram_efficient_loading": False,
+            "activation_checkpointing": False,
+        },
+    }
+
+
+def shard_with(accelerator: Any, plugin_arguments: dict[str, Any], settings: GrpoSettings) -> None:
+    """Make an accelerator shard as this project wants it, before it prepares the model.
+
+    By default accelerate would turn log-probabilities and gradient sums into bfloat16, and shard on GPUs alone.
+
+    Args:
+        accelerator: of a run with several processes.
+        plugin_arguments: what `TrainingArguments` made of `fsdp_arguments`.
+        settings: of the run.
+    """
+    from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
+
+    state = accelerator.state
+    if getattr(state, "fsdp_plugin", None) is None:
+        state.fsdp_plugin = FullyShardedDataParallelPlugin(**plugin_arguments)
+        state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    dtype = torch.bfloat16 if settings.bf16 else None
+    state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+        param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+
+
+@torch.no_grad()
+def trained_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights of a model that learn, under their names in it, gathered where they are sharded.
+
+    All processes must take all of them: each is a message to everybody.
+    """
+    for name, value in model.named_parameters():
+        if value.requires_grad:
+            yield name, value.full_tensor() if isinstance(value, DTensor) else value.detach()
+
+
+@torch.no_grad()
+def load_whole_weights(model: Any, path: Path, prefix: str = "") -> None:
+    """Put whole weights into a sharded model; every process reads its own part of the file.
+
+    Args:
+        model: the sharded model.
+        path: a safetensors file.
+        prefix: what the model's names have before those of the file.
+
+    Raises:
+        ConfigError: the file holds another model.
+    """
+    with safe_open(path, framework="pt") as held:
+        names = set(held.keys())
+        for full_name, parameter in model.named_parameters():
+            name = full_name.removeprefix(prefix)
+            if name not in names or held.get_slice(name).get_shape() != list(parameter.shape):
+                fix = "resume with the settings the run was started with"
+                raise ConfigError("--resume", f"{path} holds another model ({name} differs)", fix)
+            whole = held.get_tensor(name).to(parameter.device, parameter.dtype)
+            shard = distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+            parameter.copy_(shard)

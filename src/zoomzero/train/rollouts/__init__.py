@@ -1,0 +1,1 @@
+"""Rollouts: completions of a prompt drawn, looked at closely and recorded."""

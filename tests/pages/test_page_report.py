@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+
+from zoomzero.errors import ConfigError
+from zoomzero.pages.report import DemoRow, demo_report, write_demo_report
+from zoomzero.spans import Span
+
+EVIL = "</script><img src=x onerror=alert(1)>"
+SUMMARY = {
+    "modes": {
+        "coarse": {
+            "accuracy": 0.5,
+            "miou": 0.61,
+            "miop": 0.7,
+            "visual_tokens": 1500.0,
+            "seconds": 0.84,
+            "n": 2,
+        },
+        "zoom": {"accuracy": 1.0, "miou": None, "miop": 0.7, "visual_tokens": 3000.0, "seconds": 2.5, "n": 2},
+    },
+    "model": "tiny",
+    "settings_hash": "0123456789ab",
+    "nested": {"left": "out"},
+}
+
+
+@pytest.fixture
+def rows(make_trace):
+    def row(mode: str, example: str, option: str | None, spans, kind: str = "symbol") -> DemoRow:
+        trace = make_trace(option=option, answer=option and "text " + option, spans=spans, video=example)
+        return DemoRow(mode, example, kind, f"Question {example}?", trace.options, "B", (Span(20.0, 30.0),), trace)
+
+    return [
+        row("coarse", "one", "A", [(25, 35)]),
+        row("coarse", "two", "B", [], "count"),
+        row("zoom", "one", "B", [(20, 30)]),
+        row("zoom", "two", None, [(0, 10)], "count"),
+    ]
+
+
+def test_modes_table(rows, read) -> None:
+    page = read(demo_report(SUMMARY, rows))
+    assert [one.text for one in page.all("tr")] == [
+        "Mode Accuracy mIoU mIoP Visual tokens Seconds n",
+        "coarse 50.0 %9–91 % 0.610 0.700 1,500 0.84 2",
+        "zoom 100.0 %34–100 % – 0.700 3,000 2.50 2",
+    ]
+    assert page.one("p", "facts").text == ("2 questions on 2 videos · model tiny · settings hash 0123456789ab")
+
+
+def test_plot_has_a_point_a_mode_and_the_guessing_line(rows, read) -> None:
+    page = read(demo_report(SUMMARY, rows))
+    assert len(page.all("circle")) == 2
+    assert [one.text for one in page.all("text", "name")] == ["coarse", "zoom"]
+    assert any(one.text == "guessing" for one in page.all("text", "value"))
+    assert "50.0% of 2 right, 1,500 visual tokens" in page.all("g", "k-coarse")[0].text
+
+
+def test_one_card_a_question_with_every_mode(rows, read) -> None:
+    page = read(demo_report(SUMMARY, rows))
+    assert [(one.attrs["data-kind"]) for one in page.all("article", "card")] == ["symbol", "count"]
+    assert [one.text for one in page.all("h3")] == ["Question one?", "Question two?"]
+    answers = [one for one in page.all("div", "result") if "data-mode" in one.attrs]
+    assert [(one.attrs["data-mode"], one.attrs["data-result"]) for one in answers] == [
+        ("coarse", "wrong"),
+        ("zoom", "right"),
+        ("coarse", "right"),
+        ("zoom", "wrong"),
+    ]
+    assert "no answer" in answers[3].text
+    assert [li.text for li in page.all("li", "right")] == ["B a cat (right)"] * 2
+
+
+def test_timelines_show_true_found_and_zoomed(rows, read) -> None:
+    page = read(demo_report(SUMMARY, rows))
+
+    def places(cls: str) -> list[str]:
+        return [one.attrs["style"].partition(";--row")[0] for one in page.all("span", "block") if cls in one.classes]
+
+    assert places("true") == ["left:20.0%;width:10.0%"] * 2
+    assert places("final") == ["left:25.0%;width:10.0%", "left:20.0%;width:10.0%", "left:0.0%;width:10.0%"]
+    assert places("seen") == ["left:10.0%;width:30.0%"] * 4  # the zoom pass; the coarse pass sees all
+    overlaps = [one.text for one in page.all("span", "n") if one.text.startswith("IoU ")]
+    assert overlaps == ["IoU 0.33", "IoU 1.00", "IoU –", "IoU 0.00"]
+
+
+def test_filters_offer_what_there_is(rows, read) -> None:
+    page = read(demo_report(SUMMARY, rows))
+    assert [one.attrs["value"] for one in page.all("input", name="mode")] == ["coarse", "zoom"]
+    assert [one.attrs["value"] for one in page.all("input", name="result")] == ["all", "right", "wrong"]
+    assert [one.text for one in page.all("option")] == ["all", "count", "symbol"]
+    assert not read(demo_report(SUMMARY, rows[::2])).all("select")
+
+
+def test_an_open_question_is_not_judged(make_trace, read) -> None:
+    trace = make_trace(options=(), option=None, answer="a cat")
+    page = read(demo_report({"modes": {}}, [DemoRow("zoom", "x", "", "What?", (), None, (), trace)]))
+    assert page.one("div", data_mode="zoom").attrs["data-result"] == "unjudged"
+    assert not page.all("span", "verdict-mark")
+    assert not page.all("svg", role="img")
+
+
+def test_everything_is_escaped(make_trace, read) -> None:
+    trace = make_trace(question=EVIL, options=(EVIL, "b"), answer=EVIL, option="A", reason=EVIL, notes=(EVIL,))
+    row = DemoRow(EVIL, EVIL, EVIL, EVIL, (EVIL, "b"), "A", (), trace)
+    html = demo_report({"modes": {EVIL: {"accuracy": 1.0, "visual_tokens": 5, "n": 1}}, EVIL: EVIL}, [row])
+    page = read(html)
+    assert "<img" not in html
+    assert len(page.all("script")) == 1
+    assert page.one("h3").text == EVIL
+
+
+def test_an_empty_report_says_so(read) -> None:
+    page = read(demo_report({"modes": {}}, []))
+    assert any(one.text == "No question was answered." for one in page.all("p", "none"))
+    assert not page.all("table")
+
+
+def test_writing(rows, tmp_path, read) -> None:
+    path = write_demo_report(tmp_path / "demo" / "report.html", SUMMARY, rows)
+    read(path.read_text(encoding="utf-8"))
+    with pytest.raises(ConfigError, match="--out: cannot write"):
+        write_demo_report(tmp_path, SUMMARY, rows)
