@@ -6,7 +6,6 @@ from typing import Any
 
 from zoomzero.errors import ModelError
 from zoomzero.policy.base import BatchPolicy, Policy, PrefixPolicy, TrainablePolicy
-from zoomzero.policy.remote.settings import is_server
 
 CAPABILITIES: dict[str, tuple[Any, str]] = {
     "prefix": (PrefixPolicy, "keeps what it has read"),
@@ -18,19 +17,6 @@ CAPABILITIES: dict[str, tuple[Any, str]] = {
 def capabilities(policy: Policy) -> tuple[str, ...]:
     """Return the names of what a policy can do beyond answering one chat after the other."""
     return tuple(name for name, (protocol, _) in CAPABILITIES.items() if isinstance(policy, protocol))
-
-
-FIX = "give a checkpoint directory or a hub id"
-
-
-def refuse_server(model: str, wanted_by: str) -> None:
-    """Refuse the address of a server where weights are needed, before anything is opened.
-
-    Raises:
-        ModelError: `model` is one.
-    """
-    if is_server(model):
-        raise ModelError(model, f"is a server, and {wanted_by} needs the weights in its own process", FIX)
 
 
 def require(policy: Policy, needed: str, wanted_by: str) -> None:
@@ -46,4 +32,5 @@ def require(policy: Policy, needed: str, wanted_by: str) -> None:
     """
     protocol, what = CAPABILITIES[needed]
     if not isinstance(policy, protocol):
-        raise ModelError(policy.name, f"{wanted_by} needs a model that {what}, and this one is not such a model", FIX)
+        fix = "give a checkpoint directory or a hub id"
+        raise ModelError(policy.name, f"{wanted_by} needs a model that {what}, and this one is not such a model", fix)

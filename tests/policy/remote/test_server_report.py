@@ -107,10 +107,8 @@ def test_a_confidence_that_is_not_told_is_shown_as_unknown(zoom: Any, tmp_path: 
     assert "how sure the model is, is not known" in page.read_text()
 
 
-def test_what_needs_weights_refuses_a_server(tmp_path: Path) -> None:
-    from zoomzero.train.engine.sft import train
-    from zoomzero.train.settings import SftSettings
+def test_what_needs_weights_refuses_a_server() -> None:
+    from zoomzero.policy.local.load import find
 
-    settings = SftSettings(model="http://host/v1#m", out=str(tmp_path / "run"), steps=1)
-    with pytest.raises(ModelError, match=r"^model http://host/v1#m: is a server, and fine-tuning needs the weights in"):
-        train(settings)
+    with pytest.raises(ModelError, match=r"^model http://host/v1#m: is a server, and this needs the weights"):
+        find("http://host/v1#m")

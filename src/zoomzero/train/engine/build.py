@@ -18,7 +18,7 @@ from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
-from zoomzero.policy.capabilities import refuse_server, require
+from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
@@ -71,7 +71,6 @@ def train(settings: GrpoSettings, *, resume: bool = False, callbacks: Sequence[T
     with state.main_process_first():
         if state.is_main_process:
             check_run(settings, out, resume=resume, free=FREE_TO_CHANGE, processes=state.num_processes)
-        refuse_server(settings.model, "training")
         find(settings.model)  # before videos are written
         examples, held_out, files = gather_examples(settings)
         leaks = check_leaks(examples, settings.data.evaluation, allow=settings.data.allow_overlap)

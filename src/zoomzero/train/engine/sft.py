@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import read_examples
 from zoomzero.data.lesson import Lesson
-from zoomzero.policy.capabilities import refuse_server, require
+from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.attention.packed import packed_states
 from zoomzero.policy.local.load import find, load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
@@ -98,7 +98,6 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    refuse_server(settings.model, "fine-tuning")
     source = find(settings.model)
     model_settings = load_model_settings(source)
     policy = load_policy(settings.model, dtype="float32")
