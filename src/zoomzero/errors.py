@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+LONGEST = 1500  # characters of an error
+
 
 class ZoomZeroError(Exception):
     """Base of every error a user can cause; `exit_code` is what the command line returns."""
@@ -12,7 +14,8 @@ class ZoomZeroError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))  # files and users put line ends into names
+        line = " ".join(message.splitlines())  # files and users put line ends into names, and endless ones
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST * 2 // 3]} ... {line[-LONGEST // 3 :]}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors cross process borders (decode and render workers), so they must survive pickling."""

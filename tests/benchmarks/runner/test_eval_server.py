@@ -31,7 +31,7 @@ def test_a_run_keeps_the_server_busy_and_records_what_it_is(
 ) -> None:
     monkeypatch.setenv("ZOOMZERO_API_KEY", KEY)
     out = tmp_path / "run"
-    modes = ("--mode", "zoom", "--mode", "direct")
+    modes = ("--mode", "zoom")
     with FakeServer(brain(), Abilities(key=KEY), slow_s=0.3) as server:
         ran = run_eval(zoom, out, small_world, server.model, *modes, "--concurrency", 3)
         assert ran.code == 0, ran.err

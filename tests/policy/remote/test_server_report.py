@@ -107,6 +107,27 @@ def test_a_confidence_that_is_not_told_is_shown_as_unknown(zoom: Any, tmp_path: 
     assert "how sure the model is, is not known" in page.read_text()
 
 
+def test_filter_draws_its_answers_from_a_server(zoom: Any, tmp_path: Path) -> None:
+    write_small(tmp_path / "small.mp4")
+    row = {
+        "id": "q",
+        "video": "small.mp4",
+        "question": "Which?",
+        "options": ["E", "H"],
+        "answer": "A",
+        "duration_s": 48.0,
+    }
+    (tmp_path / "all.jsonl").write_text(
+        json.dumps(row | {"spans": [[1.0, 2.0]], "source": "mine", "split": "train"}) + "\n"
+    )
+    out = tmp_path / "kept.jsonl"
+    with FakeServer(brain()) as server:
+        ran = zoom("filter", tmp_path / "all.jsonl", "--out", out, "--model", server.model, "--samples", 2)
+    assert ran.code == 0, ran.err
+    drawn = [json.loads(line) for line in Path(f"{out}.samples.jsonl").read_text().splitlines()]
+    assert [(one["answer"], one["spans"], one["finished"]) for one in drawn] == [("B", [[18.0, 20.0]], True)] * 2
+
+
 def test_what_needs_weights_refuses_a_server() -> None:
     from zoomzero.policy.local.load import find
 
