@@ -16,7 +16,8 @@ class SFTItem:
 
     `text` follows the clip and the sample's header in the user turn; `target` is the assistant's whole answer.
     `untrained` are character ranges of `target` that are read but not learned (a letter nobody can know), `decisive`
-    those that count several times as much (the one token of an answer that says where to look).
+    those that count several times as much (the one token of an answer that says where to look). `looks` pairs a
+    character of `target` with the second of the clip that must be looked at to write it.
     """
 
     text: str
@@ -24,6 +25,7 @@ class SFTItem:
     untrained: tuple[tuple[int, int], ...] = ()
     weight: float = 1.0
     decisive: tuple[tuple[int, int], ...] = ()
+    looks: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

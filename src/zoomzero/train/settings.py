@@ -111,6 +111,9 @@ class SftSettings(Settings):
     decay: float = Field(0.3, gt=0, le=1, description="Last share of the steps, in which warmup_stable_decay falls.")
     warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up.")
     draw_ahead: int = Field(0, ge=0, description="Processes that prepare the next samples.")
+    guidance: float = Field(
+        0.0, ge=0, description="Weight of telling one attention head which moment to look at, where samples say so."
+    )
     beta2: float = Field(0.98, gt=0, lt=1, description="AdamW's second decay.")
     weight_decay: float = Field(0.02, ge=0, description="AdamW's weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm above which gradients are scaled down.")

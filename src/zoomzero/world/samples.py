@@ -122,7 +122,7 @@ def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
         letter = len(think) + len("<answer>")
         decisive += ((letter, letter + 1),)
     text = coarse_text(question.text, question.options, "think", settings.style)
-    return SFTItem(text, think + answer, decisive=decisive)
+    return SFTItem(text, think + answer, decisive=decisive, looks=_looks(think))
 
 
 def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]]) -> str:
@@ -173,13 +173,18 @@ def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: 
             items.append(SFTItem(text, "not visible"))
             continue
         target = f"the {kind_name(kind)} visible" + "".join(format_time(span) for span in spans[kind])
-        items.append(SFTItem(text, target, decisive=_starts(target)))
+        items.append(SFTItem(text, target, decisive=_starts(target), looks=_looks(target)))
     return items
 
 
 def _starts(target: str) -> tuple[tuple[int, int], ...]:
     """Return where the seconds at which spans begin stand in an answer's reasoning."""
     return tuple(m.span(1) for m in re.finditer(r"<time>\((\d+)\.", target))
+
+
+def _looks(target: str) -> tuple[tuple[int, float], ...]:
+    """Return at which second of the clip each span begins that an answer's reasoning names, by its character."""
+    return tuple((m.start(1), float(m[1])) for m in re.finditer(r"<time>\((\d+)\.", target))
 
 
 def _timeline_item(view: View, plan: FramePlan) -> SFTItem:

@@ -25,7 +25,7 @@ from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_setti
 from zoomzero.data.example import read_examples
 from zoomzero.data.sft_sample import SFTSample
 from zoomzero.policy.capabilities import require
-from zoomzero.policy.local.attention.packed import packed_states
+from zoomzero.policy.local.attention.packed import PackedStates, packed_states
 from zoomzero.policy.local.load import find, load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.save import save_checkpoint
@@ -41,32 +41,64 @@ from zoomzero.video.types import Geometry
 from zoomzero.world.curriculum import Stage, stage_of, step_samples
 from zoomzero.world.start import write_start
 
+GUIDED_LAYER = 2  # text layer one head of which is told where to look
+
 
 class SFTLoss(nn.Module):
     """The model as the trainer sees it: packed samples in, loss out."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, guidance: float = 0.0) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.guidance = model, guidance
 
     def forward(self, samples: PackedSFTSamples) -> dict[str, Tensor]:
         """Return the weighted mean cross-entropy over the answers' tokens; only they go through the head."""
-        packed = packed_states(self.model, samples.prompts, samples.suffixes, positions=samples.positions)
+        watch = (GUIDED_LAYER,) if self.guidance else ()
+        packed = packed_states(self.model, samples.prompts, samples.suffixes, positions=samples.positions, watch=watch)
         weights = torch.cat([w for group in samples.weights for w in group]).to(packed.states.device)  # (T,)
         counted = weights > 0
         logits = self.model.lm_head(packed.states[counted]).float()
         losses = nn.functional.cross_entropy(logits, packed.targets[counted], reduction="none")
-        return {"loss": (losses * weights[counted]).sum() / weights.sum()}
+        loss = (losses * weights[counted]).sum() / weights.sum()
+        return {"loss": loss + self.guidance * guidance_loss(packed, samples) if self.guidance else loss}
+
+
+def guidance_loss(packed: PackedStates, samples: PackedSFTSamples) -> Tensor:
+    """Return how far one head is from looking at the moments that items name, mean over them.
+
+    For a token that says when something begins, the head's queries and keys are compared over the prompt's visual
+    tokens alone: cross-entropy against the one that shows the beginning. It forms the circuit that looks things up by
+    name, which a small model takes very long to find by itself.
+    """
+    query, key = packed.watched[GUIDED_LAYER]  # (1, H, L, d), (1, KV, L, d)
+    scale = query.shape[-1] ** -0.5
+    first, losses = 0, []
+    for visual, lengths, looks in zip(packed.visual, packed.lengths, samples.looks, strict=True):
+        for length, pairs in zip(lengths, looks, strict=True):
+            if len(pairs):
+                asking = packed.predictors[first + pairs[:, 0]]
+                scores = query[0, 0, asking] @ key[0, 0, visual].mT * scale  # (n, N)
+                losses.append(
+                    nn.functional.cross_entropy(scores.float(), pairs[:, 1].to(scores.device), reduction="none")
+                )
+            first += length
+    return torch.cat(losses).mean() if losses else query.new_zeros(())
 
 
 class SftTrainer(PolicyTrainer):
     """The trainer that reads samples in order and saves plain checkpoints."""
 
     def __init__(
-        self, policy: QwenPolicy, source: Path, model_settings: ModelSettings, optimizer: str = "adamw", **kwargs: Any
+        self,
+        policy: QwenPolicy,
+        source: Path,
+        model_settings: ModelSettings,
+        optimizer: str = "adamw",
+        guidance: float = 0.0,
+        **kwargs: Any,
     ) -> None:
         self.optimizer_name = optimizer
-        super().__init__(policy, source, model_settings, model=SFTLoss(policy.model), **kwargs)
+        super().__init__(policy, source, model_settings, model=SFTLoss(policy.model, guidance), **kwargs)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Return the run's optimizer, made once."""
@@ -149,6 +181,7 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
         source,
         model_settings,
         settings.optimizer,
+        settings.guidance,
         args=engine_arguments(
             settings,
             out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,13 +36,15 @@ class PackedSFTSamples:
     """Samples as tensors: one prompt each, the items as its suffixes.
 
     `weights[i][j]` is (S,) float32 for suffix j of sample i: how much each of its tokens counts, 0 for the question.
-    `positions[i][j]` is (3, S), where inference would put these tokens.
+    `positions[i][j]` is (3, S), where inference would put these tokens. `looks[i][j]` is (n, 2) int64: a token of
+    suffix j, and the visual token of the prompt that must be looked at to write it.
     """
 
     prompts: tuple[Prompt, ...]
     suffixes: tuple[tuple[Tensor, ...], ...]
     weights: tuple[tuple[Tensor, ...], ...]
     positions: tuple[tuple[Tensor, ...], ...]
+    looks: tuple[tuple[Tensor, ...], ...]
 
     @property
     def tokens(self) -> int:
@@ -67,7 +70,7 @@ def pack_sft_samples(samples: Sequence[SFTSample], builder: PromptBuilder, end_o
 
 def _pack_one(
     sample: SFTSample, builder: PromptBuilder, end_of_turn: int
-) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the shared prompt and, for every item, its tokens, their weights and their positions."""
     before = [turn for e in sample.history for turn in (Turn("user", (e.clip, e.text)), Turn("assistant", (e.reply,)))]
     chats = [[*before, Turn("user", (sample.clip, sample.header + item.text))] for item in sample.items]
@@ -77,7 +80,8 @@ def _pack_one(
     first = wholes[0]
     shared = _common_prefix([whole.ids for whole in wholes], len(first))
     prompt = Prompt(first.ids[:shared], first.positions[:, :shared], first.visual_index, first.patches, first.grids)
-    suffixes, weights, positions = [], [], []
+    suffixes, weights, positions, looks = [], [], [], []
+    ends_s = sample.clip.times_s[1::2]
     for whole, item in zip(wholes, sample.items, strict=True):
         target = [*builder.codec.encode(item.target), end_of_turn]
         _, offsets = builder.codec.decode(target)
@@ -86,7 +90,15 @@ def _pack_one(
         weights.append(torch.tensor([0.0] * (len(whole) - shared) + learned))
         after = continue_positions(whole.next_position, len(target))
         positions.append(torch.cat([whole.positions[:, shared:], after], 1))
-    return prompt, tuple(suffixes), tuple(weights), tuple(positions)
+        pairs = [
+            (
+                len(whole) - shared + next(i for i, (_, end) in enumerate(offsets) if end > place),
+                bisect_left(ends_s, at_s),
+            )
+            for place, at_s in item.looks
+        ]
+        looks.append(torch.tensor(pairs, dtype=torch.int64).view(-1, 2))
+    return prompt, tuple(suffixes), tuple(weights), tuple(positions), tuple(looks)
 
 
 def _weight(item: SFTItem, start: int, end: int) -> float:

@@ -7,7 +7,7 @@ and told by one keyword argument what the row holds. No mask tensor exists.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
@@ -56,9 +56,14 @@ class PackedRow:
         groups: the groups in order; neighbours of equal causal length are one attention call.
         device: where the row lives.
         keep: whether to keep the row's keys and values, as `kept` (reading), or not (scoring, training).
+        watch: layers whose queries and keys are kept, as `watched` (attention guidance).
     """
 
-    def __init__(self, groups: Sequence[Group], device: torch.device, keep: bool = False) -> None:
+    def __init__(
+        self, groups: Sequence[Group], device: torch.device, keep: bool = False, watch: Collection[int] = ()
+    ) -> None:
+        self.watch = frozenset(watch)
+        self.watched: dict[int, tuple[Tensor, Tensor]] = {}
         self.groups, self.keep = tuple(groups), keep
         self.kept: list[KV] = []
         self.causal = [group.causal_length for group in groups]
@@ -68,6 +73,8 @@ class PackedRow:
         """Attend causally within each causal part, and from each suffix to its prefix and itself."""
         if self.keep:
             self.kept.append((k, v))
+        if layer in self.watch:
+            self.watched[layer] = (q, k)
         outs, start, prefixes = [], 0, []
         for length, run in groupby(self.causal):
             count = len(list(run))

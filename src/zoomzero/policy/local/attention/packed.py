@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -58,6 +58,9 @@ class PackedStates:
     states: Tensor
     targets: Tensor
     lengths: tuple[tuple[int, ...], ...]
+    predictors: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # (T,) the states' places
+    visual: tuple[Tensor, ...] = ()  # for each prompt, (N,) places in the row of its visual tokens
+    watched: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # queries and keys of watched layers
 
     def split(self, values: Tensor) -> list[list[Tensor]]:
         """Cut a (T, ...) tensor into one piece for every suffix of every prompt."""
@@ -121,6 +124,7 @@ def packed_states(
     suffixes: Sequence[Sequence[Tensor]],
     features: VisualFeatures | None = None,
     positions: Sequence[Sequence[Tensor]] | None = None,
+    watch: Collection[int] = (),
 ) -> PackedStates:
     """Run prompts, each with its suffixes, as ONE row; every suffix sees its own prompt and itself.
 
@@ -135,6 +139,7 @@ def packed_states(
         features: what `encode_prompts` gave for these prompts, when the caller has it already.
         positions: for each suffix its (3, S) M-RoPE positions, where they do not simply go on after the prompt's
             largest (a prompt cut before its question, in a family whose text lies below the video's last time).
+        watch: text layers whose queries and keys are returned as well.
     """
     device = core(model).language_model.embed_tokens.weight.device
     features = features if features is not None else encode_prompts(model, prompts)
@@ -145,11 +150,12 @@ def packed_states(
         row.positions.to(device),
         row.visual_index.to(device),
         features,
-        PackedRow(row.groups, device),
+        attention := PackedRow(row.groups, device, watch=watch),
     )
     lengths = tuple(tuple(len(s) for s in group) for group in suffixes)
     targets = torch.cat([torch.empty(0, dtype=torch.int64), *(s.cpu() for group in suffixes for s in group)]).to(device)
-    return PackedStates(hidden[row.predictors.to(device)], targets, lengths)
+    predictors = row.predictors.to(device)
+    return PackedStates(hidden[predictors], targets, lengths, predictors, row.visual, attention.watched)
 
 
 def text_forward(
@@ -194,6 +200,7 @@ class _Row:
     visual_index: Tensor
     groups: tuple[Group, ...]
     predictors: Tensor  # (T,) row index of the state that predicts each suffix token
+    visual: tuple[Tensor, ...]  # for each prompt, the row index of its visual tokens
 
 
 class _RowBuilder:
@@ -250,7 +257,9 @@ def _row(
         if len(suffix)
     ]
     predictors.append(torch.empty(0, dtype=torch.int64))
-    return _Row(torch.cat(row.ids), torch.cat(row.positions, 1), torch.cat(where), groups, torch.cat(predictors))
+    return _Row(
+        torch.cat(row.ids), torch.cat(row.positions, 1), torch.cat(where), groups, torch.cat(predictors), tuple(where)
+    )
 
 
 def suffix_logprobs(model: Any, packed: PackedStates, temperature: float = 1.0, chunk: int = HEAD_CHUNK) -> Tensor:
