@@ -128,6 +128,16 @@ def test_timelines_show_true_found_and_zoomed(rows, read) -> None:
     assert overlaps == ["IoU 0.33", "IoU 1.00", "IoU –", "IoU 0.00"]
 
 
+def test_candidates_of_a_search_are_no_close_looks(make_trace, make_pass, read) -> None:
+    """They are drawn after one look at the whole video; what verifies them lies at 10-40 s."""
+    passes = (make_pass(), make_pass("candidate 1"), make_pass("verify 1", [(10.0, 40.0)]))
+    trace = make_trace(passes=passes, mode="search", spans=[])
+    row = DemoRow("search", "x", "symbol", "What?", trace.options, "B", (), trace, "long")
+    page = read(demo_report({"worlds": {}}, [row]))
+    blocks = [one.attrs["style"].partition(";--row")[0] for one in page.all("span", "block") if "seen" in one.classes]
+    assert blocks == ["left:10.0%;width:30.0%"]
+
+
 def test_filters_offer_what_there_is(rows, read) -> None:
     page = read(demo_report(SUMMARY, rows))
     assert [one.attrs["value"] for one in page.all("input", name="mode")] == ["coarse", "zoom"]
