@@ -39,8 +39,9 @@ def ask(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint directory, a hub id such as Qwen/Qwen3-VL-2B-Instruct, or `tiny`: the embedded model, "
-            "which knows only the videos of `zoomzero world` and is taken for those alone when nothing is said."
+            help="A checkpoint directory, a hub id such as Qwen/Qwen3-VL-2B-Instruct, a server "
+            "(http://HOST:PORT/v1#NAME, docs/servers.md), or `tiny`: the embedded model, which knows only the videos "
+            "of `zoomzero world` and is taken for those alone when nothing is said."
         ),
     ] = None,
     mode: Annotated[str, typer.Option(help=MODES_HELP, autocompletion=complete_mode)] = "zoom",
@@ -129,6 +130,9 @@ def ask(
             },
         )
         return
+    if workers is not None or ray is not None:
+        name = "--workers" if workers is not None else "--ray"
+        raise ConfigError(name, "is for many questions", "add --questions FILE --out RUN, or leave it out")
     if video is None or question is None:
         missing = "VIDEO" if video is None else "QUESTION"
         raise ConfigError(missing, "is not given", "give a video and a question, or --questions FILE --out RUN")
@@ -166,17 +170,8 @@ def ask(
         )
     if said:
         trace = replace(trace, notes=(*trace.notes, said))
-    if json_:
-        import json
-
-        heard = {"subtitles": subtitles, "transcribed_by": transcribe, "source": video if file != video else None}
-        print_text(json.dumps(trace.to_dict() | heard, allow_nan=False))
-    else:
-        from zoomzero.pages.text import trace_text
-
-        print_text(trace_text(trace))
-        if replies:
-            print_text(replies_text(trace))
+    heard = {"subtitles": subtitles, "transcribed_by": transcribe, "source": video if file != video else None}
+    _print_answer(trace, heard, json_=json_, replies=replies)
     if page is not None:  # after the answer, which is not lost if the disk is full
         from zoomzero.demo import close_looks
         from zoomzero.pages.page import write_evidence_page
@@ -184,6 +179,19 @@ def ask(
         write_evidence_page(page, trace, video=Path(info.path), frames=close_looks(looks))
         if not json_:
             print_text(f"Page      {page}")
+
+
+def _print_answer(trace: Trace, heard: dict[str, str | None], *, json_: bool, replies: bool) -> None:
+    if json_:
+        import json
+
+        print_text(json.dumps(trace.to_dict() | heard, allow_nan=False))
+        return
+    from zoomzero.pages.text import trace_text
+
+    print_text(trace_text(trace))
+    if replies:
+        print_text(replies_text(trace))
 
 
 def local_file(video: str, max_mb: float, hosts: Sequence[str], private: bool) -> str:
@@ -324,11 +332,28 @@ def demo(
     print_text(table)
 
 
-def doctor() -> None:
-    """Say what is installed, what it runs on, and what will be slow."""
-    from zoomzero.doctor import report
+def doctor(
+    server: Annotated[
+        str | None, typer.Option(help="Say what this server can do instead: http://HOST:PORT/v1 or ../v1#NAME.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="server.key=value (docs/servers.md).")] = None,
+) -> None:
+    """Say what is installed, what it runs on, and what will be slow; or what a server can do.
 
-    text, healthy = report()
+    Examples:
+
+      zoomzero doctor
+
+      zoomzero doctor --server http://localhost:8000/v1
+    """
+    if server is not None:
+        from zoomzero.policy.remote.report import server_report
+
+        text, healthy = server_report(server, set_ or ())
+    else:
+        from zoomzero.doctor import report
+
+        text, healthy = report()
     print_text(text)
     if not healthy:
         raise typer.Exit(4)

@@ -15,13 +15,15 @@ class SFTItem:
     """One question of a sample.
 
     `text` follows the clip and the sample's header in the user turn; `target` is the assistant's whole answer.
-    `untrained` are character ranges of `target` that are read but not learned (a letter nobody can know).
+    `untrained` are character ranges of `target` that are read but not learned (a letter nobody can know), `decisive`
+    those that count several times as much (the one token of an answer that says where to look).
     """
 
     text: str
     target: str
     untrained: tuple[tuple[int, int], ...] = ()
     weight: float = 1.0
+    decisive: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -47,6 +47,7 @@ class StageSettings(Settings):
     shortest_s: int = Field(48, ge=4, description="Shortest short video, seconds.")
     longest_s: int = Field(80, ge=4, description="Longest short video, seconds.")
     questions: int = Field(4, ge=0, description="Questions about one look at a video.")
+    lookups: int = Field(0, ge=0, description="Objects looked up in it: when they show, and nothing else.")
     listing: float = Field(0.5, ge=0, le=1, description="Share of those looks that also list everything that shows.")
     train_vision: bool = Field(False, description="Let the vision tower learn on.")
 

@@ -31,6 +31,7 @@ class Stage:
     shortest_s: int = 48
     longest_s: int = 80
     questions: int = 4
+    lookups: int = 0
     listing: float = 0.5
     train_vision: bool = False
 
@@ -60,7 +61,16 @@ def step_samples(
         *(picture_sample(rng, coarse, geometry, symbols=False) for _ in range(stage.pictures)),
         *(picture_sample(rng, zoom, geometry, symbols=True) for _ in range(stage.closeups)),
         *(
-            coarse_sample(rng, view, budget, settings, geometry, questions=stage.questions, listing=stage.listing)
+            coarse_sample(
+                rng,
+                view,
+                budget,
+                settings,
+                geometry,
+                questions=stage.questions,
+                lookups=stage.lookups,
+                listing=stage.listing,
+            )
             for view, budget in looks
         ),
         *(zoom_sample(rng, settings, geometry) for _ in range(stage.zooms)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.sft_sample import Exchange, SFTItem, SFTSample
-from zoomzero.prompts import Mode, coarse_text, format_spans, video_header, zoom_text
+from zoomzero.prompts import Mode, coarse_text, format_spans, format_time, video_header, zoom_text
 from zoomzero.spans import Span, clip, intersection_s, widen
 from zoomzero.video.plan import plan_regular, plan_spans
 from zoomzero.video.types import FrameBudget, FramePlan, Geometry
@@ -38,6 +39,7 @@ def coarse_sample(
     geometry: Geometry,
     *,
     questions: int,
+    lookups: int,
     listing: float,
 ) -> SFTSample:
     """A look at a whole video or a window of one: questions about it and, sometimes, everything it shows.
@@ -49,10 +51,12 @@ def coarse_sample(
         settings: how the model is asked.
         geometry: of the model.
         questions: how many.
-        listing: share of samples that list everything as well; all do without questions.
+        lookups: how many objects are looked up: when they show, and nothing else.
+        listing: share of samples that list everything as well; all do without questions and lookups.
     """
     plan = plan_regular(view.info, budget, geometry, view.span)
     items = [_coarse_item(rng, view, plan, settings) for _ in range(questions)]
+    items += _lookup_items(rng, view, plan, lookups)
     if not items or rng.random() < listing:
         items.append(_timeline_item(view, plan))
     return SFTSample(view.draw(plan), video_header(view.total_s), tuple(items))
@@ -113,7 +117,12 @@ def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
     if draw < 0.2:
         return SFTItem(coarse_text(question.text, question.options, "no_think", settings.style), answer)
     think = f"<think>{_reasoning(question, steps)}</think>\n"
-    return SFTItem(coarse_text(question.text, question.options, "think", settings.style), think + answer)
+    decisive = _starts(think)
+    if question.kind != "symbol":  # whose letter only a close look can tell
+        letter = len(think) + len("<answer>")
+        decisive += ((letter, letter + 1),)
+    text = coarse_text(question.text, question.options, "think", settings.style)
+    return SFTItem(text, think + answer, decisive=decisive)
 
 
 def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]]) -> str:
@@ -147,6 +156,30 @@ def _absent_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
     else:
         question = Question("count", f"How many times does the {name} appear?", order, 0, (), ())
     return _unseen_item(rng, question, settings)
+
+
+def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: int) -> list[SFTItem]:
+    """Look objects up by their names, every eighth one in vain: what finding is, in the words of an answer."""
+    spans: dict[int, list[Span]] = {}
+    for event in view.scene.events:
+        for span in view.seen([event.span], plan):
+            spans.setdefault(event.kind, []).append(span)
+    items = []
+    for kind in (int(k) for k in rng.permutation(list(spans) or [0])[:count]):
+        if rng.random() < 0.12:
+            kind = int(rng.choice([k for k in range(KINDS) if k not in spans]))
+        text = f"List when the {kind_name(kind)} is visible."
+        if kind not in spans:
+            items.append(SFTItem(text, "not visible"))
+            continue
+        target = f"the {kind_name(kind)} visible" + "".join(format_time(span) for span in spans[kind])
+        items.append(SFTItem(text, target, decisive=_starts(target)))
+    return items
+
+
+def _starts(target: str) -> tuple[tuple[int, int], ...]:
+    """Return where the seconds at which spans begin stand in an answer's reasoning."""
+    return tuple(m.span(1) for m in re.finditer(r"<time>\((\d+)\.", target))
 
 
 def _timeline_item(view: View, plan: FramePlan) -> SFTItem:

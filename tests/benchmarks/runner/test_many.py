@@ -96,6 +96,7 @@ def test_one_question_about_every_video_of_a_folder(videos: Path, tmp_path: Path
         (("--questions", "q.jsonl", "--out", "r"), "--model: no model is named"),
         (("--out", "r", "--model", "tiny", "q"), "QUESTION: many questions come from --questions FILE"),
         (("v", "q", "--questions", "q.jsonl", "--out", "r", "--model", "tiny"), "--questions: the file says what is"),
+        (("v", "q", "--workers", "2"), "--workers: is for many questions"),
         (("--questions", "gone.jsonl", "--out", "r", "--model", "tiny"), "gone.jsonl: path: does not exist"),
     ],
 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zoomzero.policy.local import vision as inference
-from zoomzero.policy.local.families.base import Qwen3VL
+from zoomzero.policy.local.families.qwen3_vl import Qwen3VL
 from zoomzero.policy.local.load import load_policy
 from zoomzero.train.engine import vision
 from zoomzero.train.engine.vision import (

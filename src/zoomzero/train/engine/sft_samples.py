@@ -27,6 +27,8 @@ from zoomzero.video.types import Geometry
 if TYPE_CHECKING:
     from zoomzero.policy.local.prompt import PromptBuilder
 
+DECISIVE = 4.0  # how much more a decisive token counts than others
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedSFTSamples:
@@ -79,15 +81,23 @@ def _pack_one(
     for whole, item in zip(wholes, sample.items, strict=True):
         target = [*builder.codec.encode(item.target), end_of_turn]
         _, offsets = builder.codec.decode(target)
-        learned = [
-            0.0 if any(low < end and start < high for low, high in item.untrained) else item.weight
-            for start, end in offsets
-        ]
+        learned = [_weight(item, start, end) for start, end in offsets]
         suffixes.append(torch.cat([whole.ids[shared:], torch.tensor(target)]))
         weights.append(torch.tensor([0.0] * (len(whole) - shared) + learned))
         after = continue_positions(whole.next_position, len(target))
         positions.append(torch.cat([whole.positions[:, shared:], after], 1))
     return prompt, tuple(suffixes), tuple(weights), tuple(positions)
+
+
+def _weight(item: SFTItem, start: int, end: int) -> float:
+    """Return how much the token of a range of the target's characters counts."""
+
+    def within(ranges: Sequence[tuple[int, int]]) -> bool:
+        return any(low < end and start < high for low, high in ranges)
+
+    if within(item.untrained):
+        return 0.0
+    return item.weight * (DECISIVE if within(item.decisive) else 1.0)
 
 
 def _common_prefix(rows: Sequence[Tensor], longest: int) -> int:
