@@ -176,7 +176,8 @@ def closest_look(results: Sequence[PassResult], most: int = 4) -> tuple[Look, ..
     if not close:
         return ()
     times_s, frames = close[-1].trace.times_s, close[-1].clip.frames
-    places = sorted({round(i * (len(times_s) - 1) / max(1, most - 1)) for i in range(min(most, len(times_s)))})
+    n = min(most, len(times_s))
+    places = [round(i * (len(times_s) - 1) / max(1, n - 1)) for i in range(n)]
     return tuple(Look(times_s[i], frames[i]) for i in places)
 
 

@@ -1,24 +1,24 @@
 from __future__ import annotations
 
+import base64
+import io
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from zoomzero.errors import ConfigError
-from zoomzero.pages.report import DemoRow, demo_report, write_demo_report
+from zoomzero.pages import report
+from zoomzero.pages.report import DemoRow, Look, demo_report, write_demo_report
 from zoomzero.spans import Span
 
 EVIL = "</script><img src=x onerror=alert(1)>"
+MODES = {
+    "coarse": {"accuracy": 0.5, "miou": 0.61, "miop": 0.7, "visual_tokens": 1500.0, "seconds": 0.84, "n": 2},
+    "zoom": {"accuracy": 1.0, "miou": None, "miop": 0.7, "visual_tokens": 3000.0, "seconds": 2.5, "n": 2},
+}
 SUMMARY = {
-    "modes": {
-        "coarse": {
-            "accuracy": 0.5,
-            "miou": 0.61,
-            "miop": 0.7,
-            "visual_tokens": 1500.0,
-            "seconds": 0.84,
-            "n": 2,
-        },
-        "zoom": {"accuracy": 1.0, "miou": None, "miop": 0.7, "visual_tokens": 3000.0, "seconds": 2.5, "n": 2},
-    },
+    "worlds": {"short": MODES},
     "model": "tiny",
     "settings_hash": "0123456789ab",
     "nested": {"left": "out"},
@@ -29,7 +29,9 @@ SUMMARY = {
 def rows(make_trace):
     def row(mode: str, example: str, option: str | None, spans, kind: str = "symbol") -> DemoRow:
         trace = make_trace(option=option, answer=option and "text " + option, spans=spans, video=example)
-        return DemoRow(mode, example, kind, f"Question {example}?", trace.options, "B", (Span(20.0, 30.0),), trace)
+        return DemoRow(
+            mode, example, kind, f"Question {example}?", trace.options, "B", (Span(20.0, 30.0),), trace, "short"
+        )
 
     return [
         row("coarse", "one", "A", [(25, 35)]),
@@ -55,6 +57,47 @@ def test_plot_has_a_point_a_mode_and_the_guessing_line(rows, read) -> None:
     assert [one.text for one in page.all("text", "name")] == ["coarse", "zoom"]
     assert any(one.text == "guessing" for one in page.all("text", "value"))
     assert "50.0% of 2 right, 1,500 visual tokens" in page.all("g", "k-coarse")[0].text
+
+
+def test_kinds_of_videos_have_tables_and_plots_of_their_own(rows, make_trace, read) -> None:
+    """Guessing is right half the time in one world and a quarter of it in the other."""
+    trace = make_trace(option="A", options=("a", "b", "c", "d"))
+    far = DemoRow("divide", "far", "last", "Far?", trace.options, "A", (), trace, "long")
+    long = {"divide": {"accuracy": 1.0, "miou": 0.5, "miop": 0.5, "visual_tokens": 9.0, "seconds": 1.0, "n": 1}}
+    page = read(demo_report({"worlds": {"short": MODES, "long": long}}, [*rows, far]))
+    assert [one.text for one in page.all("h2")] == ["Short videos", "Long videos", "Every question"]
+    assert [one.attrs["aria-label"] for one in page.all("section", "modes")] == [
+        "Modes, short videos",
+        "Modes, long videos",
+    ]
+    tables = [one.text for one in page.all("tr")]
+    assert [text.split()[0] for text in tables] == ["Mode", "coarse", "zoom", "Mode", "divide"]
+    assert [one.text for one in page.all("text", "name")] == ["coarse", "zoom", "divide"]
+    options = len(rows[0].options)
+    assert report._chance(rows) == 1 / options
+    assert report._chance([far]) == 0.25
+    assert [one.attrs["value"] for one in page.all("input", name="mode")] == ["coarse", "zoom", "divide"]
+
+
+def test_answers_show_what_was_looked_at_closely(make_trace, read) -> None:
+    """Each frame with its moment, no larger than a thumbnail; an answer without a close look shows none."""
+    trace = make_trace(option="B")
+    frames = [np.full((128, 256, 3), level, np.uint8) for level in (0, 255)]
+    looks = (Look(21.0, frames[0]), Look(24.5, frames[1]))
+    looked = DemoRow("zoom", "x", "symbol", "What?", trace.options, "B", (), trace, "short", looks)
+    plain = DemoRow("coarse", "x", "symbol", "What?", trace.options, "B", (), trace, "short")
+    page = read(demo_report({"worlds": {}}, [plain, looked]))
+    (shown,) = page.all("ul", "looked")
+    assert shown.text == "21.0 s 24.5 s"
+    pictures = page.all("img")
+    assert [one.attrs["alt"] for one in pictures] == ["frame at 21.0 s", "frame at 24.5 s"]
+    for one, frame in zip(pictures, frames, strict=True):
+        assert (one.attrs["width"], one.attrs["height"]) == ("96", "48")
+        kind, _, data = one.attrs["src"].partition(";base64,")
+        assert kind.startswith("data:image/")
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        assert pixels.shape == (48, 96, 3)
+        assert np.abs(pixels.astype(int) - int(frame[0, 0, 0])).max() < 8
 
 
 def test_one_card_a_question_with_every_mode(rows, read) -> None:
@@ -85,6 +128,16 @@ def test_timelines_show_true_found_and_zoomed(rows, read) -> None:
     assert overlaps == ["IoU 0.33", "IoU 1.00", "IoU –", "IoU 0.00"]
 
 
+def test_candidates_of_a_search_are_no_close_looks(make_trace, make_pass, read) -> None:
+    """They are drawn after one look at the whole video; what verifies them lies at 10-40 s."""
+    passes = (make_pass(), make_pass("candidate 1"), make_pass("verify 1", [(10.0, 40.0)]))
+    trace = make_trace(passes=passes, mode="search", spans=[])
+    row = DemoRow("search", "x", "symbol", "What?", trace.options, "B", (), trace, "long")
+    page = read(demo_report({"worlds": {}}, [row]))
+    blocks = [one.attrs["style"].partition(";--row")[0] for one in page.all("span", "block") if "seen" in one.classes]
+    assert blocks == ["left:10.0%;width:30.0%"]
+
+
 def test_filters_offer_what_there_is(rows, read) -> None:
     page = read(demo_report(SUMMARY, rows))
     assert [one.attrs["value"] for one in page.all("input", name="mode")] == ["coarse", "zoom"]
@@ -95,7 +148,7 @@ def test_filters_offer_what_there_is(rows, read) -> None:
 
 def test_an_open_question_is_not_judged(make_trace, read) -> None:
     trace = make_trace(options=(), option=None, answer="a cat")
-    page = read(demo_report({"modes": {}}, [DemoRow("zoom", "x", "", "What?", (), None, (), trace)]))
+    page = read(demo_report({"worlds": {}}, [DemoRow("zoom", "x", "", "What?", (), None, (), trace)]))
     assert page.one("div", data_mode="zoom").attrs["data-result"] == "unjudged"
     assert not page.all("span", "verdict-mark")
     assert not page.all("svg", role="img")
@@ -104,7 +157,7 @@ def test_an_open_question_is_not_judged(make_trace, read) -> None:
 def test_everything_is_escaped(make_trace, read) -> None:
     trace = make_trace(question=EVIL, options=(EVIL, "b"), answer=EVIL, option="A", reason=EVIL, notes=(EVIL,))
     row = DemoRow(EVIL, EVIL, EVIL, EVIL, (EVIL, "b"), "A", (), trace)
-    html = demo_report({"modes": {EVIL: {"accuracy": 1.0, "visual_tokens": 5, "n": 1}}, EVIL: EVIL}, [row])
+    html = demo_report({"worlds": {EVIL: {EVIL: {"accuracy": 1.0, "visual_tokens": 5, "n": 1}}}, EVIL: EVIL}, [row])
     page = read(html)
     assert "<img" not in html
     assert len(page.all("script")) == 1
@@ -112,7 +165,7 @@ def test_everything_is_escaped(make_trace, read) -> None:
 
 
 def test_an_empty_report_says_so(read) -> None:
-    page = read(demo_report({"modes": {}}, []))
+    page = read(demo_report({"worlds": {}}, []))
     assert any(one.text == "No question was answered." for one in page.all("p", "none"))
     assert not page.all("table")
 

@@ -268,7 +268,7 @@ def test_plm_reads_phases_moments_and_two_options(kind: WorldKind, tmp_path: Pat
         if file == "plm_rcap_train":
             assert list(happening) == [right_text(one)]
     assert kinds["plm_rcap_train"] == kinds["plm_fgqa_train"] == COUNT
-    assert kinds["plm_rdcap_train"] >= (2 if kind == "short" else 0)
+    assert kinds["plm_rdcap_train"] >= (1 if kind == "short" else 0)
     if kinds["plm_rdcap_train"]:
         assert dataset.notes["phases_out_of_frame_left_out"] > 0
 

@@ -23,12 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 THUMBNAIL_SIDE = 96  # pixels
-_CLOSE_KINDS = {
-    "zoom",
-    "candidate",
-    "context",
-    "outside",
-}  # looks at a part; direct, coarse and windows see all
+_CLOSE_KINDS = {"zoom", "context", "outside"}  # looks at a part; a candidate is another reading of the whole video
 
 
 @dataclass(frozen=True, slots=True, eq=False)

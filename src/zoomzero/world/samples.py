@@ -164,10 +164,11 @@ def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: 
     for event in view.scene.events:
         for span in view.seen([event.span], plan):
             spans.setdefault(event.kind, []).append(span)
+    missing = [k for k in range(KINDS) if k not in spans]  # none in some long videos
     items = []
     for kind in (int(k) for k in rng.permutation(list(spans) or [0])[:count]):
-        if rng.random() < 0.12:
-            kind = int(rng.choice([k for k in range(KINDS) if k not in spans]))
+        if rng.random() < 0.12 and missing:
+            kind = int(rng.choice(missing))
         text = f"List when the {kind_name(kind)} is visible."
         if kind not in spans:
             items.append(SFTItem(text, "not visible"))

@@ -24,6 +24,7 @@ from transformers import TrainerCallback
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import read_examples
 from zoomzero.data.sft_sample import SFTSample
+from zoomzero.files import read_rows
 from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.attention.packed import PackedStates, packed_states
 from zoomzero.policy.local.load import find, load_policy
@@ -33,6 +34,7 @@ from zoomzero.progress import bar
 from zoomzero.train.engine.optimizers import Muon
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
 from zoomzero.train.engine.trainer import PolicyTrainer, engine_arguments
+from zoomzero.train.engine.vision import LOG_FILE as VISION_LOG
 from zoomzero.train.engine.vision import pretrain
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
 from zoomzero.train.run.held_out import HeldOut
@@ -169,7 +171,7 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
     model_settings = load_model_settings(source)
     policy = load_policy(str(source), dtype="float32")
     require(policy, "train", "fine-tuning")
-    seen = _pretrain_vision(policy, settings, out) if last is None else {}
+    seen = _pretrain_vision(policy, settings, out, made=last is not None)
     policy.model.train().requires_grad_(settings.train_only != "embeddings")
     policy.model.model.visual.requires_grad_(settings.train_only == "all")
     policy.model.get_input_embeddings().requires_grad_(True)
@@ -230,13 +232,18 @@ def _start(settings: SftSettings, out: Path) -> Path:
     return start
 
 
-def _pretrain_vision(policy: QwenPolicy, settings: SftSettings, out: Path) -> dict[str, float]:
-    """Teach a random tower to see, and return how well it does."""
+def _pretrain_vision(policy: QwenPolicy, settings: SftSettings, out: Path, *, made: bool) -> dict[str, float]:
+    """Teach a random tower to see unless that is `made` already, and return how well it does."""
     if settings.vision is None:
         return {}
     tower = policy.model.model.visual
-    with bar("learning to see", "batches") as step:
-        found = pretrain(tower, policy.family, settings.vision, out, progress=lambda done, total, _: step(done, total))
+    if made:
+        found = read_rows(out / VISION_LOG)[-1]
+    else:
+        with bar("learning to see", "batches") as step:
+            found = pretrain(
+                tower, policy.family, settings.vision, out, progress=lambda done, total, _: step(done, total)
+            )
     return {f"vision_{name}": value for name, value in found.items()}
 
 
