@@ -1,6 +1,7 @@
 # make demo       install and run the main job with the embedded model   (writes outputs/demo/)
 # make test       install and run the whole test suite, but for what is marked slow
 # make test-slow  the tests marked slow
+# make test-server  build a real vLLM for the CPU (3.5 GB, in .venv-server) and run the tests against it
 # make check      ruff (lint, format) and mypy
 # make coverage   the suite with the share of lines it runs; fails below COVERAGE percent
 # make fuzz       campaigns on damaged input, MINUTES each; what fails is kept under outputs/fuzz-*
@@ -13,12 +14,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+SERVER := .venv-server
 PARITY := $(VENV)/parity/.tried
 
 MINUTES  ?= 5
 COVERAGE ?= 80
 
-.PHONY: demo test test-slow check coverage fuzz docs wheel floors clean install
+.PHONY: demo test test-slow test-server check coverage fuzz docs wheel floors clean install
 
 install: $(READY)
 
@@ -67,10 +69,16 @@ wheel: $(READY)
 floors:
 	PYTHON=$(PYTHON) .ci/floors
 
+$(SERVER)/.ready: tests/policy/server/install.sh
+	bash tests/policy/server/install.sh $(SERVER)
+
+test-server: $(READY) $(SERVER)/.ready
+	ZOOMZERO_VLLM=$(SERVER) $(BIN)/python -m pytest -m server tests/policy/server
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SERVER) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -48,6 +48,7 @@ class Abilities:
     many: bool = True
     cached: bool = True
     context: int = 100_000
+    outer_pair: bool = False  # what transformers 5.x leaves around a video
 
 
 @dataclass
@@ -104,13 +105,17 @@ class FakeServer:
             return "".join(map(chr, ids))
         return str(self.brain.builder.codec.tokenizer.decode(list(ids), skip_special_tokens=False))
 
+    def video_text(self, clip: Clip) -> str:
+        text = "".join(f"{label}##" for label in pair_labels(clip))
+        return f"<|vision_start|>{text}<|vision_end|>" if self.can.outer_pair else text
+
     def prompt_ids(self, turns: list[Turn]) -> list[int]:
         if hasattr(self.brain, "builder"):
             return self.brain.prompt(turns).ids.tolist()
         text = ""
         for turn in turns:
             for part in turn.parts:
-                text += part if isinstance(part, str) else "".join(f"{label}##" for label in pair_labels(part))
+                text += part if isinstance(part, str) else self.video_text(part)
         return [ord(c) for c in text]
 
 
@@ -246,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refuse(400, f"top_logprobs must be at most {can.top}")
         told = body.get("logprobs") and can.top
         wanted = body.get("logprob_token_ids") if can.ids else None
-        if body.get("max_tokens") == 1 and (told or not body.get("logprobs")):
+        if body["max_tokens"] == 1:
             choices = [self._one_token(turns, body, wanted, bool(told))]
             choices = choices * (body.get("n", 1) if can.many else 1)
         else:

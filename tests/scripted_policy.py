@@ -127,7 +127,8 @@ class ScriptedPolicy:
 
     def _take(self, shown: Shown, before: int) -> Context:
         self.shown.append(shown)
-        visual = shown.clip.visual_tokens(self.geometry)
+        clips = [part for turn in shown.turns for part in turn.parts if isinstance(part, Clip)]
+        visual = sum(clip.visual_tokens(self.geometry) for clip in clips)
         words = sum(len(p.split()) for turn in shown.turns for p in turn.parts if isinstance(p, str))
         return Context(len(self.shown) - 1, before + visual + words, visual + words, visual, 0.0)
 

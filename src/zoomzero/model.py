@@ -88,7 +88,7 @@ class Model:
         mode: AskMode = "zoom",
         timeout_s: float = 120.0,
     ) -> list[Trace | ZoomZeroError]:
-        """Answer several questions, one after the other; questions about one video share its decoded frames.
+        """Answer several questions, one after the other; neighbours about one video share its decoded frames.
 
         Args:
             questions: `Ask`, or (video, question), or (video, question, options).

@@ -32,6 +32,13 @@ def answer_confidence(reading: Reading, completion: Completion) -> float | None:
     return math.exp(sum(chosen) / len(chosen)) if chosen else 0.0
 
 
+def written_source(answer: str | None, confidence: float | None) -> str:
+    """Return where the confidence of a written answer comes from, as traces say it."""
+    if answer is None:
+        return "nothing"
+    return "unknown" if confidence is None else "answer tokens"
+
+
 def span_confidence(reading: Reading, completion: Completion) -> float | None:
     """Return how sharply the spans were written: mean over the glue's tokens of the mean -log p of the top 20.
 

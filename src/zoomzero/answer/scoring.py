@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from zoomzero.answer.confidence import answer_confidence, checked, softmax
+from zoomzero.answer.confidence import answer_confidence, checked, softmax, written_source
 from zoomzero.answer.result import PassResult, begin_trace
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.trace import PassTrace
@@ -85,6 +85,7 @@ def _read_choice(session: QuestionSession, trace: PassTrace, choice: Choice) -> 
             answer=None if named is None else session.options[named],
             option=None if named is None else session.labels[named],
             confidence=0.0 if named is None else None,
+            confidence_from="nothing" if named is None else "unknown",
         )
     probabilities = checked(softmax(choice.logprobs), session.policy.name)
     best = max(range(len(choice.logprobs)), key=choice.logprobs.__getitem__)
@@ -93,6 +94,7 @@ def _read_choice(session: QuestionSession, trace: PassTrace, choice: Choice) -> 
         answer=session.options[best],
         option=session.labels[best],
         confidence=probabilities[best],
+        confidence_from=choice.scored_by,
         option_probabilities=probabilities,
     )
 
@@ -103,11 +105,13 @@ def _read_words(session: QuestionSession, trace: PassTrace, written: Written) ->
     if completion.logprobs is not None:
         checked(completion.logprobs, session.policy.name)
     reading = read_response(completion.text, 0, "direct")
+    confidence = answer_confidence(reading, completion) if reading.answer is not None else 0.0
     return replace(
         trace,
         generated_tokens=completion.generated_tokens,
         text=completion.text,
         answer=reading.answer,
-        confidence=answer_confidence(reading, completion) if reading.answer is not None else 0.0,
+        confidence=confidence,
+        confidence_from=written_source(reading.answer, confidence),
         problems=reading.problems,
     )

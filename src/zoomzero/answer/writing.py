@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from zoomzero.answer.confidence import answer_confidence, checked, span_confidence
+from zoomzero.answer.confidence import answer_confidence, checked, span_confidence, written_source
 from zoomzero.answer.result import PassResult, begin_trace
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.trace import PassTrace
@@ -80,13 +80,15 @@ def read_answer(session: QuestionSession, trace: PassTrace, completion: Completi
         checked(completion.logprobs, session.policy.name)
     reading = read_response(completion.text, len(session.options), session.mode, options=session.options)
     answer = _answer_text(session, reading)
+    confidence = answer_confidence(reading, completion) if answer is not None else 0.0
     return replace(
         trace,
         generated_tokens=completion.generated_tokens,
         text=completion.text,
         answer=answer,
         option=session.labels[reading.option] if reading.option is not None else None,
-        confidence=answer_confidence(reading, completion) if answer is not None else 0.0,
+        confidence=confidence,
+        confidence_from=written_source(answer, confidence),
         found=clip(shift(reading.spans, by_s), 0.0, session.info.duration_s),
         span_confidence=span_confidence(reading, completion),
         problems=reading.problems,

@@ -39,8 +39,9 @@ def ask(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A checkpoint directory, a hub id such as Qwen/Qwen3-VL-2B-Instruct, or `tiny`: the embedded model, "
-            "which knows only the videos of `zoomzero world` and is taken for those alone when nothing is said."
+            help="A checkpoint directory, a hub id such as Qwen/Qwen3-VL-2B-Instruct, a server "
+            "(http://HOST:PORT/v1#NAME, docs/servers.md), or `tiny`: the embedded model, which knows only the videos "
+            "of `zoomzero world` and is taken for those alone when nothing is said."
         ),
     ] = None,
     mode: Annotated[str, typer.Option(help=MODES_HELP, autocompletion=complete_mode)] = "zoom",
@@ -330,11 +331,28 @@ def demo(
     print_text(table)
 
 
-def doctor() -> None:
-    """Say what is installed, what it runs on, and what will be slow."""
-    from zoomzero.doctor import report
+def doctor(
+    server: Annotated[
+        str | None, typer.Option(help="Say what this server can do instead: http://HOST:PORT/v1 or ../v1#NAME.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="server.key=value (docs/servers.md).")] = None,
+) -> None:
+    """Say what is installed, what it runs on, and what will be slow; or what a server can do.
 
-    text, healthy = report()
+    Examples:
+
+      zoomzero doctor
+
+      zoomzero doctor --server http://localhost:8000/v1
+    """
+    if server is not None:
+        from zoomzero.policy.remote.report import server_report
+
+        text, healthy = server_report(server, set_ or ())
+    else:
+        from zoomzero.doctor import report
+
+        text, healthy = report()
     print_text(text)
     if not healthy:
         raise typer.Exit(4)

@@ -79,11 +79,19 @@ Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=F
 Id = Annotated[str, BeforeValidator(_id)]
 Text = Annotated[str, BeforeValidator(_text)]
 Options = Annotated[tuple[str, ...], BeforeValidator(_options)]
+Texts = Annotated[list[Text], BeforeValidator(_listed)]
+Labels = Annotated[tuple[Id, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else _listed(value))]
 Rows = Annotated[list[Any], BeforeValidator(_listed)]
 Table = Annotated[dict[str, Any], BeforeValidator(_table)]
 Numbers = Annotated[list[Number], BeforeValidator(_listed)]
 Pair = Annotated[tuple[Number, Number], BeforeValidator(_listed)]
 Pairs = Annotated[list[Pair], BeforeValidator(_listed), Field(max_length=MOST_SPANS)]
+
+
+def listed_as(kind: Any) -> Any:
+    """Return the type of a list whose entries are of a type."""
+    return Annotated[list[kind], BeforeValidator(_listed)]
+
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
@@ -132,6 +140,14 @@ def require(
             except ValueError as error:
                 raise DataError(path, where, f"{name} {error}, not {shown(row[name])}") from error
     return values
+
+
+def as_id(value: Any, path: Path, where: str) -> str:
+    """Return an id as text."""
+    try:
+        return str(as_type(Id, value))
+    except ValueError as error:
+        raise DataError(path, where, f"an id {error}, not {shown(value)}") from error
 
 
 def read_spans(value: Any, path: Path, where: str) -> tuple[Span, ...]:

@@ -102,6 +102,7 @@ class Choice:
     chosen: int | None = None
     text: str = ""  # what the model wrote, where it had to write to choose
     generated_tokens: int = 0  # of that text
+    scored_by: str = "option scores"  # where the log-probabilities come from
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,6 +183,7 @@ class TrainablePolicy(PrefixPolicy, BatchPolicy, Protocol):
     """A policy whose weights are in this process and whose completions carry all of their tokens."""
 
     model: Any  # torch.nn.Module
+    device: Any  # torch.device
     builder: Any  # chats to packed prompts
     features: Any  # cache of a frozen vision tower, or None
 

@@ -19,7 +19,6 @@ from zoomzero.config import PassSettings, load_model_settings
 from zoomzero.errors import ConfigError, ServerError
 from zoomzero.policy.base import Sampling, Turn
 from zoomzero.policy.capabilities import capabilities
-from zoomzero.policy.local.load import find, load_policy
 from zoomzero.policy.open import open_model
 from zoomzero.policy.remote.policy import RemotePolicy
 from zoomzero.policy.remote.probe import PROBE_TIMES_S, probe_clip
@@ -33,6 +32,8 @@ OPTIONS = ("E", "H", "K")
 
 @pytest.fixture(scope="module")
 def tiny() -> Any:
+    from zoomzero.policy.local.load import load_policy
+
     return load_policy("tiny", device="cpu")
 
 
@@ -57,6 +58,8 @@ def remote(server: FakeServer, **settings: Any) -> RemotePolicy:
 
 
 def ask(policy: Any, video: Path, mode: str, options: tuple[str, ...] = OPTIONS) -> Trace:
+    from zoomzero.policy.local.load import find
+
     changes = {
         "window": WINDOW,
         "max_new_tokens": 40,
@@ -84,6 +87,7 @@ def test_every_mode_answers_as_the_model_itself(tiny: Any, served: FakeServer, v
     assert mine.server is not None
     assert mine.server["layout"] == "native"
     assert mine.server["video_times"] == "exact"
+    assert mine.server["resized"] is False
     assert theirs.server is None
 
 
@@ -121,8 +125,22 @@ def test_frames_and_irregular_times_arrive_exactly() -> None:
 @pytest.mark.parametrize(
     ("can", "expected"),
     [
-        ({}, {"video": True, "video_times": "exact", "video_frames": 4, "layout": "native", "option_ids": True}),
-        ({"trust": False}, {"video": False, "video_times": "unknown", "layout": "interleaved", "images": True}),
+        (
+            {},
+            {
+                "video": True,
+                "video_times": "exact",
+                "outer_pair": False,
+                "video_frames": 4,
+                "layout": "native",
+                "option_ids": True,
+            },
+        ),
+        ({"outer_pair": True}, {"outer_pair": True, "video_times": "exact", "layout": "native"}),
+        (
+            {"trust": False},
+            {"outer_pair": None, "video": False, "video_times": "unknown", "layout": "interleaved", "images": True},
+        ),
         ({"times": "invented"}, {"video": True, "video_times": "invented", "layout": "interleaved"}),
         ({"ids": False}, {"video_times": "unknown", "layout": "interleaved", "option_ids": False, "top_logprobs": 20}),
         ({"video": False, "top": 5}, {"video": False, "top_logprobs": 5, "layout": "interleaved"}),
@@ -166,10 +184,16 @@ def test_the_probes_times_are_sent_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("can", "confidence"), [({}, 0.8), ({"ids": False}, 0.8), ({"ids": False, "top": 5}, 0.8), ({"top": 0}, None)]
+    ("can", "confidence", "source"),
+    [
+        ({}, 0.8, "option scores"),
+        ({"ids": False}, 0.8, "top 20 tokens"),
+        ({"ids": False, "top": 5}, 0.8, "top 5 tokens"),
+        ({"top": 0}, None, "unknown"),
+    ],
 )
 def test_scores_come_from_where_they_can_be_had_and_are_never_made_up(
-    video: Path, can: dict[str, Any], confidence: float | None
+    video: Path, can: dict[str, Any], confidence: float | None, source: str
 ) -> None:
     brain = scripted()
     if can.get("top") == 0:
@@ -178,6 +202,7 @@ def test_scores_come_from_where_they_can_be_had_and_are_never_made_up(
         trace = ask(remote(server), video, "direct")
     assert trace.option == "B"
     assert trace.confidence == (None if confidence is None else pytest.approx(confidence, abs=1e-6))
+    assert trace.passes[0].confidence_from == source
     assert trace.passes[0].text == ("" if confidence else "<answer>B</answer>")
 
 

@@ -25,8 +25,10 @@ from zoomzero.benchmarks.scoring.costs import evidence_hit, random_span, right_m
 from zoomzero.config import ModelSettings
 from zoomzero.data.annotation import Question
 from zoomzero.data.convert import repair_spans
-from zoomzero.errors import VideoError, ZoomZeroError
-from zoomzero.policy.base import Policy
+from zoomzero.errors import ServerError, VideoError, ZoomZeroError
+from zoomzero.policy.base import Policy, ServedPolicy
+from zoomzero.policy.open import open_policy
+from zoomzero.policy.remote.settings import ServerSettings
 from zoomzero.spans import Span, widen
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.probe import probe
@@ -73,6 +75,7 @@ class ModelSpec:
         settings: how it is asked, budgets included.
         timeout_s: seconds a decoding job may be silent.
         faithfulness: take the two extra looks behind the faithfulness gap.
+        server: where the model is, None for one in this process.
     """
 
     model: str
@@ -81,6 +84,7 @@ class ModelSpec:
     dtype: str = "auto"
     timeout_s: float = 120.0
     faithfulness: bool = False
+    server: ServerSettings | None = None
 
 
 def make_batches(items: Iterable[Item]) -> list[Batch]:
@@ -100,11 +104,17 @@ def load_asker(spec: ModelSpec, index: int = 0, count: int = 1) -> tuple[Asker, 
         count: how many models share the machine.
 
     Returns:
-        The asker, and {"dtype", "device", "parameters"}.
+        The asker, and {"dtype", "device", "parameters"}; of a server {"dtype": "server", "device": its kind, "server":
+        what its probe found}.
 
     Raises:
         ModelError: it does not load.
     """
+    if spec.server is not None:
+        served = open_policy(spec.model, spec.server)
+        assert isinstance(served, ServedPolicy)
+        found = served.facts.to_dict()
+        return Asker(served, spec), {"dtype": "server", "device": found["kind"], "server": found}
     import torch
 
     from zoomzero.policy.local import load
@@ -142,9 +152,10 @@ class Asker:
             row["seconds"] = round(time.perf_counter() - started, 4)
             return json.dumps(row, allow_nan=False)
         except ITEM_ERRORS as error:
-            reason = describe(error)
+            reason, again = describe(error), isinstance(error, ServerError) and error.passing
         free_memory()
-        return json.dumps(failed_row(item, reason, time.perf_counter() - started))
+        row = failed_row(item, reason, time.perf_counter() - started)
+        return json.dumps(row | {"again": True} if again else row)
 
     def _row(self, item: Item) -> dict[str, Any]:
         info = self._look_up(item)

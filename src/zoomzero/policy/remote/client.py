@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from threading import BoundedSemaphore
 from typing import Any
 
 from zoomzero.errors import ConfigError, ServerError
@@ -38,6 +39,7 @@ class Client:
         headers = secret_headers(settings)
         key = os.environ.get(settings.api_key_env) or NO_KEY
         self.settings, self._openai = settings, openai
+        self._slots = BoundedSemaphore(settings.concurrency)
         self._secrets = [one for one in (key, *headers.values()) if one != NO_KEY and len(one) > 3]
         self._api = openai.OpenAI(
             base_url=settings.url,
@@ -86,10 +88,11 @@ class Client:
         """Return a reply's text."""
         openai, bytes_type = self._openai, self._openai.HttpxBinaryResponseContent
         try:
-            if body is None:
-                found = self._api.get(path, cast_to=bytes_type)
-            else:
-                found = self._api.post(path, body=body, cast_to=bytes_type)
+            with self._slots:
+                if body is None:
+                    found = self._api.get(path, cast_to=bytes_type)
+                else:
+                    found = self._api.post(path, body=body, cast_to=bytes_type)
             return found.read().decode("utf-8", errors="replace")
         except openai.APITimeoutError as error:
             fix = "raise server.timeout_s, or lower --budget or server.concurrency"

@@ -88,7 +88,7 @@ class RemotePolicy:
             body = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": self.facts.top_logprobs}
             reply, cost = self._ask(turns, body)
             if (scores := scores_by_text(reply, labels)) is not None:
-                return Choice(scores, cost)
+                return Choice(scores, cost, scored_by=f"top {self.facts.top_logprobs} tokens")
         written = self._write(turns, 1, Sampling(max_tokens=CHOICE_TOKENS))
         said = written.completions[0]
         named = read_response(said.text, len(labels), "direct").option

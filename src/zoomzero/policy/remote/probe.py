@@ -22,6 +22,8 @@ PAIR_LABELS = (time_label(1.6), time_label(68.3))
 SIDE = 64
 LETTERS = ("A", "B", "C", "D")
 MOST_TOP = 20
+VISION_START, VIDEO_PAD = "<|vision_start|>", "<|video_pad|>"
+PROBE_TOKENS = 8  # two pairs of 2 x 2 tokens of 32 pixels
 UNREACHABLE = (401, 403, 404, 429, 503)
 
 
@@ -37,6 +39,9 @@ class ServerFacts:
         video_times: what became of the frames' times in it.
         video_frames: how many of the probe's four frames arrived; None: not told.
         video_refusal: why a video was refused.
+        outer_pair: whether a video is wrapped in a vision_start / vision_end pair of its own, which Qwen3-VL was not
+            trained with; None: not told.
+        resized: whether the frames of a video became more or fewer visual tokens than their size makes; None: not told.
         images: whether images are taken.
         images_refusal: why not.
         top_logprobs: candidates told for a generated token; 0: no log-probabilities at all.
@@ -54,6 +59,8 @@ class ServerFacts:
     video_times: Times
     video_frames: int | None
     video_refusal: str
+    outer_pair: bool | None
+    resized: bool | None
     images: bool
     images_refusal: str
     top_logprobs: int
@@ -88,6 +95,8 @@ def probe_server(client: Client) -> ServerFacts:
         video_times=video.times,
         video_frames=video.frames,
         video_refusal=video.refusal,
+        outer_pair=video.outer_pair,
+        resized=video.resized,
         images=images,
         images_refusal=images_refusal,
         top_logprobs=top,
@@ -189,7 +198,9 @@ class _Video:
     taken: bool
     times: Times
     frames: int | None
-    refusal: str
+    refusal: str = ""
+    outer_pair: bool | None = None
+    resized: bool | None = None
 
 
 def probe_clip() -> Clip:
@@ -210,11 +221,14 @@ def _video(client: Client) -> _Video:
         return _Video(False, "unknown", None, _why(error))
     text = _prompt_text(client, reply)
     if text is None:
-        return _Video(True, "unknown", None, "")
+        return _Video(True, "unknown", None)
     labels = re.findall(r"<\d+(?:\.\d+)? seconds>", text)
     if not labels:
-        return _Video(True, "unknown", None, "")
-    return _Video(True, "exact" if tuple(labels) == PAIR_LABELS else "invented", 2 * len(labels), "")
+        return _Video(True, "unknown", None)
+    times: Times = "exact" if tuple(labels) == PAIR_LABELS else "invented"
+    pads = text.count(VIDEO_PAD)
+    resized = pads != PROBE_TOKENS if pads else None
+    return _Video(True, times, 2 * len(labels), "", f"{VISION_START}{labels[0]}" in text, resized)
 
 
 def _prompt_text(client: Client, reply: Reply) -> str | None:

@@ -112,7 +112,7 @@ def _other(file: Path, text: str) -> Found:
             warnings.simplefilter("ignore")  # its guesses about ends are the format's
             events = pysubs2.SSAFile.from_string(text).events
         return Found([(e.start / 1000, e.end / 1000, e.plaintext) for e in events if not e.is_comment])
-    except (*wrong, NotImplementedError, RecursionError) as error:
+    except (*wrong, SyntaxError, NotImplementedError, RecursionError) as error:  # XML errors are SyntaxErrors
         reason = f"is not a subtitle file ({type(error).__name__}); give SRT or WebVTT"
         raise DataError(file, "content", reason) from error
 

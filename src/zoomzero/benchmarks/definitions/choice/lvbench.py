@@ -18,6 +18,7 @@ import numpy as np
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy
 from zoomzero.benchmarks.scoring.metrics import Measure
 from zoomzero.data.annotation import LETTERS_WITHOUT_OPTIONS, Dataset, Question, read_label, read_rows, require
+from zoomzero.data.values import Id, Labels, Rows, Seconds, Text, as_type
 from zoomzero.prompts import option_labels
 from zoomzero.prompts.times import read_spans as spans_in_text
 from zoomzero.spans import Span
@@ -39,25 +40,24 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
     notes = Counter({"options_not_found": 0, "time_references_not_read": 0})
     questions = []
     for number, row in enumerate(read_rows(path), 1):
-        require(row, ("key", "qa"), path, f"line {number}")
+        row = require(row, {"key": Id, "qa": Rows}, path, f"line {number}")
         questions += [_question(row, qa, path, f"line {number}", notes) for qa in row["qa"]]
     return Dataset("lvbench", source.split, tuple(questions), (path,), notes)
 
 
 def _question(row: dict[str, Any], qa: dict[str, Any], path: Path, where: str, notes: Counter[str]) -> Question:
-    require(qa, ("uid", "question", "answer", "question_type"), path, where)
+    qa = require(qa, {"uid": Id, "question": Text, "answer": Text, "question_type": Labels}, path, where)
     text, choices = split_options(qa["question"])
     notes["options_not_found"] += not choices
-    types = qa["question_type"]
     return Question(
-        id=str(qa["uid"]),
+        id=qa["uid"],
         video=f"{row['key']}.mp4",
         question=text,
         options=choices,
         answer=read_label(qa["answer"], len(choices) or LETTERS_WITHOUT_OPTIONS, path, f"{where}, uid {qa['uid']}"),
         spans=_evidence(qa, notes),
         estimate_s=_minutes(row) * 60,
-        groups={"question_type": tuple([types] if isinstance(types, str) else map(str, types))},
+        groups={"question_type": qa["question_type"]},
     )
 
 
@@ -65,7 +65,10 @@ def _minutes(row: dict[str, Any]) -> float:
     """Return the stated length in minutes, which is rounded, so that evidence must not be cut to it."""
     info = row.get("video_info")
     minutes = info.get("duration_minutes") if isinstance(info, dict) else None
-    return float(minutes) if isinstance(minutes, (int, float)) and minutes > 0 else USUAL_MINUTES
+    try:
+        return as_type(Seconds, minutes) or USUAL_MINUTES
+    except ValueError:
+        return USUAL_MINUTES
 
 
 def split_options(text: str) -> tuple[str, tuple[str, ...]]:
@@ -82,7 +85,10 @@ def _evidence(qa: dict[str, Any], notes: Counter[str]) -> tuple[Span, ...]:
     written = qa.get("time_reference")
     if not written:
         return ()
-    spans, problems = spans_in_text(str(written), bare=False)
+    if not isinstance(written, str):
+        notes["time_references_not_read"] += 1
+        return ()
+    spans, problems = spans_in_text(written, bare=False)
     notes["time_references_not_read"] += bool(problems) or not spans
     return spans
 

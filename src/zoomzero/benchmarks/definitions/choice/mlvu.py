@@ -17,7 +17,17 @@ import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy
 from zoomzero.benchmarks.scoring.metrics import Measure
-from zoomzero.data.annotation import Dataset, Question, label_of_text, read_rows, read_seconds, require
+from zoomzero.data.annotation import Dataset, Question, label_of_text, read_rows, require
+from zoomzero.data.values import Id, Options, Seconds, Text, as_id
+
+COLUMNS = {
+    "video": Id,
+    "duration": Seconds,
+    "question": Text,
+    "candidates": Options,
+    "answer": Id,
+    "question_type": Id,
+}
 
 
 def _read(source: Source, options: ReadOptions) -> Dataset:
@@ -34,18 +44,17 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 
 def _question(row: dict[str, Any], place: int, path: Path, where: str) -> Question:
-    require(row, ("video", "duration", "question", "candidates", "answer", "question_type"), path, where)
-    task = str(row["question_type"])
-    choices = tuple(map(str, row["candidates"]))
+    row = require(row, COLUMNS, path, where)
+    task, choices = row["question_type"], row["candidates"]
     folder = "" if "question_id" in row else f"{path.stem}/"  # as the videos lie in the release
     return Question(
-        id=str(row.get("question_id", f"{task}_{place}")),
+        id=as_id(row.get("question_id", f"{task}_{place}"), path, where),
         video=f"{folder}{row['video']}",
         question=row["question"],
         options=choices,
-        answer=label_of_text(choices, str(row["answer"])),
+        answer=label_of_text(choices, row["answer"]),
         spans=(),
-        duration_s=read_seconds(row["duration"], path, where),
+        duration_s=row["duration"],
         groups={"task": (task,)},
     )
 

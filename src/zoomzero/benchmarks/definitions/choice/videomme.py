@@ -18,18 +18,19 @@ from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, 
 from zoomzero.benchmarks.definitions.choice.letters import first_capital, without_letters
 from zoomzero.benchmarks.scoring.metrics import BoolArray, Measure
 from zoomzero.data.annotation import Dataset, Question, read_label, read_rows, require
+from zoomzero.data.values import Id, Options, Table, Text, listed_as
 
-COLUMNS = (
-    "duration",
-    "domain",
-    "sub_category",
-    "videoID",
-    "question_id",
-    "task_type",
-    "question",
-    "options",
-    "answer",
-)
+COLUMNS = {
+    "duration": Id,
+    "domain": Id,
+    "sub_category": Id,
+    "videoID": Id,
+    "question_id": Id,
+    "task_type": Id,
+    "question": Text,
+    "options": Options,
+    "answer": Text,
+}
 LENGTHS = {"short": 120.0, "medium": 900.0, "long": 3600.0}  # the longest of each, seconds
 LEADS = (
     "The best answer is",
@@ -52,7 +53,8 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 def _of_one_video(video: dict[str, Any], path: Path, where: str) -> list[dict[str, Any]]:
     """Return the rows of an entry of the official evaluator's file, under the release's column names."""
-    require(video, ("video_id", "duration_category", "video_category", "video_subcategory"), path, where)
+    categories = ("video_id", "duration_category", "video_category", "video_subcategory")
+    video = require(video, dict.fromkeys(categories, Id) | {"questions": listed_as(Table)}, path, where)
     common = {
         "duration": video["duration_category"],
         "domain": video["video_category"],
@@ -63,17 +65,17 @@ def _of_one_video(video: dict[str, Any], path: Path, where: str) -> list[dict[st
 
 
 def _question(row: dict[str, Any], path: Path, where: str) -> Question:
-    require(row, COLUMNS, path, where)
-    choices = without_letters([str(option) for option in row["options"]])
+    row = require(row, COLUMNS, path, where)
+    choices = without_letters(row["options"])
     return Question(
-        id=str(row["question_id"]),
+        id=row["question_id"],
         video=f"{row['videoID']}.mp4",
         question=row["question"],
         options=choices,
         answer=read_label(row["answer"], len(choices), path, where),
         spans=(),
         estimate_s=LENGTHS.get(row["duration"], LENGTHS["long"]),
-        groups={name: (str(row[name]),) for name in ("duration", "domain", "sub_category", "task_type")},
+        groups={name: (row[name],) for name in ("duration", "domain", "sub_category", "task_type")},
     )
 
 

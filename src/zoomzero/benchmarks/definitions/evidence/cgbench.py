@@ -13,19 +13,20 @@ from typing import Any
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy
 from zoomzero.benchmarks.scoring.metrics import FloatArray, Measure, interval_iou
-from zoomzero.data.annotation import Dataset, Question, read_label, read_rows, read_seconds, read_spans, require
+from zoomzero.data.annotation import Dataset, Question, read_label, read_rows, read_spans, require
+from zoomzero.data.values import Id, Options, Rows, Seconds, Text
 
-COLUMNS = (
-    "qid",
-    "video_uid",
-    "question",
-    "choices",
-    "right_answer",
-    "clue_intervals",
-    "duration",
-    "domain",
-    "sub_category",
-)
+COLUMNS = {
+    "qid": Id,
+    "video_uid": Id,
+    "question": Text,
+    "choices": Options,
+    "right_answer": Text,
+    "clue_intervals": Rows,
+    "duration": Seconds,
+    "domain": Id,
+    "sub_category": Id,
+}
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
@@ -36,11 +37,10 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 
 def _question(row: dict[str, Any], path: Path, where: str) -> Question:
-    require(row, COLUMNS, path, where)
-    choices = tuple(map(str, row["choices"]))
-    duration_s = read_seconds(row["duration"], path, where)
+    row = require(row, COLUMNS, path, where)
+    choices, duration_s = row["choices"], row["duration"]
     return Question(
-        id=str(row["qid"]),
+        id=row["qid"],
         video=f"{row['video_uid']}.mp4",
         question=row["question"],
         options=choices,

@@ -26,11 +26,14 @@ from zoomzero.data.annotation import (
     read_spans,
     require,
 )
+from zoomzero.data.values import Id, Text
 from zoomzero.errors import DataError
 from zoomzero.spans import Span
 
 OPTION_COLUMNS = ("a0", "a1", "a2", "a3", "a4")
-COLUMNS = ("video_id", "question", "answer", "qid", "type", *OPTION_COLUMNS)
+COLUMNS = {"video_id": Id, "question": Text, "answer": Text, "qid": Id, "type": Id} | dict.fromkeys(
+    OPTION_COLUMNS, Text
+)
 USUAL_FPS = 30.0  # NExT-QA states frames, not seconds
 VIDEO_MAP = "map_vid_vidorID.json"
 # The paper reports TP (previous) and TN (next) together.
@@ -51,14 +54,14 @@ def _read_nextqa(source: Source, options: ReadOptions) -> Dataset:
 
 def _questions(source: Source, truth_file: Path | None) -> Dataset:
     table = source.files[0]
-    truth = read_json(truth_file) if truth_file is not None else {}
+    truth = _object(truth_file) if truth_file is not None else {}
     map_file = source.folder / VIDEO_MAP
-    paths = read_json(map_file) if map_file.is_file() else {}
+    paths = _object(map_file) if map_file.is_file() else {}
     notes = Counter({"videos_without_a_path": 0})
     questions = []
     for number, row in enumerate(read_rows(table), 2):
         where = f"line {number}"
-        require(row, COLUMNS, table, where)
+        row = require(row, COLUMNS, table, where)
         video = row["video_id"]
         notes["videos_without_a_path"] += video not in paths
         spans: tuple[Span, ...] = ()
@@ -83,9 +86,16 @@ def _questions(source: Source, truth_file: Path | None) -> Dataset:
     return Dataset("nextgqa" if truth_file else "nextqa", source.split, tuple(questions), files, notes)
 
 
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(path, "file", "must be an object with one entry for each video; is this the right file?")
+    return value
+
+
 def _frames(row: dict[str, Any]) -> float:
     count = str(row.get("frame_count", ""))
-    return float(count) if count.isdigit() and int(count) else USUAL_FPS
+    return float(count) if count.isdecimal() and len(count) < 12 and int(count) else USUAL_FPS
 
 
 def _truth(truth: dict[str, Any], video: str, qid: str, path: Path) -> tuple[tuple[Span, ...], float]:

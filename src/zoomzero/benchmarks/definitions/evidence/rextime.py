@@ -20,11 +20,14 @@ from zoomzero.data.annotation import (
     Question,
     read_label,
     read_rows,
-    read_seconds,
     read_spans,
     require,
 )
+from zoomzero.data.values import Id, Options, Rows, Seconds, Text
 
+COLUMNS = {"qid": Id, "vid": Id, "duration": Seconds, "ans": Text}
+FULL = {"question": Text, "span": Rows, "options": Options}
+SHORT = {"query": Text, "relevant_windows": Rows}
 OTHER_THRESHOLDS = (0.35, 0.4, 0.45, 0.55, 0.6, 0.65, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
@@ -36,20 +39,19 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 def _question(row: dict[str, Any], path: Path, where: str) -> Question:
     full = "options" in row
-    require(row, ("qid", "vid", "duration", "ans"), path, where)
-    require(row, ("question", "span") if full else ("query", "relevant_windows"), path, where)
-    choices = tuple(map(str, row["options"])) if full else ()
-    groups = {"source": ("ActivityNet" if str(row["qid"]).startswith("anet") else "QVHighlights",)}
+    row = require(row, COLUMNS | (FULL if full else SHORT), path, where)
+    choices = row["options"] if full else ()
+    groups = {"source": ("ActivityNet" if row["qid"].startswith("anet") else "QVHighlights",)}
     if row.get("category"):
         groups["category"] = (str(row["category"]),)
     return Question(
-        id=str(row["qid"]),
+        id=row["qid"],
         video=f"{row['vid']}.mp4",
         question=row["question"] if full else row["query"],
         options=choices,
         answer=read_label(row["ans"], len(choices) or LETTERS_WITHOUT_OPTIONS, path, where),
         spans=read_spans([row["span"]] if full else row["relevant_windows"], path, where),
-        duration_s=read_seconds(row["duration"], path, where),
+        duration_s=row["duration"],
         groups=groups,
     )
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions, Source
 from zoomzero.benchmarks.definitions.grounding.moments import moment_measures
-from zoomzero.data.annotation import Dataset, read_json, read_seconds, read_spans, require
+from zoomzero.data.annotation import Dataset, read_json, read_spans, require
 from zoomzero.data.captions import Caption, order_questions
+from zoomzero.data.values import Rows, Seconds, Texts
 from zoomzero.errors import DataError
 
 
@@ -27,13 +28,11 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 
 def _captions(video: str, row: Any, path: Path) -> list[Caption]:
-    if not isinstance(row, dict):
-        raise DataError(path, video, "must be an object with duration, timestamps, sentences")
-    require(row, ("duration", "timestamps", "sentences"), path, video)
+    row = require(row, {"duration": Seconds, "timestamps": Rows, "sentences": Texts}, path, video)
     spans = read_spans(row["timestamps"], path, video)
     if len(spans) != len(row["sentences"]):
         raise DataError(path, video, f"has {len(spans)} timestamps for {len(row['sentences'])} sentences")
-    duration_s = read_seconds(row["duration"], path, video)
+    duration_s = row["duration"]
     return [
         Caption(f"{video}_{i}", f"{video}.mp4", video, " ".join(sentence.split()), (span,), duration_s)
         for i, (span, sentence) in enumerate(zip(spans, row["sentences"], strict=True))

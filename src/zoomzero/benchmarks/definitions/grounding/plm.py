@@ -18,6 +18,7 @@ from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions, Source
 from zoomzero.benchmarks.definitions.grounding.moments import moment_measures
 from zoomzero.data.annotation import Dataset, Question, read_rows, require
 from zoomzero.data.captions import Caption, order_questions, shown_questions
+from zoomzero.data.values import Id, Number, Options, Rows, Text
 from zoomzero.errors import DataError
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
@@ -37,7 +38,7 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
     for path in source.files:
         for number, row in enumerate(read_rows(path), 1):
             where = f"row {number}"
-            require(row, ("video", "uid"), path, where)
+            row = require(row, {"video": Id, "uid": Id}, path, where)
             if len(source.files) > 1:
                 row["uid"] = f"{path.stem}:{row['uid']}"  # each file counts its rows from 0
             if "dense_captions" in row:
@@ -54,12 +55,12 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 
 def _phases(row: dict[str, Any], fps: float, path: Path, where: str, notes: Counter[str]) -> list[Caption]:
-    require(row, ("uid", "total_frames"), path, where)
+    row = require(row, {"total_frames": Number, "dense_captions": Rows}, path, where)
     subject = f"{row['video']}#{row.get('masklet_id', row['uid'])}"
     captions = []
     for place, phase in enumerate(row["dense_captions"]):
-        require(phase, ("start_frame", "end_frame", "caption"), path, where)
-        if str(phase["caption"]).strip().casefold().startswith(ABSENT):
+        phase = require(phase, {"start_frame": Number, "end_frame": Number, "caption": Text}, path, where)
+        if phase["caption"].strip().casefold().startswith(ABSENT):
             notes["phases_out_of_frame_left_out"] += 1
             continue
         captions.append(_caption(f"{row['uid']}_{place}", row, phase, subject, fps, path, where))
@@ -67,7 +68,8 @@ def _phases(row: dict[str, Any], fps: float, path: Path, where: str, notes: Coun
 
 
 def _moment(row: dict[str, Any], fps: float, path: Path, where: str) -> Caption:
-    require(row, ("uid", "total_frames", "start_frame", "end_frame", "caption"), path, where)
+    numbers = dict.fromkeys(("total_frames", "start_frame", "end_frame"), Number)
+    row = require(row, {**numbers, "caption": Text}, path, where)
     return _caption(str(row["uid"]), row, row, str(row["video"]), fps, path, where)
 
 
@@ -91,15 +93,17 @@ def frames_to_span(start_frame: Any, end_frame: Any, fps: float, path: Path, whe
 
 
 def _frames(value: Any, path: Path, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0:
         raise DataError(path, where, f"a frame must be a whole number, not {value!r}")
     return int(value)
 
 
 def _two_options(row: dict[str, Any], path: Path, where: str) -> Question:
-    require(row, ("uid", "question", "answer_idx"), path, where)
+    row = require(row, {"question": Text, "answer_idx": Number}, path, where)
     written = row["options"]
-    listed = [written[key] for key in sorted(written)] if isinstance(written, dict) else written
+    if isinstance(written, dict) and all(isinstance(key, str) for key in written):
+        written = [written[key] for key in sorted(written)]
+    listed = require({"options": written}, {"options": Options}, path, where)["options"]
     labels = option_labels(len(listed))
     right = _frames(row["answer_idx"], path, where)
     if not 0 <= right < len(labels):
@@ -108,7 +112,7 @@ def _two_options(row: dict[str, Any], path: Path, where: str) -> Question:
         id=str(row["uid"]),
         video=str(row["video"]),
         question=row["question"],
-        options=tuple(map(str, listed)),
+        options=listed,
         answer=labels[right],
         spans=(),
         estimate_s=USUAL_CLIP_S,

@@ -25,13 +25,24 @@ from zoomzero.benchmarks.scoring.metrics import (
     fit_length,
 )
 from zoomzero.benchmarks.scoring.predictions import Prediction
-from zoomzero.data.annotation import Dataset, Question, read_rows, read_seconds, read_spans, require
+from zoomzero.data.annotation import Dataset, Question, read_rows, read_spans, require
 from zoomzero.data.captions import Caption, shown_questions
+from zoomzero.data.values import Id, Numbers, Rows, Seconds, Text, listed_as
 from zoomzero.errors import DataError
 from zoomzero.spans import Span
 
-COLUMNS = ("qid", "query", "duration", "vid", "relevant_windows", "relevant_clip_ids", "saliency_scores")
+Places, Scores = listed_as(int), listed_as(Numbers)
+COLUMNS = {
+    "qid": Id,
+    "query": Text,
+    "duration": Seconds,
+    "vid": Id,
+    "relevant_windows": Rows,
+    "relevant_clip_ids": Places,
+    "saliency_scores": Scores,
+}
 CLIP_S = 2
+LONGEST_S = 86_400.0
 MOST_WINDOWS = 10
 LENGTHS = {"short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, 150.0)}  # low < length <= high
 SALIENCY_LEVELS = {"Fair": 2, "Good": 3, "VeryGood": 4}
@@ -45,14 +56,17 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 
 def _caption(row: dict[str, Any], path: Path, where: str) -> Caption:
-    require(row, COLUMNS, path, where)
-    vid = str(row["vid"])
-    duration_s = read_seconds(row["duration"], path, where)
+    row = require(row, COLUMNS, path, where)
+    vid, duration_s = row["vid"], row["duration"]
+    if duration_s > LONGEST_S:
+        raise DataError(
+            path, where, f"a duration of {duration_s:g} s is no clip's; clips have {LENGTHS['long'][1]:g} s"
+        )
     return Caption(
-        id=str(row["qid"]),
+        id=row["qid"],
         video=f"{vid}.mp4",
         recording=vid.rsplit("_", 2)[0],
-        text=" ".join(str(row["query"]).split()),
+        text=" ".join(row["query"].split()),
         spans=read_spans(row["relevant_windows"], path, where),
         duration_s=duration_s,
         saliency=_saliency(row, int(duration_s / CLIP_S), path, where),
@@ -66,7 +80,7 @@ def _saliency(row: dict[str, Any], n_clips: int, path: Path, where: str) -> tupl
         raise DataError(path, where, f"relevant_clip_ids must be {len(scores)} of the {n_clips} clips, one per score")
     full: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)] * n_clips
     for i, score in zip(ids, scores, strict=True):
-        full[i] = tuple(float(x) for x in score)
+        full[i] = tuple(score)
     return tuple(full)
 
 

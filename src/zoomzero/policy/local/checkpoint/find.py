@@ -24,6 +24,9 @@ def find(model: str, revision: str | None = None) -> Path:
         if not (where / "config.json").is_file():
             raise ModelError(model, f"the shipped model is missing from {where}", "reinstall zoomzero")
         return where
+    if model.startswith(("http://", "https://")):
+        fix = "give a checkpoint directory or a hub id"
+        raise ModelError(model, "is a server, and this needs the weights in its own process", fix)
     path = Path(model).expanduser()
     if path.is_dir():
         return path
