@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from zoomzero.errors import ModelError
+from zoomzero.files import parse_json
 from zoomzero.policy.local.families import Family, family_class, supported
 
 DOWNLOADED = ["*.json", "*.safetensors", "*.jinja"]
@@ -77,10 +77,10 @@ def read_json(model: str, path: Path) -> dict[str, Any]:
         ModelError: it is missing or damaged.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(model, f"has no {path.name}", "give the directory of a whole checkpoint") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(model, f"{path.name} is damaged", "download the checkpoint again") from error
     if not isinstance(value, dict):
         raise ModelError(model, f"{path.name} is damaged", "download the checkpoint again")
