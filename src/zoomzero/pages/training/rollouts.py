@@ -207,7 +207,7 @@ def _hover(drawn: Curves | None) -> dict[str, Any] | None:
     lines = [[asdict(line) for line in chart.lines] for chart in (*drawn.charts, *drawn.others)]
     lines += [[asdict(phase) for phase in drawn.phases]] if drawn.phases else []
     charts = [[{"label": one["label"], "points": _plain(one["points"])} for one in chart] for chart in lines]
-    return {"first": drawn.first, "last": drawn.last, "charts": charts}
+    return {"low": drawn.low, "high": drawn.high, "first": drawn.first, "last": drawn.last, "charts": charts}
 
 
 def _plain(points: Points) -> list[list[float | None]]:
