@@ -12,7 +12,7 @@ from zoomzero import spans as span_math
 from zoomzero.answer.trace import Trace
 from zoomzero.benchmarks.scoring.metrics import wilson
 from zoomzero.pages import timeline
-from zoomzero.pages.plot import HEIGHT, LEFT, RIGHT, TOP, WIDTH, ModePoint, plot
+from zoomzero.pages.charts.cost import ModePoint, cost_chart
 from zoomzero.pages.render import render, write_page
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
@@ -108,8 +108,7 @@ def demo_report(summary: Mapping[str, Any], traces: Sequence[DemoRow]) -> str:
     return render(
         "report.html.j2",
         modes=modes,
-        plot=plot(points, _chance(traces)),
-        box={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
+        plot=cost_chart(points, "visual tokens a question", "Accuracy against visual tokens", _chance(traces)),
         facts=facts,
         cards=cards,
         answer_modes=tuple(dict.fromkeys(row.mode for row in traces)),
