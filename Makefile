@@ -1,15 +1,26 @@
-# make demo   install and run the main job with the embedded model   (writes outputs/demo/)
-# make test   install and run the whole test suite
-# make check  ruff (lint, format) and mypy
-# make clean  remove what the others made
+# make demo       install and run the main job with the embedded model   (writes outputs/demo/)
+# make test       install and run the whole test suite, but for what is marked slow
+# make test-slow  the tests marked slow
+# make test-server  build a real vLLM for the CPU (3.5 GB, in .venv-server) and run the tests against it
+# make check      ruff (lint, format) and mypy
+# make coverage   the suite with the share of lines it runs; fails below COVERAGE percent
+# make fuzz       campaigns on damaged input, MINUTES each; what fails is kept under outputs/fuzz-*
+# make docs       the documentation site in outputs/site; a broken link fails
+# make wheel      build the wheel, install it into an empty environment, run the demo from it
+# make floors     the suite's quick part with the oldest versions pyproject.toml allows
+# make clean      remove what the others made
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+SERVER := .venv-server
 PARITY := $(VENV)/parity/.tried
 
-.PHONY: demo test check clean install
+MINUTES  ?= 5
+COVERAGE ?= 80
+
+.PHONY: demo test test-slow test-server check coverage fuzz docs wheel floors clean install
 
 install: $(READY)
 
@@ -33,10 +44,41 @@ demo: $(READY)
 test: $(READY) $(PARITY)
 	$(BIN)/python -m pytest
 
+test-slow: $(READY) $(PARITY)
+	$(BIN)/python -m pytest -m slow
+
+coverage: $(READY) $(PARITY)
+	$(BIN)/python -m pytest --cov=zoomzero --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE)
+
+# Every campaign is a script that takes --minutes and --out, and exits with an error when it has found something.
+fuzz: $(READY)
+	@set -e; for script in bench/fuzz_*.py; do \
+		test -f "$$script" || { echo "no campaign in bench/"; exit 1; }; \
+		name=$$(basename $$script .py | tr _ -); echo "$$name, $(MINUTES) minutes"; \
+		$(BIN)/python $$script --minutes $(MINUTES) --out outputs/$$name; \
+	done
+	if test -f bench/reading.py; then $(BIN)/python bench/reading.py --replies 2000; fi
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/site/requirements.txt
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/mkdocs build --strict
+
+wheel: $(READY)
+	PYTHON=$(PYTHON) .ci/wheel
+
+floors:
+	PYTHON=$(PYTHON) .ci/floors
+
+$(SERVER)/.ready: tests/policy/server/install.sh
+	bash tests/policy/server/install.sh $(SERVER)
+
+test-server: $(READY) $(SERVER)/.ready
+	ZOOMZERO_VLLM=$(SERVER) $(BIN)/python -m pytest -m server tests/policy/server
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SERVER) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,8 +27,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zoomzero.answer.modes import answer
-from zoomzero.answer.passes import Asked, answer_confidence, softmax
+from zoomzero.answer.ask import answer
+from zoomzero.answer.confidence import answer_confidence, softmax
+from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.policy.base import Sampling
@@ -180,7 +181,7 @@ def ask_examples(
     rows = []
     for first in range(0, len(examples), AT_ONCE):
         some = examples[first : first + AT_ONCE]
-        asked = [Asked(policy, settings, probe(e.video), e.question, e.options, cache=cache) for e in some]
+        asked = [QuestionSession(policy, settings, probe(e.video), e.question, e.options, cache=cache) for e in some]
         chats = [one.writing_chat(one.frames(one.whole_plan()))[0] for one in asked]
         sampling = Sampling(max_tokens=settings.max_new_tokens)
         drawn = policy.generate_many(policy.read_many(chats), 1, [sampling] * len(chats))
@@ -211,7 +212,7 @@ def ask_examples(
 
 
 def close_answers(
-    policy: QwenPolicy, settings: ModelSettings, asked: Sequence[Asked], found: Sequence[Sequence[Any]]
+    policy: QwenPolicy, settings: ModelSettings, asked: Sequence[QuestionSession], found: Sequence[Sequence[Any]]
 ) -> list[tuple[str, float] | None]:
     """Return the close look's option and its probability for every question whose spans were named."""
     where = [i for i, spans in enumerate(found) if spans]

@@ -33,9 +33,11 @@ from decode import memory_mb
 from decode import video as film
 from meter import describe, find_device
 from random_models import FAMILIES, SIZES, make_policy
-from zoomzero.answer.modes import answer
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.ask import answer
+from zoomzero.answer.scoring import zoom
+from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.trace import PassTrace
+from zoomzero.answer.writing import coarse_pass
 from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.policy.local.load import find, load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
@@ -101,11 +103,11 @@ def look(policy: QwenPolicy, settings: ModelSettings, one: Film, mode: str) -> t
     if mode == "divide":
         return answer(policy, settings, one.path, one.question, one.options, mode="divide")[0].passes
     info = probe(one.path)
-    asked = Asked(policy, settings, info, one.question, one.options)
+    asked = QuestionSession(policy, settings, info, one.question, one.options)
     if mode == "coarse":
-        return (asked.write("coarse", asked.whole_plan()).trace,)
+        return (coarse_pass(asked).trace,)
     middle = info.duration_s / 2
-    return (asked.zoom("zoom", [Span(middle - 10, middle + 10)]).trace,)
+    return (zoom(asked, "zoom", [Span(middle - 10, middle + 10)]).trace,)
 
 
 def measure(policy: QwenPolicy, settings: ModelSettings, one: Film, mode: str, runs: int) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.scoring import score, zoom
+from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example, read_examples
 from zoomzero.demo import ask_examples, score_mode
@@ -106,17 +107,17 @@ def controls(policy: Policy, settings: ModelSettings, examples: Sequence[Example
     right = dict.fromkeys(("true span", "random span", "uniform"), 0)
     for example in examples:
         info = probe(example.video)
-        asked = Asked(policy, settings, info, example.question, example.options)
+        asked = QuestionSession(policy, settings, info, example.question, example.options)
         length = example.spans[0].length_s
         start = float(rng.uniform(0, info.duration_s - length))
         true = widen(example.spans, settings.widen_s, 0, info.duration_s)
         random = widen([Span(start, start + length)], settings.widen_s, 0, info.duration_s)
-        close = asked.zoom("zoom", true)
+        close = zoom(asked, "zoom", true)
         frames = len(close.trace.times_s)
         uniform = plan_uniform(info, frames, settings.zoom.budget(), policy.geometry)
         right["true span"] += close.trace.option == example.answer
-        right["random span"] += asked.zoom("zoom", random).trace.option == example.answer
-        right["uniform"] += asked.score("zoom", uniform, header="").trace.option == example.answer
+        right["random span"] += zoom(asked, "zoom", random).trace.option == example.answer
+        right["uniform"] += score(asked, "zoom", uniform, header="").trace.option == example.answer
     return {name: count / len(examples) for name, count in right.items()} | {"n": len(examples)}
 
 

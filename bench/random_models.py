@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoomzero.policy.local.families.base import Family
+from zoomzero.policy.local.families import family_class
 from zoomzero.policy.local.generate import Vocabulary
 from zoomzero.policy.local.load import find, load_codec, make_family, prepare, quiet
 from zoomzero.policy.local.prompt import PromptBuilder
@@ -134,26 +134,24 @@ def make_policy(family: str, size: str, device: torch.device, dtype: torch.dtype
     It reads and writes through the embedded model's small tokenizer; every row of its own embedding may be drawn, so
     that heads and sampling have their real size.
     """
-    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
-
     codec = load_codec("tiny", find("tiny"))
     names = {"video_token_id": "video_pad", "image_token_id": "image_pad"}
     names |= {"vision_start_token_id": "vision_start", "vision_end_token_id": "vision_end"}
     ids = {key: codec.special[f"<|{name}|>"] for key, name in names.items()}
-    classes = {"qwen3_vl": Qwen3VLForConditionalGeneration, "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration}
+    kind = family_class(family)
     config = make_config(family, size, ids)
     before = torch.get_default_dtype()
     torch.manual_seed(0)
     try:
         torch.set_default_dtype(dtype)
         with quiet(), torch.device(device):
-            model = classes[family](config)
+            model = kind.network_class()(config)
     finally:
         torch.set_default_dtype(before)
     model.eval().requires_grad_(False)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
-    made: Family = make_family("random", find("tiny") / "nowhere", family, config)
+    made = make_family("random", find("tiny") / "nowhere", kind, config)
     policy = QwenPolicy(
         "random", prepare(model), PromptBuilder(made, codec, ChatTemplate(), ids["video_token_id"]), [0]
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zoomzero.policy.base import Completion, Context, Sampling, Turn
+from zoomzero.policy.base import Choice, Completion, Context, Sampling, Turn, Written
 from zoomzero.prompts import format_response
 from zoomzero.video.types import Clip, Geometry
 
@@ -99,6 +99,14 @@ class ScriptedPolicy:
         self.drawn: list[tuple[int, int, Sampling]] = []  # (call it goes on from, continuations, how)
         self.scored: list[tuple[int, tuple[str, ...], bool]] = []  # (call, continuations, closed)
 
+    def write(self, turns: Sequence[Turn], n: int, sampling: Sampling) -> Written:
+        context = self.read(turns)
+        return Written(tuple(self.generate(context, n, sampling)), context.usage)
+
+    def choose(self, turns: Sequence[Turn], options: Sequence[str], *, closed: bool = False) -> Choice:
+        context = self.read(turns)
+        return Choice(tuple(self.score(context, options, closed=closed)), context.usage)
+
     def read(self, turns: Sequence[Turn]) -> Context:
         return self._take(Shown("read", tuple(turns)), 0)
 
@@ -119,7 +127,8 @@ class ScriptedPolicy:
 
     def _take(self, shown: Shown, before: int) -> Context:
         self.shown.append(shown)
-        visual = shown.clip.visual_tokens(self.geometry)
+        clips = [part for turn in shown.turns for part in turn.parts if isinstance(part, Clip)]
+        visual = sum(clip.visual_tokens(self.geometry) for clip in clips)
         words = sum(len(p.split()) for turn in shown.turns for p in turn.parts if isinstance(p, str))
         return Context(len(self.shown) - 1, before + visual + words, visual + words, visual, 0.0)
 
@@ -134,4 +143,4 @@ class ScriptedPolicy:
 
 def broken(completion: Completion) -> Completion:
     """Return the completion of a model whose numbers are NaN."""
-    return replace(completion, logprobs=(math.nan,) * len(completion.logprobs))
+    return replace(completion, logprobs=(math.nan,) * completion.generated_tokens)

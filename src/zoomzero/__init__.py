@@ -1,3 +1,70 @@
-"""Grounded video question answering, coarse to fine (Zoom-Zero, arXiv 2512.14273)."""
+"""Grounded video question answering, coarse to fine (Zoom-Zero, arXiv 2512.14273).
+
+```python
+import zoomzero
+
+model = zoomzero.load("Qwen/Qwen3-VL-2B-Instruct")
+trace = model.ask("walk.mp4", "Who enters first?", options=["the man", "the woman"], mode="zoom")
+print(trace.option, trace.spans, trace.confidence, trace.reason)
+```
+
+Importing this loads neither torch nor transformers; `load` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from zoomzero.answer.trace import PassTrace, Trace
+from zoomzero.errors import (
+    ConfigError,
+    DataError,
+    EvaluationError,
+    ModelError,
+    TrainingError,
+    VideoError,
+    ZoomZeroError,
+)
+from zoomzero.spans import Span
+
+if TYPE_CHECKING:
+    from zoomzero.model import Model
 
 __version__ = "0.1.0"
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "EvaluationError",
+    "ModelError",
+    "PassTrace",
+    "Span",
+    "Trace",
+    "TrainingError",
+    "VideoError",
+    "ZoomZeroError",
+    "load",
+]
+
+
+def load(model: str = "tiny", *, device: str = "auto", dtype: str = "auto", settings: Sequence[str] = ()) -> Model:
+    """Load a model that answers questions about videos.
+
+    Args:
+        model: `tiny` (embedded: coloured shapes and nothing else), a checkpoint directory, a hub id such as
+            `Qwen/Qwen3-VL-2B-Instruct`, or a server, `http://HOST:PORT/v1#NAME` (docs/servers.md).
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        settings: changes to how the model is asked, `key=value` each, for example `coarse.fps=2` (docs/formats.md).
+
+    Returns:
+        A model with `ask` and `ask_many`.
+
+    Raises:
+        ConfigError: an unknown setting.
+        ModelError: the model cannot be found or loaded.
+    """
+    from zoomzero.model import Model
+    from zoomzero.policy.open import open_model
+
+    return Model(*open_model(model, device=device, dtype=dtype, overrides=settings))

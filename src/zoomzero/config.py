@@ -10,12 +10,14 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoomzero.errors import ConfigError
+from zoomzero.files import parse_json
 from zoomzero.video.types import FrameBudget
 
 MODEL_SETTINGS_FILE = "zoomzero.json"
@@ -101,7 +103,7 @@ def load_settings(kind: type[SettingsT], path: str | Path | None = None, overrid
     Raises:
         ConfigError: no such file, not TOML/JSON, an unknown key, or a value out of range.
     """
-    return parse_settings(kind, read_settings(path, overrides), str(path or "settings"))
+    return parse_settings(kind, read_settings(path, overrides), str(path or "settings"), overrides)
 
 
 def read_settings(path: str | Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -133,20 +135,63 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def parse_settings(kind: type[SettingsT], values: Mapping[str, Any], source: str) -> SettingsT:
-    """Validate a plain mapping, naming `source` and the first wrong key in the error."""
+def parse_settings(
+    kind: type[SettingsT], values: Mapping[str, Any], source: str, overrides: Sequence[str] = ()
+) -> SettingsT:
+    """Check a plain mapping of settings.
+
+    Args:
+        kind: the settings model.
+        values: what was read, overrides applied.
+        source: where the values are from, for errors.
+        overrides: the `key=value` assignments among them: what is wrong with one is said of `--set`, not of the file.
+
+    Raises:
+        ConfigError: naming the first wrong key, what is wrong with it, and the fix.
+    """
     try:
         return kind.model_validate(_over_defaults(kind, values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or kind.__name__
-        fix = f"set it to a valid value ({_hint(kind, first['loc'])})"
+        location = first["loc"]
+        key = ".".join(str(part) for part in location)
+        given = next((one for one in reversed(overrides) if key and _says(one, key)), None)
+        where = f"--set {given}" if given else ": ".join(part for part in (source, key) if part)
         if first["type"] == "extra_forbidden":
-            table = _table(kind, first["loc"][:-1])
-            if (new := table.RENAMED.get(str(first["loc"][-1]))) is not None:
-                raise ConfigError(f"{source}: {key}", f"renamed to {new}", "write the new name") from error
-            fix = f"known keys here are {', '.join(sorted(table.model_fields))}"
-        raise ConfigError(f"{source}: {key}", first["msg"][0].lower() + first["msg"][1:], fix) from error
+            raise _unknown_key(kind, location, where) from error
+        reason = _reason(first, said_before=given is not None)
+        fix = f"set it to a valid value ({_hint(kind, location)})" if key else "correct the settings"
+        raise ConfigError(where, reason, fix) from error
+
+
+def _says(assignment: str, key: str) -> bool:
+    """Return whether an assignment sets this key, or a table around or below it."""
+    name = assignment.partition("=")[0].strip()
+    return name == key or key.startswith(f"{name}.") or name.startswith(f"{key}.")
+
+
+def _unknown_key(kind: type[Settings], location: Sequence[Any], where: str) -> ConfigError:
+    """Return the error of a key nobody knows: its new name, or the one that was meant when it is clear."""
+    table = _table(kind, location[:-1])
+    if (new := table.RENAMED.get(str(location[-1]))) is not None:
+        return ConfigError(where, f"renamed to {new}", "write the new name")
+    known = sorted(table.model_fields)
+    near = get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
+    meant = ".".join([*map(str, location[:-1]), *near])
+    fix = f"did you mean {meant}? Known here are {', '.join(known)}" if near else f"known here are {', '.join(known)}"
+    return ConfigError(where, "there is no such setting", fix)
+
+
+def _reason(error: Mapping[str, Any], said_before: bool) -> str:
+    """Return what is wrong in our words, without those of the library that found it."""
+    if error["type"] == "missing":
+        return "is not set"
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = message.replace("Input should be a valid ", "must be a valid ").replace("Input should be ", "must be ")
+    message = message.replace("Input should ", "must ").partition(", unable to parse")[0]
+    value = error.get("input")
+    shown = f", not {value!r}" if not said_before and isinstance(value, (str, int, float)) and "must" in message else ""
+    return message[:1].lower() + message[1:] + shown
 
 
 def _over_defaults(kind: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +221,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), "no such settings file", "give a .toml or .json file that exists")
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else _toml(text)
+        values = parse_json(text) if path.suffix == ".json" else _toml(text)
     except (ValueError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), f"not valid {path.suffix[1:] or 'TOML'} ({error})", "correct the file") from error
     if not isinstance(values, dict):
@@ -189,7 +234,10 @@ def _toml(text: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("values are nested too deeply") from error
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoomzero.answer.modes import AskMode, answer
-from zoomzero.answer.passes import Look
+from zoomzero.answer.ask import answer
+from zoomzero.answer.modes import AskMode
+from zoomzero.answer.result import PassResult
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.pages.page import PassFrames
@@ -132,7 +133,7 @@ def table(modes: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def close_looks(looks: Sequence[Look]) -> list[PassFrames]:
+def close_looks(results: Sequence[PassResult]) -> list[PassFrames]:
     """Return the frames of the passes that looked closely, for the evidence page; of the first pass if none did."""
-    close = [look for look in looks if look.trace.name.startswith(CLOSE_PASSES)] or list(looks[:1])
-    return [PassFrames(look.trace.name, look.trace.times_s, look.clip.frames) for look in close]
+    close = [one for one in results if one.trace.name.startswith(CLOSE_PASSES)] or list(results[:1])
+    return [PassFrames(one.trace.name, one.trace.times_s, one.clip.frames) for one in close]

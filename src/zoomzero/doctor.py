@@ -22,7 +22,7 @@ REQUIRED = (
     "peft",
     "tensorboard",
 )
-OPTIONAL = {"pyarrow": "parquet annotation files (pip install 'zoomzero[parquet]')"}
+OPTIONAL = {"pyarrow": "parquet annotation files (pip install pyarrow)"}
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
 
 

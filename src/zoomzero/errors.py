@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+LONGEST = 1500  # characters of an error
+
 
 class ZoomZeroError(Exception):
     """Base of every error a user can cause; `exit_code` is what the command line returns."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines())  # files and users put line ends into names, and endless ones
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST * 2 // 3]} ... {line[-LONGEST // 3 :]}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors cross process borders (decode and render workers), so they must survive pickling."""
@@ -111,3 +117,23 @@ class EvaluationError(ZoomZeroError):
     def __init__(self, run: str | Path, reason: str, fix: str) -> None:
         super().__init__(f"{run}: {reason}; {fix}")
         self.run, self.reason, self.fix = str(run), reason, fix
+
+
+class ServerError(ModelError):
+    """A model behind a server did not answer, or not with what was asked for.
+
+    Args:
+        model: the server's address and the model's name.
+        reason: what happened.
+        fix: what the user can do about it.
+        status: the HTTP status, None when there was no whole reply.
+    """
+
+    def __init__(self, model: str, reason: str, fix: str, status: int | None = None) -> None:
+        super().__init__(model, reason, fix)
+        self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same question may be answered another time: the server was away, busy or ill."""
+        return self.status is None or self.status == 429 or self.status >= 500

@@ -1,14 +1,18 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and JSON from anywhere."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from zoomzero.errors import ConfigError
 
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 PARTIAL = ".partial"  # how the names of unfinished files end
 
 
@@ -39,6 +43,25 @@ def write_whole(path: str | Path, content: str | bytes, *, sync: bool = False) -
             partial.unlink(missing_ok=True)  # on a full disk it is in the way
         error.filename = str(path)
         raise
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text, whoever wrote it.
+
+    Raises:
+        ValueError: it is not JSON (then a `json.JSONDecodeError`, which names the line), is nested too deeply, holds a
+            number of thousands of digits, or half a character (a lone surrogate), which no file could take again.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists or objects are nested too deeply") from error
+    if _HALF_CHARACTER.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError("a text holds half a character (\\ud800 to \\udfff without its partner)") from error
+    return value
 
 
 @contextlib.contextmanager

@@ -10,9 +10,13 @@ import pytest
 
 from scripted_policy import ScriptedPolicy, broken, rates, says
 from small_videos import damage, write_small
-from zoomzero.answer.modes import answer
-from zoomzero.answer.passes import Asked, Look, answer_confidence, moved, softmax, span_confidence, subtitle_text
+from zoomzero.answer.ask import answer
+from zoomzero.answer.confidence import answer_confidence, softmax, span_confidence
+from zoomzero.answer.result import PassResult
+from zoomzero.answer.scoring import zoom
+from zoomzero.answer.session import QuestionSession, moved, subtitle_text
 from zoomzero.answer.trace import Trace
+from zoomzero.answer.writing import coarse_pass, draw
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.errors import ModelError, VideoError
 from zoomzero.policy.base import Sampling
@@ -162,7 +166,8 @@ def test_looks_outside_are_windows_too(video: Path, subtitles: Path) -> None:
 
 
 def test_moving_a_clip_keeps_its_pixels(info: VideoInfo) -> None:
-    look = Asked(ScriptedPolicy(rates(1, 1)), SETTINGS, info, QUESTION, OPTIONS).zoom("zoom", [Span(20.0, 22.0)])
+    session = QuestionSession(ScriptedPolicy(rates(1, 1)), SETTINGS, info, QUESTION, OPTIONS)
+    look = zoom(session, "zoom", [Span(20.0, 22.0)])
     told = moved(look.clip, -20.0)
     assert told.times_s == (0.0, 0.5, 1.0, 1.5)
     assert told.spans == (Span(0.0, 2.0),)
@@ -220,16 +225,16 @@ def narrow_start() -> ModelSettings:
 
 
 def test_only_what_does_not_decode_is_forgiven(info: VideoInfo) -> None:
-    asked = Asked(ScriptedPolicy(), SETTINGS, info, QUESTION, OPTIONS, timeout_s=100.0)
+    asked = QuestionSession(ScriptedPolicy(), SETTINGS, info, QUESTION, OPTIONS, timeout_s=100.0)
 
-    def fails(stage: str) -> Look:
+    def fails(stage: str) -> PassResult:
         raise VideoError("v.mp4", stage, "broke", "mend it")
 
     assert asked.attempt("window 7", lambda: fails("decode")) is None
     assert asked.missed == ["window 7 was left out: broke"]
     with pytest.raises(VideoError):
         asked.attempt("window 8", lambda: fails("open"))
-    hanging = Asked(ScriptedPolicy(), SETTINGS, info, QUESTION, OPTIONS, timeout_s=0.0)
+    hanging = QuestionSession(ScriptedPolicy(), SETTINGS, info, QUESTION, OPTIONS, timeout_s=0.0)
     with pytest.raises(VideoError):
         hanging.attempt("window 9", lambda: fails("decode"))
     assert hanging.missed == []
@@ -273,13 +278,6 @@ def test_softmax_by_hand() -> None:
 
 def test_drawing_nothing_asks_for_nothing(info: VideoInfo) -> None:
     policy = ScriptedPolicy(says("A"))
-    asked = Asked(policy, SETTINGS, info, QUESTION, OPTIONS)
-    look = asked.write("coarse", _whole(asked))
-    assert asked.draw("candidate", look, 0, Sampling()) == []
+    asked = QuestionSession(policy, SETTINGS, info, QUESTION, OPTIONS)
+    assert draw(asked, "candidate", coarse_pass(asked), 0, Sampling()) == []
     assert len(policy.drawn) == 1
-
-
-def _whole(asked: Asked) -> Any:
-    from zoomzero.video.plan import plan_regular
-
-    return plan_regular(asked.info, SETTINGS.coarse.budget(), asked.policy.geometry)

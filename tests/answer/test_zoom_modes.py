@@ -10,7 +10,7 @@ import pytest
 
 from scripted_policy import Rates, ScriptedPolicy, rates, says
 from small_videos import DURATION_S, SCENE, write_small
-from zoomzero.answer.modes import answer
+from zoomzero.answer.ask import answer
 from zoomzero.answer.trace import Trace
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.errors import ConfigError

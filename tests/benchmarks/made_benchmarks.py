@@ -332,6 +332,94 @@ def world(folder: Path) -> Path:
     return folder
 
 
+def timelens(folder: Path) -> Path:
+    table = {
+        "3MSZA": {"duration": 30.9, "spans": [[24.3, 30.4], [0, 6.0]], "queries": [" He  sits. ", "A door opens"]},
+        "x": {"duration": 20, "spans": [[5, 15]], "queries": ["He eats."]},
+    }
+    write_json(folder / "charades-timelens.json", table)
+    return folder
+
+
+def charades(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ("3MSZA 24.3 30.4##person turn a light on.", "3MSZA 0.0 6.0##person opens a door.", "X1 5 15##a man eats.")
+    (folder / "charades_sta_test.txt").write_text("".join(f"{line}\n" for line in lines))
+    (folder / "Charades_v1_test.csv").write_text("id,subject,length\n3MSZA,P,30.96\n")
+    return folder
+
+
+V2_LETTERS = "ABCDEFGH"
+
+
+def videomme_v2(folder: Path) -> Path:
+    """Four groups of four questions, one of each kind; option A is right everywhere."""
+    kinds = (("relevance", "None"), ("logic", "[1, 2, 3, 4]"), ("logic", "[1, [2, 3], 4]"), ("logic", "[[1, 2], 3, 4]"))
+    rows = [
+        {
+            "video_id": f"00{video}",
+            "question_id": f"00{video}-{place}",
+            "group_type": kind,
+            "group_structure": structure,
+            "question": "What?",
+            "options": "\n".join(f"{letter}. thing {letter}" for letter in V2_LETTERS),
+            "answer": "A",
+            "level": video % 3 + 1 if place == 4 else None,
+            "second_head": "Order" if place == 4 else None,
+            "third_head": None,
+        }
+        for video, (kind, structure) in enumerate(kinds)
+        for place in (1, 2, 3, 4)
+    ]
+    write_lines(folder / "test.jsonl", rows)
+    return folder
+
+
+def longvideobench(folder: Path) -> Path:
+    def row(id_: str, group: int, right: int, candidates: list[str]) -> dict[str, Any]:
+        return {
+            "id": id_,
+            "video_path": f"{id_}.mp4",
+            "question": "What?",
+            "candidates": candidates,
+            "correct_choice": right,
+            "duration": group - 1.5,
+            "duration_group": group,
+            "question_category": "S2E",
+            "level": "L1-Perception",
+        }
+
+    rows = [row("a", 15, 4, FRUIT), row("b", 3600, 0, FRUIT[:4]), row("c", 3600, 1, FRUIT[:4])]
+    write_json(folder / "lvb_val.json", rows)
+    return folder
+
+
+def videozerobench(folder: Path) -> Path:
+    columns = ("question_id", "video", "question", "answer", "evidence_windows", "evidence_boxes", "language")
+    box = [{"time": 12, "box": [0.25, 0.5, 0.75, 1.0]}]
+    rows = [
+        ("q1", "a.mp4", "How many?", "3", [{"start": 10, "end": 20}], box, "en"),
+        ("q2", "a.mp4", 'What does "he" say?', "Hello", [{"start": 0, "end": 5}, {"start": 30, "end": 35}], [], "en"),
+        ("q3", "b.mp4", "什么颜色？", "红色", [], [], "cn"),
+        ("q4", "b.mp4", "Which letter?", "B", [{"start": 1, "end": 3}], [], "en"),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "VideoZeroBench_500_v0.tsv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([*row[:4], json.dumps(row[4]), json.dumps(row[5]), row[6]] for row in rows)
+    return folder
+
+
+def mcq(folder: Path) -> Path:
+    rows = [
+        {"id": "1", "video": "a", "question": "What?", "options": FRUIT[:2], "answer": 1, "category": "x"},
+        {"id": "2", "video": "b.mkv", "question": "What?", "options": {"A": "yes", "B": "no"}, "answer": "A"},
+    ]
+    write_lines(folder / "questions.jsonl", rows)
+    return folder
+
+
 MINIATURES: dict[str, Callable[[Path], Path]] = {
     "nextgqa": nextgqa,
     "nextqa": nextgqa,
@@ -343,6 +431,12 @@ MINIATURES: dict[str, Callable[[Path], Path]] = {
     "mlvu": mlvu,
     "lvbench": lvbench,
     "plm": plm,
+    "timelens": timelens,
+    "charades": charades,
+    "videomme-v2": videomme_v2,
+    "longvideobench": longvideobench,
+    "videozerobench": videozerobench,
+    "mcq": mcq,
     "world-short": world,
     "world-long": world,
     "examples": world,

@@ -121,8 +121,8 @@ def test_the_embedded_model_finds_and_reads_the_symbol(zoom: Run, video: Path) -
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        ((), 2, "Missing argument 'VIDEO'; see `zoomzero ask --help`"),
-        (("{video}",), 2, "Missing argument 'QUESTION'; see `zoomzero ask --help`"),
+        ((), 2, "VIDEO: is not given; give a video and a question, or --questions FILE --out RUN"),
+        (("{video}",), 2, "QUESTION: is not given; give a video and a question"),
         (("{video}", "q", "--colour", "red"), 2, "No such option: --colour; see `zoomzero ask --help`"),
         (("{video}", "q", "--budget", "many"), 2, "Invalid value for '--budget': "),
         (("{video}", "q", "--budget", "0"), 2, "--budget: 0 is too little; give a number above 0"),
@@ -139,7 +139,7 @@ def test_the_embedded_model_finds_and_reads_the_symbol(zoom: Run, video: Path) -
         (("{here}/no.mp4", "q"), 3, "{here}/no.mp4: cannot open: no such file or directory; check the path"),
         (("{video}", "q", "--model", "{here}/no"), 4, "model {here}/no: no such directory; give `tiny`"),
         (("{video}", "q", "--model", "{here}"), 4, "model {here}: has no config.json; give the directory of a whole"),
-        (("{video}", "q", "--model", "{model}", "--set", "zoom.colour=1"), 2, "{model}/zoomzero.json: zoom.colour: "),
+        (("{video}", "q", "--model", "{model}", "--set", "zoom.colour=1"), 2, "--set zoom.colour=1: there is no such"),
         (("{video}", "q", "--model", "{model}", "--set", "zoom"), 2, "--set zoom: is not an assignment; write key=v"),
         (("{video}", "q", "--model", "{model}", "--dtype", "int8"), 4, "model {model}: unknown dtype int8; use auto"),
     ],
@@ -293,12 +293,12 @@ def test_ctrl_c_ends_without_a_trace_and_without_orphans(video: Path, model: Pat
 
 
 def test_ctrl_c_in_a_pass(zoom: Run, video: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoomzero.answer.passes import Asked
+    from zoomzero.answer import writing
 
     def interrupted(*args: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Asked, "write", interrupted)
+    monkeypatch.setattr(writing, "write", interrupted)
     ran = zoom("ask", video, "q", "--model", model)
     assert (ran.code, ran.complaint) == (130, "interrupted")
 

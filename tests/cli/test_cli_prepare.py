@@ -112,8 +112,8 @@ def test_thresholds_are_settings(zoom: Run, data: Path, predictions: Path, tmp_p
     arguments = ("filter", data / "e.jsonl", "--out", tmp_path / "k.jsonl", "--predictions", predictions, "--set")
     assert zoom(*arguments, "rule.max_hit=0.5").code == 0
     assert [one.id for one in read_examples(tmp_path / "k.jsonl")] == ["3"]
-    assert "rule.max_hit: input should be" in zoom(*arguments, "rule.max_hit=2").complaint
-    assert "known keys here are max_hit, min_iou, min_spread" in zoom(*arguments, "rule.hit=1").complaint
+    assert "--set rule.max_hit=2: must be" in zoom(*arguments, "rule.max_hit=2").complaint
+    assert "nown here are max_hit, min_iou, min_spread" in zoom(*arguments, "rule.hit=1").complaint
 
 
 def test_several_files_of_one_answer_each(zoom: Run, data: Path, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_filter_killed_in_the_middle_goes_on(zoom: Run, data: Path, model: Path,
         (("--without", "none.jsonl"), "none.jsonl: file: no such file"),
         (("--without", "none.manifest.json"), "none.manifest.json: file: cannot be read"),
         (("--model", "/gone"), "model /gone: no such directory"),
-        (("--model", "tiny", "--samples", 0), "sampling.n: input should be greater than or equal to 1"),
+        (("--model", "tiny", "--samples", 0), "sampling.n=0: must be greater than or equal to 1"),
         (("--predictions", "p", "--html", "/gone/page.html"), "--html: /gone/page.html cannot be written"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from zoomzero.answer.modes import answer
+from zoomzero.answer.ask import answer
 from zoomzero.config import load_model_settings
 from zoomzero.data.example import Example
 from zoomzero.policy.base import Completion, Sampling, Turn

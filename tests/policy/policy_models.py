@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of both families and what the tests compare them with."""
+"""Tiny random checkpoints of every family and what the tests compare them with."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ SPECIAL = [
     "<|image_pad|>",
     "<|video_pad|>",
 ]
-FAMILIES = ("qwen3_vl", "qwen2_5_vl")
-PATCH = {"qwen3_vl": 16, "qwen2_5_vl": 14}
+FAMILIES = ("qwen3_vl", "qwen2_5_vl", "qwen3_vl_moe")
+TIMES_IN_TEXT = ("qwen3_vl", "qwen3_vl_moe")
+PATCH = {"qwen3_vl": 16, "qwen2_5_vl": 14, "qwen3_vl_moe": 16}
+# 4 experts of which 2 answer; their matrices are not square, so that a transposed one is seen
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
 TEXT = {
     "hidden_size": 96,
     "intermediate_size": 128,
@@ -51,11 +54,11 @@ def small_tokenizer() -> Any:
 
 def make_config(family: str, vocabulary: int, ids: dict[str, int], **text: Any) -> Any:
     """A tiny configuration: 3 text layers with grouped heads, window and full attention or deepstack."""
-    from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
+    from transformers import Qwen2_5_VLConfig, Qwen3VLConfig, Qwen3VLMoeConfig
 
     rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
     shared = {**TEXT, "vocab_size": vocabulary}
-    if family == "qwen3_vl":
+    if family in TIMES_IN_TEXT:
         text = {**shared, "head_dim": 16, "rope_parameters": {**rope, "mrope_interleaved": True}} | text
         vision = {
             "depth": 3,
@@ -63,7 +66,10 @@ def make_config(family: str, vocabulary: int, ids: dict[str, int], **text: Any) 
             "num_position_embeddings": 64,
             "patch_size": 16,
         }
-        return Qwen3VLConfig(text_config=text, vision_config={**VISION, **vision}, tie_word_embeddings=True, **ids)
+        kind = Qwen3VLConfig
+        if family == "qwen3_vl_moe":
+            kind, text = Qwen3VLMoeConfig, {**EXPERTS, **text}
+        return kind(text_config=text, vision_config={**VISION, **vision}, tie_word_embeddings=True, **ids)
     text = {**shared, "rope_parameters": rope, "bos_token_id": None, "eos_token_id": None} | text
     vision = {"depth": 4, "fullatt_block_indexes": [1, 3], "window_size": 112, "patch_size": 14}
     return Qwen2_5_VLConfig(text_config=text, vision_config={**VISION, **vision, "tokens_per_second": 2}, **ids)
@@ -71,17 +77,17 @@ def make_config(family: str, vocabulary: int, ids: dict[str, int], **text: Any) 
 
 def make_model(config: Any, seed: int = 1) -> Any:
     """A model whose random weights give sharp, varied outputs (the usual 0.02 makes all logits alike)."""
-    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
+    from zoomzero.policy.local.families import family_class
 
-    classes = {"qwen3_vl": Qwen3VLForConditionalGeneration, "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration}
-    model = classes[config.model_type](config)
+    model = family_class(config.model_type).network_class()(config)
     generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim == 1:
             parameter.data += 0.1 * noise
         else:
-            parameter.data = noise * parameter[0].numel() ** -0.5
+            fan_in = parameter.shape[-1] if "experts" in name else parameter[0].numel()
+            parameter.data = noise * fan_in**-0.5
     model.get_input_embeddings().weight.data *= 0.2  # else a tied head repeats the last token for ever
     model.tie_weights()
     return model.eval()

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from zoomzero.prompts import PROBLEMS, format_score, is_well_formed, option_labels, read_response
+from zoomzero.prompts.letters import plain_letters
 
 CANONICAL = (
     "<think>the red circle is visible <time>(5.2, 10.4)</time></think>\n"
@@ -18,6 +19,22 @@ CANONICAL = (
 PIECES = [
     *(f"<{slash}{name}>" for slash in ("", "/") for name in ("think", "time", "answer", "glue")),
     *("<", ">", "</", "<ans", "<THINK>", "</Answer>", "\n", " ", "  "),
+    *(
+        "Ｂ",
+        "B。",
+        "A, C",
+        "\\boxed{",
+        "答案：",
+        "**Answer:** ",
+        "A. x\n",
+        " minutes",
+        "%",
+        "−",
+        "-->",
+        ",500",
+        "1e5",
+        "confidence ",
+    ),
     *("A", "B", "b", "(C)", "Z", "AB", "answer is ", "Option ", "the", "A red", "红", "🪿"),
     *(
         "[",
@@ -86,7 +103,7 @@ def test_no_text_breaks_the_reader(text: str, n: int, mode: str, with_options: b
         assert reading.answer is None or reading.answer == text[slice(*reading.ranges["answer"])].strip()
     if "label" in reading.ranges:
         low, high = reading.ranges["label"]
-        assert text[low:high].upper() == reading.answer
+        assert plain_letters(text[low:high]).upper() == reading.answer
         assert reading.ranges["answer"][0] <= low < high <= reading.ranges["answer"][1]
 
 

@@ -83,8 +83,8 @@ def test_spans_stay_as_written() -> None:
         ("B\nbecause it is blue", "B"),
         ("He takes the key, so the answer is B.", "B"),
         ("Option A is wrong. The correct option is (B)", "B"),
-        ("A. then again, the answer is B.", "A"),  # a label at the start wins
-        # what names no option
+        # what names no option, or several
+        ("A. then again, the answer is B.", None),
         ("E", None),
         ("E.", None),
         ("A red car", None),
@@ -107,7 +107,7 @@ def test_ways_to_name_an_option(said: str, label: str | None) -> None:
         assert (reading.answer, reading.option) == (label, option)
         assert reading.well_formed == (said == "B")
         if label is None:
-            assert "unknown_option" in reading.problems
+            assert {"unknown_option", "several_options"} & set(reading.problems)
             assert "label" not in reading.ranges
         else:
             low, high = reading.ranges["label"]
@@ -411,4 +411,5 @@ _SAMPLES = [
     CANONICAL + "\n",
     CANONICAL[:-3],
     f"{GLUE}<answer>B</answer>",
+    "<answer>A or B</answer><glue>[(10, 20)] %</glue>",
 ]

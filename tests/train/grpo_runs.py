@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings, lay_over, load_model_settings
 from zoomzero.data.example import Example
 from zoomzero.policy.local.load import find
@@ -45,11 +45,15 @@ def tiny_settings(**changes: Any) -> ModelSettings:
     return load_model_settings(find("tiny")).model_copy(update=changes)
 
 
-def asked_about(policy: Any, example: Example, model_settings: ModelSettings | None = None, **more: Any) -> Asked:
+def asked_about(
+    policy: Any, example: Example, model_settings: ModelSettings | None = None, **more: Any
+) -> QuestionSession:
     """An example's question, ready for passes, with a frame cache of its own."""
     settings = model_settings or tiny_settings()
     info = probe(example.video)
-    return Asked(policy, settings, info, example.question, example.options, cache=FrameCache(64 << 20), **more)
+    return QuestionSession(
+        policy, settings, info, example.question, example.options, cache=FrameCache(64 << 20), **more
+    )
 
 
 def said(text: str, options: int = 4) -> Reading:

@@ -50,6 +50,7 @@ def write(
     last_s: float | None = None,
     ticks: int = TICKS,
     pixel_shape: Fraction | None = None,
+    first: int = 0,
 ) -> Path:
     """Write one frame at each time.
 
@@ -58,6 +59,7 @@ def write(
         turns: quarter turns counter-clockwise that a player has to apply (the file holds turned pictures).
         last_s: how long the last frame lasts.
         pixel_shape: width over height of one pixel.
+        first: number of the first frame's picture.
         ticks: ticks a second of the encoder; AVI and MPEG-2 want the frame rate here.
     """
     step_s = (times_s[-1] - times_s[0]) / max(1, len(times_s) - 1) or 1.0
@@ -76,7 +78,7 @@ def write(
         if turns:
             stream.set_display_rotation(90 * turns)
         for number, (time_s, end_s) in enumerate(zip(times_s, ends, strict=True)):
-            turned = np.ascontiguousarray(np.rot90(picture(number, *size), -turns))
+            turned = np.ascontiguousarray(np.rot90(picture(first + number, *size), -turns))
             frame = av.VideoFrame.from_ndarray(turned, "rgb24").reformat(format=pix_fmt)
             frame.pts, frame.time_base = round(time_s * ticks), Fraction(1, ticks)
             frame.duration = round((end_s - time_s) * ticks)

@@ -57,6 +57,12 @@ CASES = {
     "vp8.webm": {"times_s": made.grid(90, 30), "codec": "libvpx"},
     "vp9.webm": {"times_s": made.grid(90, 30), "codec": "libvpx-vp9"},
     "h264.avi": {"times_s": made.grid(200, 25), "ticks": 25},
+    "open groups.avi": {
+        "times_s": made.grid(200, 25),
+        "ticks": 25,
+        "gop": 50,
+        "options": {**X264, "x264-params": "open-gop=1:bframes=3:scenecut=0"},
+    },
     "mpeg4.avi": {"times_s": made.grid(200, 25), "ticks": 25, "codec": "mpeg4"},
     "mpeg2.mpg": {"times_s": made.grid(200, 25), "ticks": 25, "codec": "mpeg2video"},
     "flash.flv": {"times_s": made.grid(200, 25)},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -419,3 +421,54 @@ def check_plan(plan: FramePlan, budget: FrameBudget, geometry: Geometry, duratio
     assert plan.height % geometry.factor == plan.width % geometry.factor == 0
     assert squares <= budget.max_frame_tokens
     assert plan.visual_tokens == count // geometry.temporal * squares <= budget.max_tokens
+
+
+# --- sparse videos: the frames that exist ---
+
+
+def sparse(times_s: tuple[float, ...], duration_s: float) -> VideoInfo:
+    rate = len(times_s) / duration_s
+    return VideoInfo(
+        "v.mp4", "file", duration_s, 1280, 720, rate, len(times_s), 0, 0.0, 0, "h264", frame_times_s=times_s
+    )
+
+
+def test_frames_that_do_not_exist_are_not_planned() -> None:
+    # 40 frames, one every 1000 s: at 2 a second that was 80,000 wishes in 313 windows
+    slow = sparse(tuple(1000.0 * i for i in range(40)), 40_000.0)
+    budget = FrameBudget(fps=2.0, max_tokens=4096, max_frames=256)
+    windows = plan_windows(slow, budget, QWEN3, 256)
+    assert len(windows) == 1
+    assert windows[0].times_s == pytest.approx(slow.frame_times_s)
+    assert plan_regular(slow, budget, QWEN3).times_s == pytest.approx(slow.frame_times_s)
+    assert windows[0].fps == pytest.approx(0.001)
+    # 5000 s to 9000 s shows the frames at 5, 6, 7 and 8 thousand; 5100 s to 5900 s one frame, twice for its patch
+    assert plan_regular(slow, budget, QWEN3, Span(5000, 9000)).times_s == pytest.approx((5000, 6000, 7000, 8000))
+    assert len(plan_regular(slow, budget, QWEN3, Span(5100, 5900)).times_s) == 2
+    assert len(plan_spans(slow, [(5000, 9000), (20_100, 20_200)], budget, QWEN3).times_s) == 6
+    assert len(plan_on_grid(slow, [(5000, 9000)], budget, QWEN3).times_s) == 6  # whole patches: 4000 to 10,000 s
+
+
+def test_a_burst_of_frames_keeps_its_rate() -> None:
+    # nothing for 1000 s, then four frames in a second
+    burst = sparse((0.0, 1000.0, 1000.25, 1000.5, 1000.75), 2000.0)
+    budget = FrameBudget(fps=2.0, max_frames=64)
+    assert plan_regular(burst, budget, QWEN3, Span(1000, 1002)).times_s == pytest.approx((1000, 1000.5, 1001, 1001.5))
+    assert len(plan_regular(burst, budget, QWEN3, Span(1, 999)).times_s) == 2
+    windows = plan_windows(burst, budget, QWEN3, 64)
+    assert sum(len(window.times_s) for window in windows) <= 2 * len(windows) + 64
+
+
+@given(gaps=st.lists(st.floats(0.6, 500), min_size=1, max_size=30), fps=st.floats(0.1, 4))
+def test_every_frame_of_a_sparse_video_is_seen(gaps: list[float], fps: float) -> None:
+    times_s = [0.0]
+    for gap in gaps:
+        times_s.append(times_s[-1] + gap)
+    video = sparse(tuple(times_s), times_s[-1] + 1.0)
+    plan = plan_regular(video, FrameBudget(fps=fps, max_frames=10**6, max_tokens=10**9), QWEN3)
+    dense = plan_regular(
+        replace(video, frame_times_s=None), FrameBudget(fps=fps, max_frames=10**6, max_tokens=10**9), QWEN3
+    )
+    assert len(plan.times_s) <= len(dense.times_s)
+    if fps * min(gaps) >= 1:  # steps as long as the shortest frame: none is stepped over, but for rounding and the end
+        assert len({bisect_right(times_s, t + 0.002) for t in plan.times_s}) >= len(times_s) - 2

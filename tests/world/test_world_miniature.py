@@ -27,11 +27,14 @@ from zoomzero.world.miniatures.material import Film, Layout, film, with_options
 from zoomzero.world.scenes import Event, Scene
 from zoomzero.world.write import WorldKind, world_item, write_video
 
-NAMES = ("nextgqa", "rextime", "cgbench", "qvhighlights", "activitynet", "videomme", "mlvu", "lvbench", "plm")
-ASKING = ("nextgqa", "rextime", "cgbench", "videomme", "mlvu", "lvbench")
+ASKING = ("nextgqa", "rextime", "cgbench", "videomme", "videomme-v2", "longvideobench", "mlvu", "lvbench", "mcq")
+IN_WORDS = ("videozerobench",)
+MOMENTS = ("timelens", "charades")
+CAPTIONS = ("qvhighlights", "activitynet", "plm")
+NAMES = (*ASKING, *IN_WORDS, *MOMENTS, *CAPTIONS)
 WITH_SPANS = ("nextgqa", "rextime", "cgbench", "lvbench")
-DURATIONS_STATED = ("nextgqa", "rextime", "cgbench", "mlvu")
-N_OPTIONS = {"nextgqa": {5}, "cgbench": {5, 6, 7, 8}}
+DURATIONS_STATED = ("nextgqa", "rextime", "cgbench", "mlvu", "longvideobench")
+N_OPTIONS = {"nextgqa": {5}, "cgbench": {5, 6, 7, 8}, "videomme-v2": {8}, "longvideobench": {4, 5}}
 SEED = 3
 COUNT = 6
 
@@ -82,7 +85,7 @@ def test_films_are_those_of_the_world() -> None:
 
 
 def test_there_is_one_for_every_benchmark_with_a_format_of_its_own() -> None:
-    assert tuple(FORMATS) == NAMES
+    assert set(FORMATS) == set(NAMES)
     assert set(NAMES) <= set(BENCHMARKS)
 
 
@@ -149,6 +152,38 @@ def test_more_options_keep_the_right_one_and_add_wrong_ones(count: int) -> None:
             assert not any(text in asked.text for text in wider.options)
             places.add(wider.answer)
     assert places == set(range(count))
+
+
+# --- benchmarks answered in words, or with a moment -------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["short", "long"])
+def test_videozerobench_is_answered_in_words_and_told_the_moments(kind: WorldKind, tmp_path: Path) -> None:
+    dataset = load("videozerobench", tmp_path, kind)
+    told = benchmark("videozerobench").load(tmp_path, "level-2").questions
+    assert len(dataset.questions) == len(told) >= COUNT
+    for one, more in zip(dataset.questions, told, strict=True):
+        right = truth(one.question, scene_of("videozerobench", one.video, kind))
+        assert (one.answer, [tuple(span) for span in one.spans]) == (right.answer, right.spans)
+        assert (one.options, one.in_words) == ((), True)
+        assert more.question.startswith(one.question)
+        assert f"{right.spans[0][0]:.2f} to {right.spans[0][1]:.2f} seconds" in more.question
+
+
+@pytest.mark.parametrize("kind", ["short", "long"])
+@pytest.mark.parametrize("name", MOMENTS)
+def test_a_sentence_has_one_moment_and_it_is_on_screen_then(name: str, kind: WorldKind, tmp_path: Path) -> None:
+    dataset = load(name, tmp_path, kind)
+    assert len(dataset.questions) >= 2 * COUNT
+    for one in dataset.questions:
+        scene = scene_of(name, one.video, kind)
+        shown = [
+            Span(event.start_s, event.end_s)
+            for event in scene.events
+            if f"{name_of(event)} marked {symbol_of(event)} is on screen" in one.question
+        ]
+        assert one.spans == tuple(shown), "exactly one appearance fits the sentence"
+        assert one.duration_s == scene.duration_s
 
 
 # --- benchmarks made of captions ------------------------------------------------------------------------
@@ -245,7 +280,7 @@ def test_plm_reads_phases_moments_and_two_options(kind: WorldKind, tmp_path: Pat
 def test_conversion_repairs_nothing_and_reads_back(name: str, tmp_path: Path) -> None:
     dataset = load(name, tmp_path / "annotation")
     examples, counts = to_examples(dataset)
-    stated = {"without_spans", "durations_estimated"}
+    stated = {"without_spans", "durations_estimated", "without_options"}
     assert not {what: n for what, n in counts.items() if n and what not in stated}
     write_examples(tmp_path / "examples.jsonl", examples)
     back = read_examples(tmp_path / "examples.jsonl")
@@ -360,7 +395,7 @@ def test_parquet_without_pyarrow_is_said_before_anything_is_written(
     ran = cli("world", "--as", "videomme", "--out", tmp_path / "out", "--count", 1)
     assert ran.code == 2
     assert ran.complaint == (
-        "--as: videomme is a parquet file, which needs pyarrow; install it with `pip install 'zoomzero[parquet]'`"
+        "--as: videomme is a parquet file, which needs pyarrow; install it with `pip install pyarrow`"
     )
     assert not (tmp_path / "out").exists()
 

@@ -11,11 +11,12 @@ from zoomzero.spans import Span
 
 @dataclass(frozen=True, slots=True)
 class PassTrace:
-    """One look at the video: frames in, words or option scores out.
+    """One pass over the video: frames in, words or option scores out.
 
     `spans` is the part of the video it looked at, `found` the evidence it named (empty for a pass that only scores).
     `option` is the label of the option it chose (None for open questions or when it named none), `confidence` that
-    option's probability. `prompt_tokens` are all tokens the model had before it, `new_tokens` those it had to read.
+    option's probability, None where the model does not tell it. `prompt_tokens` are all tokens the model had before it,
+    `new_tokens` those it had to read.
     """
 
     name: str  # direct, coarse, zoom, window 3, candidate 2, outside, context
@@ -33,12 +34,14 @@ class PassTrace:
     text: str  # what the model wrote; empty when options were scored
     answer: str | None
     option: str | None
-    confidence: float
+    confidence: float | None  # None: unknown
     found: tuple[Span, ...] = ()
-    span_confidence: float = 0.0
+    span_confidence: float | None = 0.0  # None: unknown
     option_probabilities: tuple[float, ...] = ()
     problems: tuple[str, ...] = ()  # what was wrong with the text, as codes
     notes: tuple[str, ...] = ()  # what was wrong with the video
+    confidence_from: str = "nothing"  # `option scores`, `top 20 tokens`, `answer tokens`, `unknown`; `nothing` was said
+    tokens_from: str = "model"  # who counted the tokens: `model` in this process, or `server` in its reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,14 @@ class Trace:
     answer: str | None
     option: str | None
     spans: tuple[Span, ...]
-    confidence: float
+    confidence: float | None  # None: unknown
     reason: str
     passes: tuple[PassTrace, ...]
     model: str
     settings_hash: str
     seconds: float
     notes: tuple[str, ...] = field(default=())
+    server: dict[str, Any] | None = None  # what a probe of the server found; None: the model is in this process
 
     @property
     def costs(self) -> dict[str, float]:
@@ -85,3 +89,8 @@ def total_costs(passes: Sequence[PassTrace]) -> dict[str, float]:
         "decoded_frames": sum(p.decoded_frames for p in passes),
         "decode_seconds": round(sum(p.decode_seconds for p in passes), 3),
     }
+
+
+def said_confidence(confidence: float | None) -> str:
+    """Return a confidence as text."""
+    return "unknown" if confidence is None else f"{confidence:.2f}"

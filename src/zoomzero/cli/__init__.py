@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from zoomzero.cli import ask, check, data, eval, prepare, report, rollouts, train
 from zoomzero.cli.interrupts import watched_interrupts
-from zoomzero.errors import ZoomZeroError
+from zoomzero.errors import ConfigError, ZoomZeroError
 
 app = typer.Typer(
     name="zoomzero",
     help="Answer questions about long videos and show when the evidence is on screen.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -40,6 +40,7 @@ def main() -> None:
 
 def _run() -> int | None:
     try:
+        refuse_repeated(sys.argv[1:])
         code: int | None = app(prog_name="zoomzero", standalone_mode=False)
     except ZoomZeroError as error:
         code = _fail(_one_line(str(error)), error.exit_code)
@@ -51,6 +52,29 @@ def _run() -> int | None:
     except UsageErrors as error:
         code = _usage(error)
     return code
+
+
+def refuse_repeated(arguments: Sequence[str]) -> None:
+    """Refuse an option that takes one value and is given twice: the parser would silently take the last.
+
+    Args:
+        arguments: the command line after the program's name.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    command: Any = typer.main.get_command(app)
+    words = [word for word in arguments if not word.startswith("-")]
+    command = getattr(command, "commands", {}).get(words[0]) if words else None
+    if command is None:
+        return
+    before_rest = list(arguments)[: list(arguments).index("--")] if "--" in arguments else arguments
+    names = [word.partition("=")[0] for word in before_rest if word.startswith("--")]
+    for option in command.params:
+        count = sum(name in getattr(option, "opts", ()) for name in names)
+        if count > 1 and not getattr(option, "multiple", True) and not getattr(option, "is_flag", False):
+            name = next(name for name in names if name in option.opts)
+            raise ConfigError(name, f"is given {count} times and takes one value", "give it once")
 
 
 def _usage(error: Any) -> int:

@@ -64,13 +64,8 @@ def load_model(model: str, device: str, dtype: str, overrides: Any) -> tuple[Any
         ConfigError: an unknown device or setting.
         ModelError: the checkpoint cannot be found or loaded.
     """
-    from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_settings
-    from zoomzero.policy.local.load import find, load_policy, settle_threads
+    from zoomzero.policy.open import open_model
 
     check_device(device)
-    where = find(model)
-    path = where / MODEL_SETTINGS_FILE
-    settings = load_settings(ModelSettings, path if path.is_file() else None, overrides)
-    policy = load_policy(model, device=device, dtype=dtype)
-    settle_threads(policy)
-    return policy, settings
+    opened: tuple[Any, Any] = open_model(model, device=device, dtype=dtype, overrides=overrides)
+    return opened

@@ -1,4 +1,4 @@
-"""The commands on data: `zoomzero score`, `convert` and `export`. Imports nothing heavy until one runs."""
+"""The commands on data: `zoomzero benchmarks`, `score`, `convert`, `export`. Imports nothing heavy until one runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import typer
 from zoomzero.cli.common import print_text
 from zoomzero.errors import ConfigError
 
-NAMES_HELP = (
-    "nextgqa, rextime, cgbench, qvhighlights, activitynet, videomme, mlvu, lvbench, plm, nextqa; world-short, "
-    "world-long or examples (an examples.jsonl)."
-)
-EXPORT_NAMES_HELP = "nextgqa, nextqa, rextime, qvhighlights, cgbench, videomme, mlvu or lvbench."
+NAMES_HELP = "A benchmark's name; `zoomzero benchmarks` lists them."
+EXPORT_NAMES_HELP = "A benchmark's name; a wrong one lists those with a form of their own."
 SEED_HELP = "Seed of the options that are made from captions (qvhighlights, activitynet, plm)."
 FPS_HELP = "Frame rate of the grid that plm counts frames on (6 by default)."
 JSON_HELP = "Print one JSON object instead of text."
@@ -21,9 +18,30 @@ JSON_HELP = "Print one JSON object instead of text."
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    app.command()(benchmarks)
     app.command()(score)
     app.command()(convert)
     app.command()(export)
+
+
+def benchmarks(
+    json_: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+) -> None:
+    """List the benchmarks: names, splits (the default first), and what each is.
+
+    Example: zoomzero benchmarks
+    """
+    from zoomzero.benchmarks.definitions.registry import BENCHMARKS
+
+    if json_:
+        import json
+
+        found = [{"name": one.name, "splits": list(one.splits), "about": one.about} for one in BENCHMARKS.values()]
+        print_text(json.dumps(found))
+        return
+    for one in BENCHMARKS.values():
+        splits = [one.default_split, *(split for split in one.splits if split != one.default_split)]
+        print_text(f"{one.name:<16}{', '.join(splits):<36}{one.about}")
 
 
 def score(

@@ -10,10 +10,7 @@ import typer
 from zoomzero.cli.common import check_device, print_text
 from zoomzero.errors import ConfigError
 
-NAMES_HELP = (
-    "nextgqa, rextime, cgbench, qvhighlights, activitynet, videomme, mlvu, lvbench, plm, nextqa; world-short, "
-    "world-long (written when there is no --data); examples (your own examples.jsonl)."
-)
+NAMES_HELP = "A benchmark's name; `zoomzero benchmarks` lists them. A world is written when there is no --data."
 MODE_HELP = "direct | coarse | zoom | context | divide | search; give it several times for a table of modes."
 
 
@@ -28,7 +25,9 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Folder (or file) of the annotation, as released.")] = None,
     videos: Annotated[str | None, typer.Option(help="Folder of the videos, however they were unpacked.")] = None,
     split: Annotated[str | None, typer.Option(help="val, test, mini, dev, ... (docs/benchmarks.md)")] = None,
-    model: Annotated[str, typer.Option(help="`tiny` (embedded), a checkpoint directory, or a hub id.")] = "tiny",
+    model: Annotated[
+        str, typer.Option(help="`tiny` (embedded), a checkpoint directory, a hub id, or http://HOST:PORT/v1#NAME.")
+    ] = "tiny",
     mode: Annotated[list[str] | None, typer.Option(help=MODE_HELP)] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a model setting: coarse.fps=2.")] = None,
     budget: Annotated[int | None, typer.Option(help="Visual tokens each pass may spend.")] = None,
@@ -37,6 +36,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Ask so many questions, spread over all; raise it later.")] = None,
     only: Annotated[str | None, typer.Option(help="File of ids to ask, one a line (or rows with an id).")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes (or Ray actors) with a model each.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Videos asked about at once, of a model behind a server.")
+    ] = None,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster (auto, IP:PORT), or `local`.")] = None,
     faithfulness: Annotated[
         bool, typer.Option("--faithfulness", help="Two extra looks a question: at the found span, at a random one.")
@@ -87,6 +89,7 @@ def evaluate(
         "limit": limit,
         "only": only,
         "workers": workers,
+        "concurrency": concurrency,
         "ray": ray,
         "faithfulness": faithfulness,
         "skip_missing": skip_missing,

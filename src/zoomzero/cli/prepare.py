@@ -107,20 +107,24 @@ def filter_(
 def _drawn(model: str, device: str, dtype: str, examples: str, settings: OfflineFilterSettings, file: Path) -> Drawn:
     """Return the model that draws answers, not yet loaded."""
     from zoomzero.benchmarks.runner.identity import files_hash, model_files
-    from zoomzero.config import load_model_settings, settings_hash
+    from zoomzero.config import settings_hash
     from zoomzero.data.annotation import sha256
     from zoomzero.data.example import read_examples
     from zoomzero.policy.local.load import find
+    from zoomzero.policy.open import open_settings
     from zoomzero.progress import bar
     from zoomzero.train.filter import Drawn
 
     read_examples(examples)  # what is wrong with them is said before the model is looked at
-    where = find(model)
-    with bar("hashing the model", "bytes") as step:
-        weights = files_hash(model_files(where, {}, step))
+    model_settings, server = open_settings(model)
+    if server is not None:
+        weights = settings_hash({"server": server.name})
+    else:
+        with bar("hashing the model", "bytes") as step:
+            weights = files_hash(model_files(find(model), {}, step))
     identity = {
         "model": weights,
-        "model_settings": settings_hash(load_model_settings(where)),
+        "model_settings": settings_hash(model_settings),
         "examples": sha256(examples),
         "dtype": dtype,
     }

@@ -7,9 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from zoomzero.cli.common import print_text
+from zoomzero.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoomzero.config import Settings
+
+DRY_HELP = "Print every setting as it would hold, defaults included, and leave."
 
 
 def register(app: typer.Typer) -> None:
@@ -37,21 +45,26 @@ def sft(
         list[str] | None, typer.Option("--set", help="Change a setting: steps=100, stage.zooms=0.5, ...")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in the run's directory.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_HELP)] = False,
 ) -> None:
     """Fine-tune a checkpoint on examples, or on endless samples from the procedural world.
 
     Examples:
 
-      zoomzero sft configs/tiny-1.toml
+      zoomzero sft configs/tiny-1.toml --set model=tiny --set steps=20 --set out=outputs/sft-try
 
-      zoomzero sft configs/tiny-1.toml --resume
+      zoomzero sft configs/tiny-1.toml --set model=tiny --set steps=20 --set out=outputs/sft-try --resume
 
       zoomzero sft my.toml --set examples=data/train.jsonl --set model=Qwen/Qwen3-VL-2B-Instruct
     """
     from zoomzero.config import load_settings
-    from zoomzero.train.settings import SftSettings
+    from zoomzero.train.settings import GrpoSettings, SftSettings
 
+    _refuse_other_command(config, SftSettings, GrpoSettings, "train")
     settings = load_settings(SftSettings, config, set_ or ())
+    if dry_run:
+        print_text(settings_text(settings))
+        return
     from zoomzero.train.engine.sft import train as run
     from zoomzero.train.run.progress import RichProgress
 
@@ -68,6 +81,7 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Go on from the last checkpoint in the run's directory, or from the start.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_HELP)] = False,
 ) -> None:
     """Train with Zoom-Zero: rollouts, zoom-in reward, token-selective credit (docs/training.md).
 
@@ -77,11 +91,17 @@ def train(
 
       zoomzero train configs/world-cpu.toml --resume
 
+      zoomzero train configs/qwen3-vl-8b-lora.toml --dry-run
+
       torchrun --nproc-per-node 8 -m zoomzero train configs/qwen2.5-vl-7b-stage1.toml
     """
-    from zoomzero.train.settings import load_grpo_settings
+    from zoomzero.train.settings import GrpoSettings, SftSettings, load_grpo_settings
 
+    _refuse_other_command(config, GrpoSettings, SftSettings, "sft")
     settings = load_grpo_settings(config, set_ or ())
+    if dry_run:
+        print_text(settings_text(settings))
+        return
     from zoomzero.train.engine.build import train as run
     from zoomzero.train.engine.processes import is_first, leave_processes
     from zoomzero.train.run.progress import GrpoProgress
@@ -114,7 +134,6 @@ def plan(
 
       zoomzero plan configs/qwen3-vl-8b-lora.toml --memory 24 --set row_tokens=8192
     """
-    from zoomzero.cli.common import print_text
     from zoomzero.config import ModelSettings
     from zoomzero.train.settings import load_grpo_settings
 
@@ -127,3 +146,27 @@ def plan(
     print_text(plan_text(settings, found))
     if not found.fits:
         raise typer.Exit(1)
+
+
+def settings_text(settings: Settings) -> str:
+    """Return settings as lines of TOML with dotted names, and the hash that goes into every output."""
+    import json
+
+    from zoomzero.config import flatten, settings_hash
+
+    lines = [f"# settings hash {settings_hash(settings)}"]
+    for name, value in flatten(settings.model_dump(mode="json")).items():
+        written = json.dumps(value, ensure_ascii=False)
+        lines.append(f"{name} = {written}" if value is not None else f"# {name} is not set")
+    return "\n".join(lines)
+
+
+def _refuse_other_command(config: str, mine: type[Settings], other: type[Settings], command: str) -> None:
+    """Say which command a settings file is for, when it holds keys of the other one alone."""
+    from zoomzero.config import read_settings
+
+    strange = [name for name in read_settings(config) if name not in mine.model_fields]
+    theirs = [name for name in strange if name in other.model_fields]
+    if theirs and theirs == strange:
+        reason = f"has settings of `zoomzero {command}` ({', '.join(theirs[:4])})"
+        raise ConfigError(config, reason, f"run `zoomzero {command} {config}`")

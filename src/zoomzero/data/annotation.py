@@ -8,19 +8,38 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib
+import io
 import json
-import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoomzero.data.values import label_of_text, read_label, read_seconds, read_spans, require
 from zoomzero.errors import DataError
+from zoomzero.files import parse_json
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
 
+__all__ = [
+    "LETTERS_WITHOUT_OPTIONS",
+    "Dataset",
+    "Question",
+    "label_of_text",
+    "read_json",
+    "read_label",
+    "read_rows",
+    "read_seconds",
+    "read_spans",
+    "read_text",
+    "require",
+    "sha256",
+]
+
 LETTERS_WITHOUT_OPTIONS = 4
+_LINE_ENDS = re.compile(r"[ \t]*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029][\s]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +50,7 @@ class Question:
     the file leaves the texts out. `spans` may start below 0, end past the video, be reversed or empty. `duration_s`
     is 0 when the annotation does not state it in seconds; `estimate_s` is then a rough guess. `groups` says where the
     question counts in tables: `{"type": ("CW",)}`. `saliency` holds, for every 2 s clip of the video, the scores of
-    the annotators.
+    the annotators. `in_words`: the answer is a text to be said; there are no options, and letters mean nothing.
     """
 
     id: str
@@ -44,6 +63,7 @@ class Question:
     estimate_s: float = 0.0
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     saliency: tuple[tuple[float, ...], ...] = ()
+    in_words: bool = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -101,18 +121,15 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(path, f"line {error.lineno}", f"not JSON ({error.msg}); fetch the file again") from error
+    return _json(path, None, read_text(path))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a table: .parquet, .csv, .jsonl (one object a line) or .json (a list of objects)."""
+    """Return the rows of a table: .parquet, .csv, .tsv, .jsonl (one object a line) or .json (a list of objects)."""
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    if path.suffix == ".csv":
-        return list(csv.DictReader(read_text(path).splitlines()))
+    if path.suffix in (".csv", ".tsv"):
+        return _read_csv(path)
     if path.suffix == ".jsonl":
         rows: Any = [_line(path, number, text) for number, text in _numbered(path)]
     else:
@@ -127,65 +144,44 @@ def _numbered(path: Path) -> list[tuple[int, str]]:
 
 
 def _line(path: Path, number: int, text: str) -> Any:
+    return _json(path, number, text)
+
+
+def _json(path: Path, line: int | None, text: str) -> Any:
+    """Return a JSON value; errors name the line."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
-        raise DataError(path, f"line {number}", f"not JSON ({error.msg}); fetch the file again") from error
+        where = f"line {line or error.lineno}"
+        raise DataError(path, where, f"not JSON ({error.msg}); fetch the file again") from error
+    except ValueError as error:
+        raise DataError(path, f"line {line}" if line else "file", f"not readable JSON ({error})") from error
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a table; a line end inside a quoted field is a blank."""
+    between = "\t" if path.suffix == ".tsv" else ","
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True, delimiter=between)
+    rows = []
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                reason = f"has other than the header's {len(reader.fieldnames or ())} fields; is a quote missing?"
+                raise DataError(path, f"line {reader.line_num}", reason)
+            rows.append({key: _LINE_ENDS.sub(" ", value) for key, value in row.items()})
+    except csv.Error as error:
+        raise DataError(path, f"line {reader.line_num}", f"not a CSV table ({error}); fetch the file again") from error
+    return rows
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        fix = "install pyarrow (`pip install 'zoomzero[parquet]'`) or give the same rows as .jsonl"
+        fix = "install pyarrow (`pip install pyarrow`) or give the same rows as .jsonl"
         raise DataError(path, "file", f"parquet files need pyarrow; {fix}") from error
     try:
         rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
         raise DataError(path, "file", f"is not a readable parquet file ({str(error).splitlines()[0]})") from error
     return rows
-
-
-# --- values ---------------------------------------------------------------------------------------------
-
-
-def require(row: Mapping[str, Any], columns: Iterable[str], path: Path, where: str) -> None:
-    """Raise a DataError that names the columns a row lacks and those it has."""
-    if missing := [name for name in columns if name not in row]:
-        has = ", ".join(str(key) for key in list(row)[:12]) or "nothing"
-        raise DataError(path, where, f"lacks {', '.join(missing)} (it has {has}); is this the right file?")
-
-
-def read_spans(value: Any, path: Path, where: str) -> tuple[Span, ...]:
-    """Return annotated [start, end] pairs as spans, unrepaired."""
-    try:
-        spans = tuple(Span(float(start), float(end)) for start, end in value)
-    except (TypeError, ValueError) as error:
-        raise DataError(path, where, f"spans must be [start, end] pairs of seconds, not {value!r}") from error
-    if not all(math.isfinite(x) for span in spans for x in span):
-        raise DataError(path, where, f"spans must be finite, not {value!r}")
-    return spans
-
-
-def read_seconds(value: Any, path: Path, where: str) -> float:
-    """Return a duration in seconds."""
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError) as error:
-        raise DataError(path, where, f"a duration must be a number of seconds, not {value!r}") from error
-    if not math.isfinite(seconds) or seconds < 0:
-        raise DataError(path, where, f"a duration must be finite and not negative, not {value!r}")
-    return seconds
-
-
-def label_of_text(options: Sequence[str], answer: str) -> str:
-    """Return the label of the first option with this text, empty when none has it."""
-    return option_labels(len(options))[options.index(answer)] if answer in options else ""
-
-
-def read_label(answer: Any, n_options: int, path: Path, where: str) -> str:
-    """Return an annotated letter, checked against the number of options."""
-    labels = option_labels(n_options)
-    if answer not in labels:
-        raise DataError(path, where, f"the right answer {answer!r} is none of {labels[0]}..{labels[-1]}")
-    return str(answer)

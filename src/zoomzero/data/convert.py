@@ -91,7 +91,7 @@ def _to_example(
         video=str(root / one.video) if root is not None else one.video,
         question=one.question,
         options=one.options,
-        answer=one.answer if one.options else "",
+        answer=one.answer if one.options or one.in_words else "",
         spans=repair_spans(one.spans, one.duration_s, counts),
         duration_s=duration_s,
         source=dataset.name,

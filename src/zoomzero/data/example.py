@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.errors import DataError
-from zoomzero.files import write_whole
+from zoomzero.files import parse_json, write_whole
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
 
@@ -70,7 +70,7 @@ def _read_lines(path: Path) -> Iterator[tuple[int, Example]]:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    values = json.loads(line.decode("utf-8"))
+                    values = parse_json(line.decode("utf-8"))
                 except ValueError as error:
                     raise DataError(path, f"line {number}", f"not JSON ({error})") from error
                 yield number, _parse(path, number, values)

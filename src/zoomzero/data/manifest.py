@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from zoomzero.data.annotation import read_json, sha256
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.fingerprint import content_key, question_key, video_name
@@ -162,14 +164,12 @@ def read_manifest(path: str | Path) -> Manifest:
     if wrong := sorted(set(names) ^ set(values)):
         raise DataError(path, ", ".join(wrong), f"a manifest has exactly {', '.join(names)}; write it again")
     try:
-        listing = tuple(_listed(**one) for one in values["listing"])
-    except (TypeError, ValueError) as error:
-        raise DataError(path, "listing", f"is damaged ({error}); write it again with `zoomzero convert`") from error
-    return Manifest(**(values | {"sources": tuple(values["sources"]), "listing": listing}))
-
-
-def _listed(name: str, content: str, duration_s: float, questions: list[str]) -> ListedVideo:
-    return ListedVideo(name, content, float(duration_s), tuple(questions))
+        return TypeAdapter(Manifest).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where, *inside = map(str, first["loc"] or ("file",))
+        what = ": ".join([*inside, first["msg"]])
+        raise DataError(path, where, f"is damaged ({what}); write it again with `zoomzero convert`") from error
 
 
 def manifest_of(examples_path: str | Path, progress: Progress | None = None) -> Manifest:

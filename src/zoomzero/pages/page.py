@@ -148,9 +148,14 @@ def winning_pass(trace: Trace) -> PassTrace | None:
         for one in trace.passes
         if one.option == trace.option
         and (trace.option is not None or (one.answer is not None and one.answer == trace.answer))
-        and abs(one.confidence - trace.confidence) <= 1e-6
+        and _same(one.confidence, trace.confidence)
     ]
     return matches[-1] if matches else None
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    """Whether two confidences are the same; unknown ones are."""
+    return one is other if one is None or other is None else abs(one - other) <= 1e-6
 
 
 def _scored_pass(trace: Trace, winner: PassTrace | None) -> PassTrace | None:

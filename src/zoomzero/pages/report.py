@@ -66,7 +66,7 @@ class AnswerRow:
     result: str
     option: str | None
     answer: str | None
-    confidence: float
+    confidence: float | None
     iou: float | None
     visual_tokens: float
     seconds: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoomzero.answer.trace import PassTrace, Trace
+from zoomzero.answer.trace import PassTrace, Trace, said_confidence
 from zoomzero.spans import Span
 
 
@@ -11,7 +11,7 @@ def trace_text(trace: Trace) -> str:
     chosen = one_line(trace.answer) if trace.answer is not None else "none: the model's reply names no answer"
     label = f"({trace.option}) " if trace.option is not None else ""
     lines = [
-        f"Answer    {label}{chosen}   confidence {trace.confidence:.2f}",
+        f"Answer    {label}{chosen}   confidence {said_confidence(trace.confidence)}",
         f"Evidence  {spans_text(trace.spans) or 'none named'}",
         f"Why       {trace.reason}",
     ]
@@ -40,7 +40,7 @@ def one_line(text: str, most: int = 1000) -> str:
 
 def _pass_line(one: PassTrace) -> str:
     size = f"{one.width}x{one.height}"
-    said = f"{one.option or one_line(one.answer or '-', most=40)} {one.confidence:.2f}"
+    said = f"{one.option or one_line(one.answer or '-', most=40)} {said_confidence(one.confidence)}"
     found = f"  {spans_text(one.found)}" if one.found else ""
     return (
         f"{one.name:<18}{len(one.times_s):>7}{size:>10}{one.visual_tokens:>8}{one.new_tokens:>7}"

@@ -14,12 +14,13 @@ from typing import Any, get_args
 
 from lmms_eval.api.model import lmms
 
-from zoomzero.answer.modes import AskMode, answer
+from zoomzero.answer.ask import answer
+from zoomzero.answer.modes import AskMode
 from zoomzero.answer.trace import Trace
-from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_settings
 from zoomzero.errors import ConfigError, DataError, VideoError, ZoomZeroError
 from zoomzero.plugins.contexts import read_context
-from zoomzero.policy.local.load import find, load_policy, settle_threads
+from zoomzero.policy.base import TrainablePolicy
+from zoomzero.policy.open import open_policy, open_settings
 from zoomzero.progress import bar
 from zoomzero.video.decode import warm_up
 
@@ -30,7 +31,7 @@ class ZoomZero(lmms):  # type: ignore[misc]
     """A policy with a mode of looking, as lmms-eval's model.
 
     Args:
-        model: `tiny`, a checkpoint directory or a hub id.
+        model: `tiny`, a checkpoint directory, a hub id, or a server (`http://HOST:PORT/v1#NAME`).
         mode: direct, coarse, zoom, context, divide or search.
         device, dtype: as `zoomzero ask` takes them; under a launcher `auto` takes the GPU of the local rank.
         budget: visual tokens each pass may spend.
@@ -62,20 +63,22 @@ class ZoomZero(lmms):  # type: ignore[misc]
         self.mode: Any = mode
         self.budget_tokens, self.timeout_s = budget, float(timeout)
         local = os.environ.get("LOCAL_RANK")
-        where = find(model)
-        path = where / MODEL_SETTINGS_FILE
         overrides = [f"{key}={value}" for key, value in settings.items()]
-        self.settings = load_settings(ModelSettings, path if path.is_file() else None, overrides)
+        self.settings, server = open_settings(model, overrides)
         warm_up()
-        self.policy = load_policy(model, device=f"cuda:{local}" if device == "auto" and local else device, dtype=dtype)
-        settle_threads(self.policy)
+        where = f"cuda:{local}" if device == "auto" and local else device
+        self.policy = open_policy(model, server, device=where, dtype=dtype)
         self._rank, self._world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.log = _log_path(log, self._rank, self._world_size)
 
     @property
     def device(self) -> Any:
         """The device the model is on; lmms-eval gathers results there."""
-        return self.policy.device
+        if isinstance(self.policy, TrainablePolicy):
+            return self.policy.device
+        import torch
+
+        return torch.device("cpu")  # the model is elsewhere
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         """Answer every request: the option's letter for a multiple-choice prompt, words for any other.

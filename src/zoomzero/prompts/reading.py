@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from zoomzero.prompts.choices import read_option
 from zoomzero.prompts.grammar import (
     AnswerAs,
     Mode,
@@ -17,8 +18,8 @@ from zoomzero.prompts.grammar import (
     strict_spans,
     strict_time,
 )
-from zoomzero.prompts.loose import read_option, read_spans
 from zoomzero.prompts.parts import Part, find_parts, outside, stripped_range, without_tag_piece
+from zoomzero.prompts.times import read_spans
 from zoomzero.spans import Span
 
 PROBLEMS: Mapping[str, str] = {
@@ -26,6 +27,7 @@ PROBLEMS: Mapping[str, str] = {
     "no_answer_tags": "the answer stands outside <answer> tags",
     "unknown_option": "the answer names none of the options",
     "ambiguous_option": "the answer is the text of several equal options",
+    "several_options": "the answer names several options",
     "loose_answer": "the answer is readable but is not exactly a label (or option text, or stripped text)",
     "no_glue": "no <glue> part",
     "bad_glue": "the <glue> part is not a canonical span list",
@@ -34,6 +36,7 @@ PROBLEMS: Mapping[str, str] = {
     "empty_span": "a span ends where it starts (left out)",
     "negative_span": "a span starts before 0 (left out)",
     "nan_span": "a span is not a number or infinite (left out)",
+    "unclear_span": "what is attached to a span's numbers is no time, or cannot be told (left out)",
     "no_think": "no <think> tag though reasoning was asked for",
     "unexpected_think": "a <think> part though no reasoning was asked for",
     "unexpected_tag": "tags though only the answer was asked for",

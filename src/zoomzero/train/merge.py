@@ -17,7 +17,7 @@ from torch import Tensor
 from zoomzero.config import MODEL_SETTINGS_FILE, load_model_settings
 from zoomzero.errors import ConfigError, ModelError
 from zoomzero.policy.local.load import check_family, find, load_codec, load_network, quiet, read_json
-from zoomzero.policy.local.save import tied_names, write_companions, write_weights
+from zoomzero.policy.local.save import as_released, tied_names, write_companions, write_weights
 from zoomzero.train.engine.shards import SHARDS, Shards
 from zoomzero.train.run.directory import versions
 
@@ -84,7 +84,7 @@ def merge(
     try:
         model, weights, left_out = _read(kind, checkpoint, where, source, DTYPES[dtype], say)
         tally = _Tally()
-        write_weights(partial, tally.count(weights, say), DTYPES[dtype], most_bytes=MOST_BYTES)
+        write_weights(partial, as_released(model, tally.count(weights, say)), DTYPES[dtype], most_bytes=MOST_BYTES)
         write_companions(model, source, partial, settings=settings, dtype=DTYPES[dtype])
         named = (kind, checkpoint, str(source), dtype, tally.tensors, tally.parameters, left_out)
         record = MergeRecord(*named, versions=versions())

@@ -323,4 +323,4 @@ def load_grpo_settings(path: str, overrides: Sequence[str] = ()) -> GrpoSettings
     values = read_settings(path, overrides)
     if values.get("preset") == "paper":
         values = lay_over(PAPER_RUN, values)
-    return parse_settings(GrpoSettings, values, path)
+    return parse_settings(GrpoSettings, values, path, overrides)

@@ -17,7 +17,11 @@ import numpy.typing as npt
 
 from zoomzero.errors import VideoError
 from zoomzero.video._walk import GopWalker
-from zoomzero.video.probe import image_files, load_image, open_container, pick_stream
+from zoomzero.video.files.clock import Clock, index_kind, may_leap
+from zoomzero.video.files.container import open_container
+from zoomzero.video.files.images import image_files, load_image
+from zoomzero.video.files.order import OrderWalker
+from zoomzero.video.files.orient import orientation, upright
 from zoomzero.video.types import VideoInfo
 
 Rgb = npt.NDArray[np.uint8]
@@ -31,18 +35,32 @@ def open_source(info: VideoInfo) -> FileSource | ImagesSource:
 
 
 class FileSource:
-    """A video file, decoded on one thread by the per-group rule of `GopWalker`."""
+    """A video file, decoded on one thread by the per-group rule of `GopWalker`, or in order (`VideoInfo.reading`)."""
 
     def __init__(self, info: VideoInfo) -> None:
         self.info = info
         self.container = open_container(info.path)
-        self.stream = pick_stream(self.container, info.path, info.stream_index)
+        self.stream = self.container.streams[info.stream_index]
         self.stream.thread_type = "NONE"
         self.stream.codec_context.thread_count = 1
-        self.walker = GopWalker(self.container, self.stream, info.fps)
+        self.stream.codec_context.options = {"max_pixels": str(info.max_pixels)}
+        self.walker = self._walker()
         self.coded = self.stream.codec_context.width, self.stream.codec_context.height
+        self._turn = info.rotation, info.mirrored
         self.frame_bytes = self.coded[0] * self.coded[1] * 3
         self._notes: list[str] = []
+
+    def _walker(self) -> GopWalker | OrderWalker:
+        if self.info.reading == "order":
+            return OrderWalker(self.container, self.stream, self.info.fps)
+        tick_s = float(self.stream.time_base)
+        if self.info.reading == "seek":
+            return GopWalker(self.container, self.stream, self.info.fps)
+        first = round(self.info.start_s / tick_s)
+        # what an edit list leaves out makes decode times fall, but no recording starts anew there
+        edited = index_kind(self.container, self.stream) in ("parts", "first")
+        clock = None if edited else Clock(tick_s, self.info.fps, may_leap(self.container))
+        return GopWalker(self.container, self.stream, self.info.fps, through=True, clock=clock, first=first)
 
     @property
     def beat(self) -> Callable[[], None]:
@@ -57,9 +75,14 @@ class FileSource:
         return self.walker.decoded
 
     def groups(self, times_s: Sequence[float]) -> list[int] | None:
-        """Return for every time which group of pictures holds it, or None without an index of key frames."""
+        """Return for every time which group of pictures holds it, or None without an index of key frames.
+
+        A file that is read through is one group: one worker reads it, so no picture depends on how many there are.
+        """
+        if not isinstance(self.walker, GopWalker) or self.walker.reads_through:
+            return [0] * len(times_s)
         index = self.stream.index_entries
-        if self.walker.reads_through or len(index) < 2:
+        if len(index) < 2:
             return None
         first, last = index[0].timestamp, index[len(index) - 1].timestamp
         if (last - first) * self.walker.tick_s < self.info.duration_s / 2:
@@ -92,13 +115,18 @@ class FileSource:
     def _rgb(self, frame: Any) -> Rgb:
         """Return the frame's (H, W, 3) uint8 pixels, upright."""
         width, height = frame.width, frame.height
-        if width * height * 3 > self.frame_bytes:  # the size changed in mid-stream, beyond the memory set aside
+        if (width, height) != self.coded:
+            squeezed = f"frames of {width}x{height} are squeezed into the shape of {self.coded[0]}x{self.coded[1]}"
+            self._notes.append(f"the picture's size changes inside the file: {squeezed}")
+        if width * height * 3 > self.frame_bytes:  # beyond the memory set aside
             width, height = self.coded
-            self._notes.append(f"frames of {frame.width}x{frame.height} in mid-stream were scaled to {width}x{height}")
         picture = frame.reformat(width=width, height=height, format="rgb24")
         plane = picture.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : width * 3]
-        return np.rot90(rows.reshape(height, width, 3), self.info.rotation // 90)
+        turn = orientation(frame) or self._turn
+        if turn != self._turn:
+            self._notes.append("the picture is turned inside the file: some frames are squeezed into another shape")
+        return upright(rows.reshape(height, width, 3), *turn)
 
 
 class ImagesSource:

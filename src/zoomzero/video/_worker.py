@@ -59,11 +59,11 @@ class Tasks:
         self.source: FileSource | ImagesSource | None = None
         self.limit_s = 0.0
 
-    def probe(self, path: str, fps: float | None) -> VideoInfo:
-        return probe.examine(path, fps)
+    def probe(self, path: str, fps: float | None, max_pixels: int) -> VideoInfo:
+        return probe.examine(path, fps, max_pixels)
 
-    def key_frames(self, path: str) -> tuple[float, ...]:
-        return probe.examine_keys(path)
+    def key_frames(self, path: str, max_pixels: int) -> tuple[float, ...]:
+        return probe.examine_keys(path, max_pixels)
 
     def start(self, info: VideoInfo, times_s: list[float]) -> tuple[list[int] | None, int]:
         """Open the file; return which group of pictures each time is in (None: not known) and a frame's bytes."""

@@ -18,7 +18,7 @@ from zoomzero.errors import VideoError
 from zoomzero.spans import Span, complement
 from zoomzero.video._pool import Worker, borrow, crashed, hung, warm_up
 from zoomzero.video.cache import FrameCache
-from zoomzero.video.probe import image_files
+from zoomzero.video.files.images import image_files
 from zoomzero.video.types import Clip, FramePlan, VideoInfo
 
 __all__ = ["decode", "resize_frames", "warm_up"]
@@ -204,7 +204,10 @@ class _Job:
             _, slot, shape, indices, time_s = message
             source = worker.view(slot * self.slot_bytes, shape)
             self.frames[indices[0]] = resize_frames(source[None], self.plan.height, self.plan.width)[0]
-            worker.connection.send(slot)
+            try:
+                worker.connection.send(slot)
+            except OSError as error:
+                raise crashed(self.info.path, "decode") from error
             last[worker] = indices[0]
         elif message[0] == "same":
             indices, time_s = message[1], self.times_s[last[worker]]
@@ -265,7 +268,7 @@ def _clip(info: VideoInfo, plan: FramePlan, job: _Job, identity: tuple[str, int,
     times_s = tuple(job.times_s[i] for i in whole)
     pixels = repr((identity, times_s, plan.height, plan.width))
     key = hashlib.sha256(pixels.encode()).hexdigest()[:32]
-    notes = list(dict.fromkeys(job.notes))
+    notes = sorted(set(job.notes))  # whichever worker said them first
     traces = sorted(set(job.traces) & set(whole))
     if traces:
         shown = _times([job.times_s[i] for i in traces])

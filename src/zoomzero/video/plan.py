@@ -7,6 +7,7 @@ with two limits of ours: the most tokens a frame may cost always holds, and so d
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -67,8 +68,8 @@ def plan_regular(info: VideoInfo, budget: FrameBudget, geometry: Geometry, span:
     low_s, high_s = _inside(info, [span])[0] if span is not None else Span(0.0, info.duration_s)
     limit = _most_frames(budget, geometry)
     length_s = high_s - low_s
-    count = max(1, math.ceil(length_s * budget.fps - _EPSILON_S))
-    fps = budget.fps
+    fps = _useful_rate(info, budget.fps, low_s, high_s)
+    count = max(1, math.ceil(length_s * fps - _EPSILON_S))
     if count > limit:
         count, fps = limit, limit / length_s
     times = [low_s + i / fps for i in range(count)]
@@ -110,7 +111,7 @@ def plan_spans(info: VideoInfo, spans: Sequence[Sequence[float]], budget: FrameB
     while len(kept) * geometry.temporal > limit:
         gaps = [later.start_s - earlier.end_s for earlier, later in pairwise(kept)]
         kept = merge(kept, gap_s=min(gaps) + _EPSILON_S)
-    counts = _share(kept, budget.fps, limit, geometry)
+    counts = _share(kept, max(_useful_rate(info, budget.fps, *span) for span in kept), limit, geometry)
     times = [
         span.start_s + i * span.length_s / count for span, count in zip(kept, counts, strict=True) for i in range(count)
     ]
@@ -130,7 +131,8 @@ def plan_on_grid(
         VideoError, ConfigError: as `plan_spans`.
     """
     limit = _most_frames(budget, geometry)
-    patch_s = geometry.temporal / budget.fps
+    fps = _useful_rate(info, budget.fps, 0.0, info.duration_s)
+    patch_s = geometry.temporal / fps
     touched: set[int] = set()
     for start_s, end_s in _inside(info, spans):
         stop = math.ceil((end_s - _EPSILON_S) / patch_s)
@@ -142,9 +144,9 @@ def plan_on_grid(
     times: list[float] = []
     for k in patches:
         for j in range(geometry.temporal):
-            times.append(max(min((k * geometry.temporal + j) / budget.fps, last_s), times[-1] if times else 0.0))
+            times.append(max(min((k * geometry.temporal + j) / fps, last_s), times[-1] if times else 0.0))
     kept = merge([Span(k * patch_s, min((k + 1) * patch_s, info.duration_s)) for k in patches], gap_s=_EPSILON_S)
-    return _finish(info, times, budget.fps, kept, budget, geometry)
+    return _finish(info, times, fps, kept, budget, geometry)
 
 
 def plan_windows(
@@ -159,7 +161,7 @@ def plan_windows(
         overlap_s: seconds that neighbours share, rounded up to whole temporal patches.
     """
     patch = geometry.temporal
-    patch_s = patch / budget.fps
+    patch_s = patch / _useful_rate(info, budget.fps, 0.0, info.duration_s)
     overlap = math.ceil(overlap_s / patch_s - _EPSILON_S)
     most = window_frames // patch
     if most < 1 or overlap >= most:
@@ -191,6 +193,17 @@ def _most_frames(budget: FrameBudget, geometry: Geometry) -> int:
         reason = f"{budget.max_tokens} visual tokens cannot hold {geometry.temporal} frames of the smallest size"
         raise ConfigError("--budget", reason, f"give at least {least}")
     return patches * geometry.temporal
+
+
+def _useful_rate(info: VideoInfo, fps: float, low_s: float, high_s: float) -> float:
+    """Return the rate to sample a span at: `fps`, or less where no two of its frames are that close together."""
+    times_s = info.frame_times_s
+    if not times_s:
+        return fps
+    on_screen = max(0, bisect_right(times_s, low_s + _EPSILON_S) - 1)
+    shown = times_s[on_screen : max(on_screen + 1, bisect_left(times_s, high_s - _EPSILON_S))]
+    closest_s = min((later - earlier for earlier, later in pairwise(shown) if later > earlier), default=high_s - low_s)
+    return min(fps, 1.0 / max(closest_s, _EPSILON_S))
 
 
 def _inside(info: VideoInfo, spans: Sequence[Sequence[float] | None]) -> tuple[Span, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,11 @@ class VideoInfo:
 
     Times are seconds from the first frame: `start_s` is what the container adds to them and is already taken out of
     every time the project reports. `width` and `height` are as shown, after rotation.
+
+    `reading` says how frames are reached: "seek" jumps to each group of pictures; "through" reads from the first packet
+    on (clocks that start again, edit lists of several parts, program streams); "order" also decodes everything and
+    gives frames the packets' times in the order they come out (AVI and packed B-frames). The last two are read by one
+    worker.
     """
 
     path: str
@@ -28,9 +33,14 @@ class VideoInfo:
     frame_count: int | None  # None when the container does not say
     stream_index: int
     start_s: float
-    rotation: int  # degrees counter-clockwise to apply, one of 0, 90, 180, 270
+    rotation: int  # degrees counter-clockwise to apply (after mirroring), one of 0, 90, 180, 270
     codec: str
     notes: tuple[str, ...] = ()  # what the user should know: several streams, duration measured, truncated, ...
+    mirrored: bool = False  # left and right change sides before the rotation
+    reading: Literal["seek", "through", "order"] = "seek"
+    max_pixels: int = 100_000_000  # of one frame; the decoder refuses more
+    # where frames begin, ascending; only for videos of less than two frames a second, whose plans follow them
+    frame_times_s: tuple[float, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,24 +15,11 @@ from pathlib import Path
 
 from zoomzero.errors import ConfigError
 from zoomzero.files import write_whole
-from zoomzero.world.miniatures import answers, captions
+from zoomzero.world.miniatures import choice, evidence, grounding
 from zoomzero.world.miniatures.material import Format, Layout, film
 from zoomzero.world.write import WorldKind, check_arguments, make_directory, write_videos
 
-FORMATS: dict[str, Format] = {
-    name: (answers.FORMATS | captions.FORMATS)[name]
-    for name in (
-        "nextgqa",
-        "rextime",
-        "cgbench",
-        "qvhighlights",
-        "activitynet",
-        "videomme",
-        "mlvu",
-        "lvbench",
-        "plm",
-    )
-}
+FORMATS: dict[str, Format] = evidence.FORMATS | grounding.FORMATS | choice.FORMATS
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,11 +76,12 @@ def write_world(
         The examples, video paths relative to the examples file as they are written there.
 
     Raises:
-        ConfigError: a count or number of workers below 1, a negative seed, an unknown kind, or no such directory can
-            be made.
+        ConfigError: a count or number of workers below 1, a negative seed, an unknown kind, another world lies there,
+            or no such directory can be made.
     """
     check_arguments(count, seed, kind, workers)
     directory = Path(directory)
+    _refuse_another_world(directory / "examples.jsonl", kind, seed)
     make_directory(directory / "videos")
     items = [world_item(kind, seed, index) for index in range(count)]
     write_videos(kind, seed, [_video_path(directory, item.id) for item in items], workers=workers, progress=progress)
@@ -89,6 +90,15 @@ def write_world(
     write_examples(path, examples)
     write_manifest(path, make_manifest(path, examples, seed=seed))
     return examples
+
+
+def _refuse_another_world(path: Path, kind: WorldKind, seed: int) -> None:
+    """Raise when an examples file is there that this world would replace with other examples."""
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            first = lines.readline()
+        if f'"{kind}-{seed}-' not in first:
+            raise ConfigError("--out", f"{path} holds other examples than those of {kind} seed {seed}", "give another")
 
 
 def check_arguments(count: int, seed: int, kind: str, workers: int) -> None:

@@ -26,7 +26,11 @@ from zoomzero.errors import ConfigError, DataError
 from zoomzero.spans import Span
 
 # The others have several true spans where one is predicted, or a reversed one.
-ONE_TRUE_SPAN = ("nextqa", "rextime", "cgbench", "videomme", "lvbench", "plm")
+ONE_TRUE_SPAN = (
+    *("nextqa", "rextime", "cgbench", "videomme", "videomme-v2", "longvideobench", "lvbench", "mcq", "plm"),
+    *("timelens", "charades"),
+)
+WITHOUT_ANSWERS = ("timelens", "charades")
 
 
 # --- every benchmark --------------------------------------------------------------------------------------
@@ -43,7 +47,7 @@ def test_the_truth_scores_full_marks(name: str, tmp_path: Path) -> None:
     rows = [
         {"id": q.id, "answer": q.answer, "spans": [sorted(span) for span in q.spans]}
         for q in questions
-        if q.answer  # MLVU has one whose answer is none of its options
+        if q.answer or not q.options  # MLVU has one whose answer is none of its options
     ]
     report = scored(name, folder, *rows)
     assert report.counts["n"] == len(questions) > 1
@@ -51,9 +55,10 @@ def test_the_truth_scores_full_marks(name: str, tmp_path: Path) -> None:
     if name == "mlvu":
         assert (report.official.values["plotQA"], report.official.values["micro"]) == (100, 75)
         return
-    assert report.union.values["Acc@QA"] == 100
+    assert report.union.values.get("Acc@QA", 100) == 100
+    assert ("Acc@QA" in report.union.values) == (name not in WITHOUT_ANSWERS)
     if name in ONE_TRUE_SPAN:
-        assert set(report.strict.values.values()) <= {1.0, 100.0}, report.strict.values
+        assert set(report.strict.values.values()) == {100.0}, report.strict.values
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -79,7 +84,7 @@ def test_a_folder_without_the_annotation(name: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_benchmark() -> None:
-    with pytest.raises(ConfigError, match="is no benchmark; choose from nextgqa, rextime"):
+    with pytest.raises(ConfigError, match="is no benchmark; choose from nextgqa, nextqa, rextime"):
         benchmark("imagenet")
 
 
@@ -201,8 +206,8 @@ def test_rextime_definitions(tmp_path: Path) -> None:
     values = report.official.values
     assert values["MR-mIoU"] == pytest.approx(70.0)
     assert (values["R1@0.3"], values["R1@0.5"]) == (100, 50)
-    assert values["VQA"] == 0.5
-    assert (values["VQA,mIoU@0.3"], values["VQA,mIoU@0.5"]) == (0.5, 0.0)
+    assert values["VQA"] == 50
+    assert (values["VQA,mIoU@0.3"], values["VQA,mIoU@0.5"]) == (50, 0)
     assert report.union.values["mIoU"] == pytest.approx(100.0)  # both windows together
     assert {value: row.n for value, row in report.tables["category"].items()} == {"means_end": 1, "sequential": 1}
 
@@ -212,7 +217,7 @@ def test_rextime_in_the_evaluators_form(tmp_path: Path) -> None:
     question = by_id("rextime", folder)["anet_val1"]
     assert (question.options, question.answer, question.right) == ((), "C", {"C"})
     report = scored("rextime", folder, {"id": "anet_val1", "answer": "C", "spans": [[1, 1]]})
-    assert (report.official.values["VQA"], report.official.values["MR-mIoU"]) == (1.0, 0.0)  # a point truth has no IoU
+    assert (report.official.values["VQA"], report.official.values["MR-mIoU"]) == (100, 0)  # a point truth has no IoU
     assert scored("rextime", folder, {"id": "anet_val1", "answer": "E"}).faults["out_of_range_answers"] == 1
 
 
@@ -227,24 +232,21 @@ def test_cgbench_definitions(tmp_path: Path) -> None:
         {"id": 15, "answer": "B", "spans": [[0, 5]]},  # .5
     )
     values = report.official.values
-    assert values["mIoU"] == pytest.approx(0.45)
-    assert values["long-acc"] == 0.5
-    assert values["rec@IoU"] == pytest.approx((4 / 5 + 5 / 5) / 2)  # reaches .4; reaches .5
-    assert values["rec@IoU>"] == pytest.approx((3 / 5 + 4 / 5) / 2)
-    assert values["acc@IoU"] == pytest.approx(4 / 5 / 2)
+    assert values["mIoU"] == pytest.approx(45)
+    assert values["long-acc"] == 50
+    assert values["rec@IoU"] == pytest.approx(100 * (4 / 5 + 5 / 5) / 2)  # reaches .4; reaches .5
+    assert values["rec@IoU>"] == pytest.approx(100 * (3 / 5 + 4 / 5) / 2)
+    assert values["acc@IoU"] == pytest.approx(100 * 4 / 5 / 2)
     assert set(report.tables["duration"]) == {"00-10 min", "over 60 min"}
 
 
 def test_cgbench_leaves_each_unread_half_out_for_itself(tmp_path: Path) -> None:
     rows = ({"id": 14, "answer": "G", "spans": []}, {"id": 15, "answer": "?", "spans": [[0, 10]]})
     report = scored("cgbench", cgbench(tmp_path / "d"), *rows)
-    assert (report.official.values["long-acc"], report.official.values["mIoU"]) == (1.0, 1.0)
+    assert (report.official.values["long-acc"], report.official.values["mIoU"]) == (100, 100)
     assert "acc@IoU" not in report.official.values
-    assert (report.strict.values["long-acc"], report.strict.values["mIoU"], report.strict.values["acc@IoU"]) == (
-        0.5,
-        0.5,
-        0,
-    )
+    strict = report.strict.values
+    assert (strict["long-acc"], strict["mIoU"], strict["acc@IoU"]) == (50, 50, 0)
 
 
 def test_cgbench_letter_beyond_the_choices(tmp_path: Path) -> None:

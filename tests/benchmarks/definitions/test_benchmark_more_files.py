@@ -22,8 +22,8 @@ from made_benchmarks import (
 )
 
 from zoomzero.benchmarks.definitions.base import ReadOptions
+from zoomzero.benchmarks.definitions.choice.videomme import official_letter
 from zoomzero.benchmarks.definitions.registry import benchmark
-from zoomzero.benchmarks.definitions.videomme import official_letter
 from zoomzero.benchmarks.scoring.score import score
 from zoomzero.data.annotation import Question
 from zoomzero.errors import DataError
@@ -187,14 +187,14 @@ def test_videomme_parquet(tmp_path: Path) -> None:
         benchmark("videomme").load(tmp_path)
 
 
-def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_pyarrow_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "test-0.parquet").write_bytes(b"PAR1")
 
     def absent(name: str) -> None:
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(DataError, match=r"need pyarrow.*zoomzero\[parquet\]"):
+    with pytest.raises(DataError, match=r"need pyarrow.*pip install pyarrow"):
         benchmark("videomme").load(tmp_path)
 
 
@@ -229,11 +229,11 @@ def test_lvbench_measures(tmp_path: Path) -> None:
     assert questions["8"].spans == (Span(3723, 3729),)
     report = score("lvbench", folder, [write_json(tmp_path / "answers.json", {"7": "D", "8": "B"})], draws=FEW)
     values = report.official.values
-    assert (values["Overall"], values["acc"]) == (0.5, 0.5)
-    assert (values["Rea"], values["Sum"], values["reasoning"]) == (0.5, 1.0, 0.5)  # question 7 counts in both types
+    assert (values["Overall"], values["acc"]) == (50, 50)
+    assert (values["Rea"], values["Sum"], values["reasoning"]) == (50, 100, 50)  # question 7 counts in both types
     assert "KIR" not in values
     one = score("lvbench", folder, [write_json(tmp_path / "one.json", {"7": "D"})], draws=FEW)
-    assert (one.official.values["Overall"], one.strict.values["Overall"]) == (1.0, 0.5)
+    assert (one.official.values["Overall"], one.strict.values["Overall"]) == (100, 50)
 
 
 def test_lvbench_options_that_are_not_lettered_in_order(tmp_path: Path) -> None:

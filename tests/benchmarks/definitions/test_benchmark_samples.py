@@ -32,7 +32,7 @@ def test_rows_of_a_question_are_kept_in_order(tmp_path: Path) -> None:
     found = read_samples([one, two], [CLOSED, OPEN])
     assert [row.answer for row in found.rows["c"]] == ["A", "B", None, "B"]
     assert found.rows["c"][1].spans == (Span(2.0, 1.0),)
-    assert [row.answer for row in found.rows["o"]] == ["A red car"]  # words for an open question
+    assert [row.answer for row in found.rows["o"]] == ["a red car"]  # the annotated words, said with other capitals
     assert {name: count for name, count in found.faults.items() if count} == {
         "unread_answers": 1,
         "bad_spans": 1,

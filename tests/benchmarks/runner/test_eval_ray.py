@@ -23,7 +23,7 @@ from zoomzero.data.annotation import Question
 from zoomzero.data.example import read_examples
 from zoomzero.errors import ConfigError, ModelError
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs ray (pip install 'zoomzero[ray]')")
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs ray (pip install 'ray>=2.40')")
 SPEC = ModelSpec("m", ModelSettings())
 
 

@@ -199,7 +199,7 @@ def test_intervals_hold_the_value_and_repeat() -> None:
     assert first == second
     assert first[0] is not None
     assert first[0].low < 50 < first[0].high
-    assert first[1] == pytest.approx((100.0, 100.0))
+    assert first[1] == pytest.approx((100 / (1 + 1.96**2 / 400), 100.0))  # Wilson's: all right is no certainty
     assert first[2] is None
 
 
@@ -207,7 +207,10 @@ def test_macro_interval_is_around_the_macro_average() -> None:
     classes = np.array([0] * 300 + [1] * 100)
     one = measure([1.0] * 300 + [0.0] * 100, classes=classes)
     interval = bootstrap([one], "strict", np.arange(400), 500, 0)[0]
-    assert interval == pytest.approx((50.0, 50.0))  # each class is constant, only their sizes vary
+    assert interval is None  # each class is constant, only their sizes vary: no draw differs
+    mixed = measure([1.0] * 200 + [0.0] * 200, classes=classes)
+    low, high = bootstrap([mixed], "strict", np.arange(400), 500, 0)[0] or (0, 0)
+    assert low < 100 / 3 < high  # 2/3 of the first class, none of the second
 
 
 # --- comparison -------------------------------------------------------------------------------------------

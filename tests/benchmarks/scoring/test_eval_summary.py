@@ -17,6 +17,7 @@ from zoomzero.spans import Span
 
 FEW = BootstrapSettings(resamples=50)
 BENCH = benchmark("world-short")
+COUNTS = ("n", "failed", "missing", "unparsed")
 
 
 def question(i: int) -> Question:
@@ -103,30 +104,29 @@ def test_modes_are_compared_on_the_same_questions(summary: dict[str, Any]) -> No
     assert summary["differences"][pair]["union Acc@QA"]["value"] == 25.0
 
 
-def test_the_text_holds_the_table(summary: dict[str, Any]) -> None:
-    head, direct, zoom, compared = table_text(summary).splitlines()
-    assert head.split() == (
-        [
-            "mode",
-            "accuracy",
-            "mIoU",
-            "visual",
-            "read",
-            "written",
-            "frames",
-            "seconds",
-            "hit",
-            "gap",
-            "n",
-            "failed",
-            "missing",
-        ]
-    )
-    assert direct.split()[:2] == ["direct", "0.0"]
-    assert zoom.split()[0] == "zoom"
-    assert zoom.split()[-10:] == ["10", "10", "10", "10", "3.00", "0.75", "0.00", "4", "1", "1"]
-    assert compared.startswith("zoom - direct: Acc@QA +25.0 [")
-    assert "mIoU" not in compared  # direct names no spans to compare with
+def test_the_text_shows_official_measures_first_then_costs(summary: dict[str, Any]) -> None:
+    lines = table_text(summary).splitlines()
+    official, costs = lines[:3], lines[4:7]
+    assert lines[3] == ""
+    assert official[0].split() == ["official", *("Acc@GQA", "Acc@QA", "mIoU", "mIoP"), *COUNTS]
+    assert official[1].split()[:3] == ["direct", "-", "0.0"], "direct is not asked for spans"
+    assert official[2].split()[:2] == ["zoom", "25.0"]
+    assert official[2].split()[-4:] == ["4", "1", "1", "0"]
+    names = ["strict", "accuracy", "mIoU", "visual", "read", "written", "frames", "seconds", "hit", "gap"]
+    assert costs[0].split() == names
+    assert costs[1].split()[:2] == ["direct", "0.0"]
+    assert costs[2].split()[-7:] == ["10", "10", "10", "10", "3.00", "0.75", "0.00"]
+    assert lines[7].startswith("zoom - direct: Acc@QA +25.0 [")
+    assert "mIoU" not in lines[7]  # direct names no spans to compare with
+
+
+def test_two_right_answers_are_no_certainty(dataset: Dataset) -> None:
+    """Both right is 100 %, but the interval of two videos is wide: Wilson's for 2 of 2 is 34 to 100."""
+    two = Dataset("world-short", "test", dataset.questions[:2], dataset.files)
+    rows = {"zoom": {f"q{i}": row(i, "zoom", "A", [[10, 20]], 1.0) for i in range(2)}}
+    text = table_text(summarise(BENCH, two, rows, draws=FEW))
+    assert "100.0 [34.2, 100.0]" in text
+    assert "[100.0, 100.0]" not in text
 
 
 def test_the_text_ends_with_how_busy_the_models_were(summary: dict[str, Any]) -> None:

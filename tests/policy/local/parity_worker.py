@@ -53,6 +53,7 @@ def make_processor(family: str, tokenizer_path: str, template: str) -> Any:
     tokenizer.chat_template = template
     kinds = {
         "qwen3_vl": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
+        "qwen3_vl_moe": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
         "qwen2_5_vl": (Qwen2_5_VLProcessor, Qwen2VLVideoProcessor),
     }
     processor, video_processor = kinds[family]
@@ -65,7 +66,7 @@ def run(case: dict[str, Any], frames: list[np.ndarray]) -> dict[str, np.ndarray]
 
     processor = make_processor(case["family"], case["tokenizer"], case["template"])
     text = processor.tokenizer.apply_chat_template(case["messages"], tokenize=False, add_generation_prompt=True)
-    if case["family"] == "qwen3_vl":
+    if case["family"] != "qwen2_5_vl":
         # since 5.10 the pair around the placeholder stays as an outer wrapper, which the checkpoints never
         # saw
         text = text.replace("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")

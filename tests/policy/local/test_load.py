@@ -10,8 +10,9 @@ import torch
 
 from zoomzero.errors import ModelError
 from zoomzero.policy.base import Turn
-from zoomzero.policy.local import load
-from zoomzero.policy.local.families.base import Qwen3VL, Qwen25VL
+from zoomzero.policy.local.checkpoint import find
+from zoomzero.policy.local.families.qwen2_5_vl import Qwen25VL
+from zoomzero.policy.local.families.qwen3_vl import Qwen3VL
 from zoomzero.policy.local.load import load_policy
 
 
@@ -31,7 +32,7 @@ def edit_json(path, change):
     path.write_text(json.dumps(value))
 
 
-def test_both_families_load(policies):
+def test_families_load(policies):
     assert isinstance(policies["qwen3_vl"].family, Qwen3VL)
     assert isinstance(policies["qwen2_5_vl"].family, Qwen25VL)
     assert (policies["qwen3_vl"].geometry.factor, policies["qwen2_5_vl"].geometry.factor) == (32, 28)
@@ -64,6 +65,38 @@ def test_chat_template_of_the_checkpoint_is_used(copy_of):
     (where / "chat_template.jinja").write_text("{{ raise_exception('no text') }}")
     with pytest.raises(ModelError, match="chat template does not take video and text"):
         load_policy(where)
+
+
+def test_the_default_of_several_templates_is_used(copy_of):
+    """Older checkpoints list templates by name."""
+    where = copy_of()
+    text = "{% for p in messages[0].content %}{{ p.text }}{% endfor %}Z"
+    named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": text}]
+    (where / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    policy = load_policy(where)
+    text, _ = policy.builder.codec.decode(policy.prompt([Turn("user", ("hi",))]).ids.tolist())
+    assert text == "hiZ"
+    (where / "tokenizer_config.json").write_text(json.dumps({"chat_template": named[:1]}))
+    with pytest.raises(ModelError, match="none of them called default"):
+        load_policy(where)
+
+
+def test_experts_are_saved_as_released(policies, tmp_path):
+    """(expert, in, out) on disk, which servers expect; what is loaded again is what was saved."""
+    from safetensors.torch import load_file
+
+    from zoomzero.config import ModelSettings
+    from zoomzero.policy.local.save import save_checkpoint
+
+    policy = policies["qwen3_vl_moe"]
+    where = tmp_path / "saved"
+    save_checkpoint(policy.model, tmp_path, where, settings=ModelSettings())
+    name = "model.language_model.layers.1.mlp.experts.gate_up_proj"
+    (held,) = [value for key, value in load_file(where / "model.safetensors").items() if key == name]
+    assert held.shape == (4, 96, 64)  # experts, width, twice the inner width
+    again = type(policy.model).from_pretrained(where)
+    for key, value in policy.model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
 
 
 def test_text_after_time_reaches_the_positions(copy_of, policies):
@@ -107,9 +140,9 @@ def test_hub_id_without_network(monkeypatch, tmp_path):
 
 
 def test_missing_tiny_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(load.resources, "files", lambda _: tmp_path)
+    monkeypatch.setattr(find.resources, "files", lambda _: tmp_path)
     with pytest.raises(ModelError, match="the shipped model is missing"):
-        load.find("tiny")
+        find.find("tiny")
 
 
 @pytest.mark.parametrize(
@@ -124,8 +157,8 @@ def test_missing_tiny_says_so(monkeypatch, tmp_path):
             "model type llama is not",
         ),
         (
-            lambda d: edit_json(d / "config.json", lambda c: c.update(model_type="qwen3_vl_moe")),
-            "dense Qwen3-VL",
+            lambda d: edit_json(d / "config.json", lambda c: c.update(model_type="qwen2_vl")),
+            "use a checkpoint of Qwen2.5-VL, Qwen3-VL, Qwen3-VL-MoE",
         ),
         (lambda d: (d / "model.safetensors").unlink(), "has no .safetensors weights"),
         (lambda d: (d / "model.safetensors").write_bytes(b"12345678nonsense"), "weights are damaged"),

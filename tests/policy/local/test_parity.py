@@ -21,8 +21,7 @@ import torch
 from policy_models import FAMILIES, PATCH, SPECIAL, make_clip, small_tokenizer
 
 from zoomzero.policy.base import Turn
-from zoomzero.policy.local.families.base import Qwen3VL, Qwen25VL
-from zoomzero.policy.local.load import DEFAULT_MEAN_STD
+from zoomzero.policy.local.families import family_class
 from zoomzero.policy.local.prompt import PromptBuilder
 from zoomzero.policy.local.text import ChatTemplate, TextCodec
 from zoomzero.video.types import Clip, Geometry
@@ -116,10 +115,15 @@ def builder_for(family: str, tokenizer_path: str) -> PromptBuilder:
     from tokenizers import Tokenizer
 
     codec = TextCodec(Tokenizer.from_file(tokenizer_path))
-    mean, std = DEFAULT_MEAN_STD[family]
-    kind = {"qwen3_vl": Qwen3VL, "qwen2_5_vl": Qwen25VL}[family]
-    geometry = Geometry(PATCH[family], free_times=family == "qwen3_vl")
-    made = kind(geometry, mean, std, codec.special["<|vision_start|>"], codec.special["<|vision_end|>"])
+    kind = family_class(family)
+    geometry = Geometry(PATCH[family], free_times=kind.free_times)
+    made = kind(
+        geometry,
+        kind.default_mean,
+        kind.default_std,
+        codec.special["<|vision_start|>"],
+        codec.special["<|vision_end|>"],
+    )
     return PromptBuilder(made, codec, ChatTemplate(template_of(family)), codec.special["<|video_pad|>"])
 
 

@@ -12,12 +12,11 @@ from zoomzero.policy.local.positions import VisionBlocks, continue_positions, mr
 PAD = 9
 
 
-def blocks_of(starts, grids, steps, **more):
+def blocks_of(starts, grids, steps):
     return VisionBlocks(
         torch.tensor(starts, dtype=torch.int64),
         torch.tensor(grids, dtype=torch.int64).view(-1, 3),
         torch.tensor(steps, dtype=torch.float32),
-        **more,
     )
 
 
@@ -30,8 +29,8 @@ def test_positions_by_hand():
 
 
 def test_text_after_time_goes_on_behind_the_last_time():
-    blocks = blocks_of([2], [[2, 1, 2]], [3.0], text_after_time=True)
-    assert mrope_positions(7, blocks)[:, -1].tolist() == [6, 6, 6]  # start 2 + last time 3 + 1
+    blocks = blocks_of([2], [[2, 1, 2]], [3.0])
+    assert mrope_positions(7, blocks, text_after_time=True)[:, -1].tolist() == [6, 6, 6]  # start 2 + last time 3 + 1
 
 
 def test_text_only():
@@ -48,8 +47,9 @@ def own_rope_index(family, ids, kinds, video_grids, seconds):
     """Call the model's get_rope_index without building a model."""
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
     from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
+    from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeModel
 
-    model = {"qwen3_vl": Qwen3VLModel, "qwen2_5_vl": Qwen2_5_VLModel}[family]
+    model = {"qwen3_vl": Qwen3VLModel, "qwen2_5_vl": Qwen2_5_VLModel, "qwen3_vl_moe": Qwen3VLMoeModel}[family]
     vision = SimpleNamespace(spatial_merge_size=2, tokens_per_second=2)
     bare = SimpleNamespace(config=SimpleNamespace(vision_config=vision))
     bare.get_vision_position_ids = lambda *args, **kw: model.get_vision_position_ids(bare, *args, **kw)

@@ -1,5 +1,7 @@
 """Text to tokens and back."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,3 +153,59 @@ def test_a_template_that_drops_parts_is_refused():
 
 def test_merge_text():
     assert merge_text(["a", "b", 1, "c", "d"]) == ["ab", 1, "cd"]
+
+
+NEWER = {
+    # {% generation %} marks what an assistant wrote, for masks in training; it changes nothing in the text
+    "generation": "{% for m in messages %}{% generation %}{{ m.content[0].text }}{% endgeneration %}{% endfor %}",
+    "date": "{{ strftime_now('%Y') | length }}{{ messages[0].content[0].text }}",
+    "loops": "{% for m in messages %}{{ m.content[0].text }}{% break %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_templates_may_use_what_transformers_gives_them(name):
+    assert 0 in ChatTemplate(NEWER[name]).render(["user"], [1])
+
+
+def test_rendering_is_transformers_own(shared):
+    """Every stored real template gives the text transformers' renderer gives, parts and template kept apart."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    texts = ["What is in the video?", "A red <|im_end|> circle.", "And then?"]
+    roles = ["user", "assistant", "user"]
+    plain = [{"role": role, "content": [{"type": "text", "text": t}]} for role, t in zip(roles, texts, strict=True)]
+    found = real_templates(shared)
+    assert len(found) >= 10
+    for name, source in found.items():
+        pieces = ChatTemplate(source).render(roles, [1, 1, 1])
+        ours = "".join(texts[p] if isinstance(p, int) else p for p in pieces)
+        expected, _ = render_jinja_template([plain], chat_template=source, add_generation_prompt=True)
+        assert [ours] == expected, name
+
+
+def test_users_cannot_write_markup_in_any_real_template(shared, real_codec):
+    """Names of special tokens in a user's text stay text, whatever the template does with it."""
+    names = ["<|im_start|>", "<|im_end|>", "<|video_pad|>", "<|vision_start|>"]
+    for source in real_templates(shared).values():
+        counts = []
+        for word in ("x", "".join(names)):
+            pieces = ChatTemplate(source).render(["user"], [1])
+            ids: list[int] = []
+            for piece in pieces:
+                parts = [word] if isinstance(piece, int) else real_codec.split_special(piece)
+                for part in parts:
+                    ids += real_codec.encode(part) if isinstance(part, str) else [part]
+            counts.append([ids.count(real_codec.special[name]) for name in names])
+        assert counts[0] == counts[1]
+
+
+def real_templates(shared):
+    """The chat templates of real checkpoints that see videos, by where they come from."""
+    where = shared / "checkpoints"
+    if not where.is_dir():
+        pytest.skip("needs ../shared/checkpoints (metadata of real checkpoints)")
+    found = {str(path): path.read_text() for path in sorted(where.glob("*/*.jinja"))}
+    for path in sorted(where.glob("*/chat_template.json")):
+        found[str(path)] = json.loads(path.read_text())["chat_template"]
+    return {name: source for name, source in found.items() if "<|video_pad|>" in source}

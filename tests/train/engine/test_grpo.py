@@ -14,7 +14,7 @@ from grpo_groups import RAGGED, make_group, plain_model, separate_log_probs
 from grpo_runs import SMALL, grpo_settings, make_collector, tiny_settings
 
 from zoomzero import spans
-from zoomzero.answer import modes as zoom
+from zoomzero.answer.ask import answer
 from zoomzero.config import lay_over, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import sha256
@@ -406,7 +406,7 @@ def test_validation_is_the_coarse_pass_of_the_product(run: dict[str, Any], examp
         policy = load_policy(where, device="cpu")
         sums = dict.fromkeys(("answer", "iou", "format"), 0.0)
         for e in examples[:3]:
-            trace, _ = zoom.answer(policy, settings, e.video, e.question, e.options, mode="coarse", cache=cache)
+            trace, _ = answer(policy, settings, e.video, e.question, e.options, mode="coarse", cache=cache)
             sums["answer"] += float(trace.option == e.answer)
             sums["iou"] += spans.iou(trace.spans, e.spans)
             sums["format"] += float(not trace.passes[0].problems)

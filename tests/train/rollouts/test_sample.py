@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from sft_models import SETTINGS
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
+from zoomzero.answer.writing import write
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.errors import ConfigError, DataError, VideoError
@@ -67,8 +68,8 @@ def test_answers_are_what_the_coarse_pass_would_draw(
 ) -> None:
     draw(tmp_path / "s.jsonl")
     place, one = 3, examples[3]
-    asked = Asked(policy, SETTINGS, probe(one.video), one.question, one.options)
-    look = asked.write("coarse", plan_regular(asked.info, SETTINGS.coarse.budget(), policy.geometry))
+    asked = QuestionSession(policy, SETTINGS, probe(one.video), one.question, one.options)
+    look = write(asked, "coarse", plan_regular(asked.info, SETTINGS.coarse.budget(), policy.geometry))
     drawn = policy.generate(look.context, 3, Sampling(1.0, 1.0, 12, prompt_seed(5, place)))
     rows = [row for row in rows_of(tmp_path / "s.jsonl") if row["id"] == one.id]
     assert [row["text"] for row in rows] == [completion.text for completion in drawn]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from grpo_runs import asked_about, grpo_settings, said, spans_text, tiny_settings
 
-from zoomzero.answer.passes import softmax
+from zoomzero.answer.confidence import softmax
 from zoomzero.config import PassSettings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.errors import ModelError

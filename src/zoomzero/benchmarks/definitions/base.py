@@ -97,7 +97,9 @@ class Benchmark:
         read: annotation files -> questions.
         measure: the official measures.
         groups: the tables printed, by the names in `Question.groups`.
-        response_rule: how the official evaluator finds the letter in a free response.
+        headline: the measures people report, shown first; by default the first few of `measure`.
+        response_rule: how the official evaluator finds the letter in a free response; for a question answered in
+            words, the annotated answer itself when it takes the response for it.
         scores_answers, scores_spans: what a prediction must give; the rest is not missed when absent.
     """
 
@@ -108,6 +110,7 @@ class Benchmark:
     read: Callable[[Source, ReadOptions], Dataset]
     measure: Callable[[Pairs], list[Measure]]
     groups: tuple[str, ...] = ()
+    headline: tuple[str, ...] = ()
     response_rule: ResponseRule | None = None
     scores_answers: bool = True
     scores_spans: bool = True
@@ -179,7 +182,8 @@ def set_measures(bench: Benchmark, pairs: Pairs) -> list[Measure]:
     """
     all_ = np.ones(len(pairs.questions), dtype=bool)
     true = np.array([bool(question.spans) for question in pairs.questions], dtype=bool)
-    has_answers = bench.scores_answers or bool(pairs.answered.any())
+    known = any(question.right for question in pairs.questions)
+    has_answers = known and (bench.scores_answers or bool(pairs.answered.any()))
     has_spans = bool(true.any()) and (bench.scores_spans or bool(pairs.grounded.any()))
     measures = [Measure("Acc@QA", pairs.right, all_)] if has_answers else []
     if not has_spans:

@@ -15,15 +15,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from zoomzero.answer.modes import AskMode, answer
-from zoomzero.answer.passes import Asked, Look
+from zoomzero.answer import scoring
+from zoomzero.answer.ask import answer
+from zoomzero.answer.modes import AskMode
+from zoomzero.answer.result import PassResult
+from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.trace import PassTrace, Trace, total_costs
 from zoomzero.benchmarks.scoring.costs import evidence_hit, random_span, right_minus_right, rounded
 from zoomzero.config import ModelSettings
 from zoomzero.data.annotation import Question
 from zoomzero.data.convert import repair_spans
-from zoomzero.errors import VideoError, ZoomZeroError
-from zoomzero.policy.base import Policy
+from zoomzero.errors import ServerError, VideoError, ZoomZeroError
+from zoomzero.policy.base import Policy, ServedPolicy
+from zoomzero.policy.open import open_policy
+from zoomzero.policy.remote.settings import ServerSettings
 from zoomzero.spans import Span, widen
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.probe import probe
@@ -70,6 +75,7 @@ class ModelSpec:
         settings: how it is asked, budgets included.
         timeout_s: seconds a decoding job may be silent.
         faithfulness: take the two extra looks behind the faithfulness gap.
+        server: where the model is, None for one in this process.
     """
 
     model: str
@@ -78,6 +84,7 @@ class ModelSpec:
     dtype: str = "auto"
     timeout_s: float = 120.0
     faithfulness: bool = False
+    server: ServerSettings | None = None
 
 
 def make_batches(items: Iterable[Item]) -> list[Batch]:
@@ -97,11 +104,17 @@ def load_asker(spec: ModelSpec, index: int = 0, count: int = 1) -> tuple[Asker, 
         count: how many models share the machine.
 
     Returns:
-        The asker, and {"dtype", "device", "parameters"}.
+        The asker, and {"dtype", "device", "parameters"}; of a server {"dtype": "server", "device": its kind, "server":
+        what its probe found}.
 
     Raises:
         ModelError: it does not load.
     """
+    if spec.server is not None:
+        served = open_policy(spec.model, spec.server)
+        assert isinstance(served, ServedPolicy)
+        found = served.facts.to_dict()
+        return Asker(served, spec), {"dtype": "server", "device": found["kind"], "server": found}
     import torch
 
     from zoomzero.policy.local import load
@@ -139,9 +152,10 @@ class Asker:
             row["seconds"] = round(time.perf_counter() - started, 4)
             return json.dumps(row, allow_nan=False)
         except ITEM_ERRORS as error:
-            reason = describe(error)
+            reason, again = describe(error), isinstance(error, ServerError) and error.passing
         free_memory()
-        return json.dumps(failed_row(item, reason, time.perf_counter() - started))
+        row = failed_row(item, reason, time.perf_counter() - started)
+        return json.dumps(row | {"again": True} if again else row)
 
     def _row(self, item: Item) -> dict[str, Any]:
         info = self._look_up(item)
@@ -180,7 +194,7 @@ class Asker:
         elsewhere = random_span(looked_at, info.duration_s, item.question.id)
         if elsewhere is None or not item.question.options:
             return {}
-        asked = Asked(
+        session = QuestionSession(
             self.policy,
             self.spec.settings,
             info,
@@ -189,10 +203,10 @@ class Asker:
             cache=self._cache,
             timeout_s=self.spec.timeout_s,
         )
-        looks = [self._close_look(asked, "faithful", looked_at), self._close_look(asked, "random", (elsewhere,))]
+        looks = [self._close_look(session, "faithful", looked_at), self._close_look(session, "random", (elsewhere,))]
         told = [look.trace for look in looks if look is not None]
         if len(told) < len(looks):
-            return {"notes": asked.missed}
+            return {"notes": session.missed}
         at_spans, at_random = told
         return {
             "gap": right_minus_right(at_spans.option, at_random.option, item.question.right),
@@ -201,8 +215,8 @@ class Asker:
         }
 
     @staticmethod
-    def _close_look(asked: Asked, name: str, spans: Sequence[Span]) -> Look | None:
-        return asked.attempt(name, lambda: asked.zoom(name, spans))
+    def _close_look(session: QuestionSession, name: str, spans: Sequence[Span]) -> PassResult | None:
+        return session.attempt(name, lambda: scoring.zoom(session, name, spans))
 
 
 def _probe(video: str, timeout_s: float) -> VideoInfo | VideoError:
@@ -216,11 +230,15 @@ def _probe(video: str, timeout_s: float) -> VideoInfo | VideoError:
 
 
 def answered_row(item: Item, trace: Trace, evidence: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer's row; `answer` is the option's label, None when none was named or offered, `said` its text."""
+    """Return an answer's row.
+
+    `answer` is the option's label (of a question answered in words, the words), None when none was named; `said` is
+    its text.
+    """
     return {
         "id": item.question.id,
         "mode": item.mode,
-        "answer": trace.option,
+        "answer": trace.answer if item.question.in_words else trace.option,
         "said": trace.answer,
         "spans": [list(span) for span in trace.spans],
         "confidence": trace.confidence,

@@ -62,8 +62,10 @@ def evaluate(settings: EvalSettings, note: Say = lambda text: None) -> dict[str,
 def make_identity(settings: EvalSettings, plan: Plan, folder: Path) -> dict[str, Any]:
     """Return `run.json` as this run would write it."""
     known = read_run(folder).get("model_files", {}) if (folder / RUN_FILE).is_file() else {}
-    with bar("hashing the model", "bytes") as step:
-        files = model_files(plan.where, known, step)
+    files = {}
+    if plan.where is not None:
+        with bar("hashing the model", "bytes") as step:
+            files = model_files(plan.where, known, step)
     code = code_identity()
     sources = {str(path): sha256(path) for path in plan.dataset.files}
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -78,7 +80,7 @@ def make_identity(settings: EvalSettings, plan: Plan, folder: Path) -> dict[str,
         "modes": list(settings.modes),
         "settings": plan.model_settings.model_dump(mode="json"),
         "settings_hash": settings_hash(plan.model_settings),
-        "model_hash": files_hash(files),
+        "model_hash": files_hash(files) if plan.where is not None else settings_hash({"server": settings.model}),
         "model_files": files,
         "dtype": None if settings.dtype == "auto" else settings.dtype,
         "device": None,
@@ -166,12 +168,17 @@ def make_executor(settings: EvalSettings, plan: Plan, folder: Path, batches: int
         settings.dtype,
         settings.timeout_s,
         settings.faithfulness,
+        plan.server,
     )
     count = _models(settings, batches)
     if settings.ray is not None:
         from zoomzero.benchmarks.runner.ray_workers import RayActors
 
         return RayActors(spec, settings.ray, None if settings.workers is None else count)
+    if plan.server is not None:
+        from zoomzero.benchmarks.runner.threads import SideBySide
+
+        return SideBySide(spec, max(1, min(plan.server.concurrency, batches)))
     if settings.workers is None:
         return Alone(spec)
     from zoomzero.benchmarks.runner.workers import Processes
@@ -190,6 +197,8 @@ def take_facts(run: RunFolder, facts: dict[str, Any]) -> None:
         reason = f"{run.folder} holds another run: the number type was {before}, now {facts['dtype']}"
         raise ConfigError("--out", reason, f"give --dtype {before}, or another --out")
     run.record["dtype"], run.record["device"] = facts["dtype"], facts["device"]
+    if "server" in facts:
+        run.record["server"] = facts["server"]
     run.record["sessions"][-1]["device"] = facts["device"]
     run.write_record()
 

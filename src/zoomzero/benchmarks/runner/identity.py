@@ -21,6 +21,7 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.jinja")
 NOT_THE_MODEL = ("zoomzero.json", "training.json")
 # What an answer, or its row, can depend on. Scores and pages are made anew from the rows.
 ANSWERING = (
+    "answer",
     "prompts",
     "policy",
     "video",
@@ -30,10 +31,7 @@ ANSWERING = (
     "benchmarks/runner/asking.py",
     "benchmarks/scoring/costs.py",
     "config.py",
-    "passes.py",
     "spans.py",
-    "trace.py",
-    "zoom.py",
 )
 LIBRARIES = ("zoomzero", "torch", "transformers", "tokenizers", "av", "numpy", "ray")
 PACKAGE = Path(zoomzero.__file__).parent

@@ -37,7 +37,7 @@ class ModeTally:
         """Count a row; `now` says that it was made by this process, whose pace predicts the time left."""
         self.done += 1
         self.failed += row["failed"] is not None
-        if question.right:
+        if question.right and not question.in_words:  # words are compared by the benchmark's rule, in the summary
             self.answerable += 1
             self.right += row["answer"] in question.right
         if question.spans and self.spans:
@@ -58,7 +58,10 @@ class ModeTally:
         if self.grounded:
             mean = self.iou_sum / self.grounded
             spread = math.sqrt(max(0.0, self.iou_squares / self.grounded - mean * mean) / self.grounded)
-            texts.append(_percent("IoU", mean, max(0.0, mean - 1.96 * spread), min(1.0, mean + 1.96 * spread)))
+            if spread:
+                texts.append(_percent("IoU", mean, max(0.0, mean - 1.96 * spread), min(1.0, mean + 1.96 * spread)))
+            else:  # one row, or all alike: nothing is known about how sure it is
+                texts.append(f"IoU {100 * mean:.1f} %")
         return ", ".join(texts)
 
 

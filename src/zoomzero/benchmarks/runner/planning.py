@@ -9,17 +9,20 @@ from pathlib import Path
 
 from pydantic import Field
 
-from zoomzero.answer.modes import MODES, PASSES, PASSES_OF, AskMode, with_budget
+from zoomzero.answer.ask import with_budget
+from zoomzero.answer.modes import MODES, PASSES, PASSES_OF, AskMode
 from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions
+from zoomzero.benchmarks.definitions.evidence.world import WORLDS
 from zoomzero.benchmarks.definitions.registry import benchmark
-from zoomzero.benchmarks.definitions.world import WORLDS
 from zoomzero.benchmarks.runner import preflight
 from zoomzero.benchmarks.runner.asking import Item
 from zoomzero.benchmarks.runner.videos import find_videos
 from zoomzero.benchmarks.scoring.summary import with_questions
-from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, Settings, load_settings
+from zoomzero.config import ModelSettings, Settings
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.errors import ConfigError
+from zoomzero.policy.open import open_settings
+from zoomzero.policy.remote.settings import ServerSettings, is_server
 from zoomzero.progress import bar
 
 WORLD_COUNT = {"short": 64, "long": 8}
@@ -46,6 +49,7 @@ class EvalSettings(Settings):
     limit: int | None = Field(None, ge=1, description="Ask so many questions, drawn evenly; more of them later.")
     only: Path | None = Field(None, description="File of the ids to ask.")
     workers: int | None = Field(None, ge=1, description="Models side by side; one in this process without it.")
+    concurrency: int | None = Field(None, ge=1, description="Videos asked about at once, of a model behind a server.")
     ray: str | None = Field(None, description="Address of a Ray cluster, or `local`.")
     skip_missing: bool = Field(False, description="Leave out questions about missing videos; they count as missing.")
     max_failed: float = Field(0.2, ge=0, le=1, description="Share of failed rows above which the run stops.")
@@ -68,8 +72,9 @@ class Plan:
     videos: Path
     files: dict[str, Path]
     missing_videos: tuple[str, ...]
-    where: Path
+    where: Path | None  # the checkpoint; None: the model is behind a server
     model_settings: ModelSettings
+    server: ServerSettings | None
     notes: tuple[str, ...]
 
     def items(self, modes: Sequence[AskMode]) -> list[Item]:
@@ -102,16 +107,19 @@ def make_plan(settings: EvalSettings, data: Path, say: Say = lambda text: None) 
     notes = preflight.check_videos(found, dataset.questions, videos, skip_missing=settings.skip_missing)
     notes += preflight.check_options(dataset.questions)
     preflight.check_disk(settings.out.expanduser(), len(dataset.questions) * len(settings.modes))
-    where = find(settings.model)
-    model_settings = _model_settings(settings, where)
-    preflight.check_tokens(preflight.read_config(where), model_settings, settings.modes, dataset.questions)
+    model_settings, server = _model_settings(settings)
+    where = None if server is not None else find(settings.model)
+    if where is not None:  # how long a server's prompts may be, it says when one is too long
+        preflight.check_tokens(preflight.read_config(where), model_settings, settings.modes, dataset.questions)
     notes += preflight.check_sample(
         found.files.values(),
         settings.max_failed,
         timeout_s=settings.timeout_s,
         progress=lambda name: say(f"opening {name}"),
     )
-    return Plan(bench, dataset, options, videos, found.files, found.missing, where, model_settings, notes=tuple(notes))
+    return Plan(
+        bench, dataset, options, videos, found.files, found.missing, where, model_settings, server, tuple(notes)
+    )
 
 
 def check_choices(settings: EvalSettings) -> None:
@@ -133,6 +141,10 @@ def check_choices(settings: EvalSettings) -> None:
         )
     if settings.videos is None and not is_world and settings.benchmark != "examples":
         raise ConfigError("--videos", f"{settings.benchmark}'s videos are needed", "give the folder that holds them")
+    if settings.concurrency is not None and not is_server(settings.model):
+        raise ConfigError("--concurrency", "is for a model behind a server", "use --workers for a checkpoint")
+    if is_server(settings.model) and (settings.workers is not None or settings.ray is not None):
+        raise ConfigError("--workers", "a model behind a server needs no processes", "use --concurrency")
     if settings.count is not None and not is_world:
         raise ConfigError("--count", "only a world is written", "use --limit to ask fewer questions")
 
@@ -174,10 +186,12 @@ def choose(dataset: Dataset, limit: int | None, only: Path | None) -> Dataset:
     return with_questions(dataset, {question.id for question in questions})
 
 
-def _model_settings(settings: EvalSettings, where: Path) -> ModelSettings:
-    path = where / MODEL_SETTINGS_FILE
-    own = load_settings(ModelSettings, path if path.is_file() else None, settings.overrides)
+def _model_settings(settings: EvalSettings) -> tuple[ModelSettings, ServerSettings | None]:
+    """Return how the model is asked, within the budget, and the server it is behind."""
+    own, server = open_settings(settings.model, settings.overrides)
+    if server is not None and settings.concurrency is not None:
+        server = server.model_copy(update={"concurrency": settings.concurrency})
     if settings.budget is None:
-        return own
+        return own, server
     needed = {name for mode in settings.modes for name in PASSES_OF[mode]}
-    return with_budget(own, settings.budget, [name for name in PASSES if name in needed])
+    return with_budget(own, settings.budget, [name for name in PASSES if name in needed]), server

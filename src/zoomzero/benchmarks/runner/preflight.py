@@ -86,7 +86,7 @@ def check_sample(
 
 def check_options(questions: Sequence[Question]) -> list[str]:
     """Return what to tell the user about questions that cannot be asked as they are scored."""
-    without = sum(not question.options for question in questions)
+    without = sum(not question.options and not question.in_words for question in questions)
     if not without:
         return []
     return [

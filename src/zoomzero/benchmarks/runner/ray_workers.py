@@ -1,6 +1,6 @@
 """Models on a cluster, each in a Ray actor; the driver hands out questions and writes the rows.
 
-Ray is imported when a run asks for it (`pip install 'zoomzero[ray]'`). An actor that is lost with its node is replaced
+Ray is imported when a run asks for it (`pip install 'ray>=2.40'`). An actor that is lost with its node is replaced
 and its question asked again (`executors.Crowd`): the rows are those of one process. The videos, and a model given as a
 directory, must lie under the same path on every node.
 """
@@ -54,7 +54,7 @@ def import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise ConfigError("--ray", "ray is not installed", "run `pip install 'zoomzero[ray]'`") from error
+        raise ConfigError("--ray", "ray is not installed", "run `pip install 'ray>=2.40'`") from error
 
 
 class _Actors:

@@ -23,7 +23,7 @@ from typing import Any
 
 from zoomzero.config import flatten
 from zoomzero.errors import ConfigError, DataError, EvaluationError
-from zoomzero.files import locked, write_whole
+from zoomzero.files import locked, parse_json, write_whole
 
 RUN_FILE, SUMMARY_FILE, LOCK_FILE = "run.json", "summary.json", "run.lock"
 SYNC_EVERY_S = 1.0
@@ -73,7 +73,7 @@ def read_rows(folder: str | Path, mode: str) -> list[Row]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(path, "file", f"cannot be read ({error}); restore it, or give another --out") from error
     if not isinstance(value, dict):
@@ -93,8 +93,9 @@ def _parse(path: Path, lines: list[bytes]) -> list[Row]:
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = parse_json(line.decode("utf-8"))
             id_ = row["id"]
+            hash(id_)  # a list is no id
         except (ValueError, TypeError, KeyError) as error:
             reason = "is no row (damaged since it was written); remove this line, its question is asked again"
             raise DataError(path, f"line {number}", reason) from error
@@ -153,7 +154,10 @@ class RunFolder:
         self._synced = time.monotonic()
 
     def load(self, modes: Iterable[str], *, retry_failed: bool = False) -> None:
-        """Read the rows of modes; half-written ones are cut, with `retry_failed` failed ones are left out."""
+        """Read the rows of modes; half-written ones are cut, with `retry_failed` failed ones are left out.
+
+        Rows that failed because a server was away are always left out: their questions are asked again.
+        """
         for mode in modes:
             path = predictions_path(self.folder, mode)
             if not path.is_file():
@@ -161,7 +165,7 @@ class RunFolder:
                 continue
             lines, end = _whole_lines(path)
             rows = _parse(path, lines)
-            kept = [row for row in rows if not (retry_failed and row["failed"] is not None)]
+            kept = [row for row in rows if row["failed"] is None or not (retry_failed or row.get("again"))]
             if len(kept) < len(rows):
                 self._replace(path, "".join(json.dumps(row) + "\n" for row in kept))
             elif end < path.stat().st_size:

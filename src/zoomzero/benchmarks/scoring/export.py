@@ -8,6 +8,7 @@
     videomme      [{"video_id", .., "questions": [{"question_id", .., "response"}]}]   evaluation/eval_your_results.py
     mlvu          [{"question_id", "question_type", "option"}]       the test set's server
     lvbench       {"<uid>": "A"}                                     lvbench/metrics/compute_accuracy.py
+    longvideobench  {"<id>": "A"}                                    the test set's server
 
 Rows that report an error are left out: no official form has a word for them. What a form cannot hold is counted.
 """
@@ -280,7 +281,7 @@ def _mlvu(dataset: Dataset, rows: Sequence[Row], changes: Counter[str]) -> dict[
     return {"": _json(written)}
 
 
-def _lvbench(dataset: Dataset, rows: Sequence[Row], changes: Counter[str]) -> dict[str, str]:
+def _letters(dataset: Dataset, rows: Sequence[Row], changes: Counter[str]) -> dict[str, str]:
     changes["spans_left_out"] += sum(bool(row.spans) for _, row in rows)
     return {"": _json({question.id: row.answer or "" for question, row in rows})}
 
@@ -294,6 +295,7 @@ WRITERS: Mapping[str, Callable[[Dataset, Sequence[Row], Counter[str]], dict[str,
     "cgbench": _cgbench,
     "videomme": _videomme,
     "mlvu": _mlvu,
-    "lvbench": _lvbench,
+    "lvbench": _letters,
+    "longvideobench": _letters,
 }
 FOLDERS = ("nextgqa", "cgbench")

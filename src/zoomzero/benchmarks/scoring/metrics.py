@@ -265,10 +265,23 @@ def bootstrap(
         seed: seed of the draws.
 
     Returns:
-        One interval for each measure, None where no question is counted.
+        One interval for each measure, None where no question is counted. Values that are all 0 or all 1 are alike in
+        every draw, which is no certainty: their interval is Wilson's over the clusters. Other values that are all
+        alike have none.
     """
     draws = _resampled(measures, definition, clusters, resamples, seed)
-    return [_interval(column) for column in draws.T]
+    return [
+        _interval_of(measure, definition, clusters, column) for measure, column in zip(measures, draws.T, strict=True)
+    ]
+
+
+def _interval_of(measure: Measure, definition: Definition, clusters: IntArray, draws: FloatArray) -> Interval | None:
+    mask = measure.mask(definition)
+    seen = measure.values[mask]
+    if len(seen) and seen[0] in (0.0, 1.0) and (seen == seen[0]).all():
+        low, high = wilson(float(seen[0]), len(np.unique(clusters[mask])))
+        return Interval(measure.scale * low, measure.scale * high)
+    return _interval(draws)
 
 
 def _resampled(
@@ -319,7 +332,7 @@ def _mean_of_ratios(sums: FloatArray, sizes: FloatArray) -> FloatArray:
 
 def _interval(draws: FloatArray) -> Interval | None:
     draws = draws[np.isfinite(draws)]
-    if not len(draws):
+    if not len(draws) or draws.min() == draws.max():
         return None
     low, high = np.quantile(draws, [0.025, 0.975])
     return Interval(float(low), float(high))

@@ -18,7 +18,6 @@ for one question, or a file about other questions is a DataError.
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,9 +25,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoomzero.data.annotation import Question
+from zoomzero.data.values import as_id, shown
 from zoomzero.errors import DataError
+from zoomzero.files import parse_json
 from zoomzero.prompts import option_labels
-from zoomzero.prompts.loose import read_option
+from zoomzero.prompts.choices import read_option
 from zoomzero.spans import Span
 
 ID_KEYS = ("id", "qid", "question_id", "uid")
@@ -44,7 +45,10 @@ FAULTS = (
     "reversed_spans",
     "point_spans",
     "spans_past_end",
+    "bad_saliency",
 )
+
+LARGEST = 1e300  # numbers beyond it are no times and would not add up
 
 ResponseRule = Callable[[str, Question], str]
 
@@ -179,9 +183,11 @@ def _records(path: Path, faults: Counter[str]) -> Iterator[_Record]:
     text = _text(path, faults)
     if path.suffix != ".jsonl":
         try:
-            whole = json.loads(text)
+            whole = parse_json(text)
         except json.JSONDecodeError:
             whole = None  # then it is read line by line, which names the line that is wrong
+        except ValueError as error:
+            raise DataError(path, "file", f"not readable JSON ({error})") from error
         if isinstance(whole, (dict, list)):
             yield from _from_json(path, whole)
             return
@@ -211,12 +217,15 @@ def _from_lines(path: Path, text: str, faults: Counter[str]) -> Iterator[_Record
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = parse_json(line)
         except json.JSONDecodeError as error:
             if number == len(lines):  # no line end: the writer was stopped in the middle of this row
                 faults["half_written_lines"] += 1
                 return
             raise DataError(path, f"line {number}", f"not JSON ({error.msg}); remove or repair this line") from error
+        except ValueError as error:
+            reason = f"not readable JSON ({error}); remove or repair this line"
+            raise DataError(path, f"line {number}", reason) from error
         if not isinstance(values, dict):
             raise DataError(path, f"line {number}", "is not a JSON object; a row is one object with id, answer, spans")
         yield _Record(f"line {number}", values)
@@ -273,7 +282,7 @@ def _from_entry(path: Path, key: str, value: Any) -> dict[str, Any]:
 def _id(record: _Record, path: Path) -> str:
     for key in ID_KEYS:
         if key in record.values:
-            return str(record.values[key])
+            return as_id(record.values[key], path, record.where)
     reason = f"lacks an id (one of {', '.join(ID_KEYS)}; it has {', '.join(map(str, list(record.values)[:8]))})"
     raise DataError(path, record.where, reason)
 
@@ -286,6 +295,9 @@ def _prediction(
     saliency = values.get("pred_saliency_scores") or ()
     if not isinstance(saliency, (list, tuple)) or not all(isinstance(x, (int, float)) for x in saliency):
         raise DataError(path, record.where, "pred_saliency_scores must be a list of numbers, one for each 2 s clip")
+    if not all(map(_is_number, saliency)):  # the largest of them would be anywhere
+        faults["bad_saliency"] += 1
+        saliency = ()
     return Prediction(
         id=question.id,
         answer=_answer(values, question, faults, rule),
@@ -304,8 +316,11 @@ def _answer(values: dict[str, Any], question: Question, faults: Counter[str], ru
     if written is None or written == "":
         return None
     labels = question.labels
-    if not question.options and question.answer not in ("", *labels):  # an open question, answered in words
-        return str(written).strip()
+    if question.in_words or (not question.options and question.answer not in ("", *labels)):
+        if isinstance(written, (str, int, float)):
+            return (rule or same_words)(str(written), question)
+        faults["unread_answers"] += 1
+        return None
     if isinstance(written, int) and not isinstance(written, bool):
         if 0 <= written < len(labels):
             return labels[written]
@@ -324,13 +339,19 @@ def _answer(values: dict[str, Any], question: Question, faults: Counter[str], ru
     return None
 
 
+def same_words(response: str, question: Question) -> str:
+    """Return the annotated answer when a response says the same: case, blanks and full stops around it apart."""
+    said, true = (" ".join(text.split()).strip(" .").casefold() for text in (response, question.answer))
+    return question.answer if said == true else response.strip()
+
+
 def _spans(
     values: dict[str, Any], path: Path, where: str, question: Question, faults: Counter[str]
 ) -> tuple[tuple[Span, ...], tuple[float, ...]]:
     """Return the finite spans of a row as written, and their scores if all have one."""
     written: Any = next((values[key] for key in SPAN_KEYS if values.get(key) is not None), [])
     if not isinstance(written, list):
-        raise DataError(path, where, f"spans must be a list of [start, end] pairs in seconds, not {written!r}")
+        raise DataError(path, where, f"spans must be a list of [start, end] pairs in seconds, not {shown(written)}")
     if len(written) == 2 and all(_is_number(part) for part in written):
         written = [written]
     spans, scores = [], []
@@ -349,7 +370,7 @@ def _spans(
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _combined(a: Prediction, b: Prediction, path: Path, where: str) -> Prediction:

@@ -6,7 +6,7 @@ every question counted, 0 where there is no usable prediction. `union`: spans as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -264,20 +264,24 @@ def report_text(report: Report) -> str:
         lines.append(f"in the predictions: {', '.join(wrong)}")
     if odd := [f"{count} {name.replace('_', ' ')}" for name, count in report.notes.items() if count]:
         lines.append(f"in the annotation: {', '.join(odd)}")
-    lines += ["", f"{'':<22}{'official':<26}{'strict (missing = 0)':<26}"]
-    lines += [
-        f"{name:<22}{_cell(report.official, name):<26}{_cell(report.strict, name):<26}" for name in report.strict.names
-    ]
+    cells = {name: (_cell(report.official, name), _cell(report.strict, name)) for name in report.strict.names}
+    lines += ["", *_columns(("", "official", "strict (missing = 0)"), cells)]
     if report.union.values:
-        lines += ["", f"{'':<22}{'union (sets of spans, missing = 0)':<26}"]
-        lines += [f"{name:<22}{_cell(report.union, name)}" for name in report.union.names]
+        sets = {name: (_cell(report.union, name),) for name in report.union.names}
+        lines += ["", *_columns(("", "union (sets of spans, missing = 0)"), sets)]
     for group, table in report.tables.items():
         lines += ["", *_table_lines(group, table)]
     if report.against:
-        lines += ["", f"{'difference':<22}{'first - second':<26}p"]
-        for name, one in report.against.items():
-            lines.append(f"{name:<22}{_number(one.value, one.interval):<26}{one.p:.3f}")
+        rows = {name: (_number(one.value, one.interval), f"{one.p:.3f}") for name, one in report.against.items()}
+        lines += ["", *_columns(("difference", "first - second", "p"), rows)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _columns(head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return rows under a head, every column as wide as its widest cell and two blanks more."""
+    table = [tuple(head), *((name, *cells) for name, cells in rows.items())]
+    widths = [2 + max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in table]
 
 
 def _cell(scores: Scores, name: str) -> str:
@@ -285,17 +289,18 @@ def _cell(scores: Scores, name: str) -> str:
 
 
 def _number(value: float, interval: Interval | None) -> str:
-    digits = 2 if abs(value) > 1 or (interval is not None and abs(interval.high) > 1) else 4
-    if interval is None:
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return f"{value:.2f}" + (f" [{interval.low:.2f}, {interval.high:.2f}]" if interval is not None else "")
 
 
 def _table_lines(group: str, table: dict[str, Row]) -> list[str]:
+    """Return a table by type: names to the left, numbers to the right under their names."""
     names = list(next(iter(table.values())).strict)
-    width = max(24, *(len(value) + 2 for value in table))
-    lines = [f"{'strict, by ' + group:<{width}}{'n':>6}" + "".join(f"{name:>10}" for name in names)]
+    first = max(len(text) for text in (f"strict, by {group}", *table)) + 2
+    widths = [max(len(name), len("100.00")) + 2 for name in names]
+    head = "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
+    lines = [f"{'strict, by ' + group:<{first}}{'n':>6}{head}"]
     for value, row in table.items():
-        cells = "".join(f"{row.strict[name]:>10.2f}" if name in row.strict else f"{'-':>10}" for name in names)
-        lines.append(f"{value:<{width}}{row.n:>6}{cells}")
+        numbers = [f"{row.strict[name]:.2f}" if name in row.strict else "-" for name in names]
+        cells = "".join(f"{number:>{width}}" for number, width in zip(numbers, widths, strict=True))
+        lines.append(f"{value:<{first}}{row.n:>6}{cells}")
     return lines

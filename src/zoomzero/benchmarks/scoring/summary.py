@@ -18,6 +18,7 @@ from zoomzero.benchmarks.scoring.metrics import Interval, Measure, average, boot
 from zoomzero.benchmarks.scoring.score import BootstrapSettings, Report, score_dataset
 from zoomzero.data.annotation import Dataset
 
+MOST_OFFICIAL = 5
 TABLE_COSTS = ("visual_tokens", "prefill_tokens", "generated_tokens", "frames", "decoded_frames", "seconds")
 
 
@@ -51,7 +52,7 @@ def summarise(
         for mode, found in kept.items():
             against = [files[first]] if first is not None and mode != first else []
             report = score_dataset(bench, dataset, [files[mode]], options, draws, against)
-            modes[mode] = _mode(report, dataset, found, draws)
+            modes[mode] = _mode(report, dataset, found, draws) | {"headline": _headline(bench, report, mode)}
             if against:
                 compared[f"{mode} - {first}"] = report.to_dict().get("difference", {})
     table = [_table_row(mode, values) for mode, values in modes.items()]
@@ -74,6 +75,13 @@ def _mode(report: Report, dataset: Dataset, rows: Sequence[Row], draws: Bootstra
     for key in ("benchmark", "split", "sha256", "settings", "difference"):
         values.pop(key, None)
     return values | {"costs": mean_costs(rows), "evidence": _evidence(dataset, rows, draws)}
+
+
+def _headline(bench: Benchmark, report: Report, mode: str) -> list[str]:
+    """Return the names of the official measures people report, as far as this mode has them."""
+    names = bench.headline or report.official.names
+    asked = {"Acc@GQA", "mIoU", "mIoP"} if mode == "direct" else set()  # it is not asked for spans
+    return [name for name in names if name in report.official.values and name not in asked][:MOST_OFFICIAL]
 
 
 def _evidence(dataset: Dataset, rows: Sequence[Row], draws: BootstrapSettings) -> dict[str, Any]:
@@ -111,26 +119,10 @@ def _table_row(mode: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table_text(summary: Mapping[str, Any]) -> str:
-    """Return the table of modes for the terminal: what each reached, and what one question cost."""
-    head = f"{'mode':<9}{'accuracy':<20}{'mIoU':<20}{'visual':>8}{'read':>8}{'written':>9}{'frames':>8}{'seconds':>9}"
-    lines = [f"{head}{'hit':>7}{'gap':>7}{'n':>7}{'failed':>8}{'missing':>9}"]
-    for row in summary["table"]:
-        costs = "".join(
-            f"{_number(row[name], digits):>{width}}"
-            for name, digits, width in (
-                ("visual_tokens", 0, 8),
-                ("prefill_tokens", 0, 8),
-                ("generated_tokens", 0, 9),
-                ("frames", 0, 8),
-                ("seconds", 2, 9),
-                ("hit", 2, 7),
-                ("gap", 2, 7),
-            )
-        )
-        counts = f"{row['n']:>7}{row['failed']:>8}{row['missing']:>9}"
-        lines.append(
-            f"{row['mode']:<9}{_with_interval(row, 'accuracy'):<20}{_with_interval(row, 'miou'):<20}{costs}{counts}"
-        )
+    """Return the tables of modes for the terminal: the official measures and counts, then ours and what it cost."""
+    if not summary["table"]:
+        return ""
+    lines = [*_official_lines(summary), "", *_cost_lines(summary["table"])]
     for pair, measures in summary["differences"].items():
         shown = ("union Acc@QA",) if "direct" in pair.split(" - ") else ("union Acc@QA", "union mIoU")
         told = [
@@ -148,10 +140,55 @@ def table_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def _official_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the benchmark's own measures for every mode, and how many rows have failed, are missing or say nothing."""
+    modes = summary["modes"]
+    headlines = sorted((values["headline"] for values in modes.values()), key=len, reverse=True)
+    names: list[str] = list(dict.fromkeys(name for headline in headlines for name in headline))
+    cells = {mode: [_official(values, name) for name in names] for mode, values in modes.items()}
+    columns = zip(names, *cells.values(), strict=True)
+    widths = [2 + max(map(len, column)) for column in columns]
+    head = "".join(f"{name:<{width}}" for name, width in zip(names, widths, strict=True))
+    lines = [f"{'official':<10}{head}{'n':>6}{'failed':>8}{'missing':>9}{'unparsed':>10}"]
+    for mode, row in cells.items():
+        shown = "".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        counts = modes[mode]
+        numbers = f"{counts['n']:>6}{counts['failed']:>8}{counts['missing']:>9}{counts['unparsed']:>10}"
+        lines.append(f"{mode:<10}{shown}{numbers}")
+    return lines
+
+
+def _official(values: Mapping[str, Any], name: str) -> str:
+    if name not in values["headline"]:
+        return "-"
+    return _cell(values["official"][name], values["intervals"]["official"].get(name))
+
+
+def _cost_lines(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return accuracy and IoU by one rule for all benchmarks, and what one question cost."""
+    columns = (
+        ("visual", "visual_tokens", 0, 8),
+        ("read", "prefill_tokens", 0, 8),
+        ("written", "generated_tokens", 0, 9),
+        ("frames", "frames", 0, 8),
+        ("seconds", "seconds", 2, 9),
+        ("hit", "hit", 2, 7),
+        ("gap", "gap", 2, 7),
+    )
+    head = "".join(f"{title:>{width}}" for title, _, _, width in columns)
+    lines = [f"{'strict':<10}{'accuracy':<20}{'mIoU':<20}{head}"]
+    for row in table:
+        costs = "".join(f"{_number(row[name], digits):>{width}}" for _, name, digits, width in columns)
+        lines.append(f"{row['mode']:<10}{_with_interval(row, 'accuracy'):<20}{_with_interval(row, 'miou'):<20}{costs}")
+    return lines
+
+
 def _with_interval(row: Mapping[str, Any], name: str) -> str:
     value, interval = row[name], row[f"{name}_interval"]
-    if value is None:
-        return "-"
+    return "-" if value is None else _cell(value, interval)
+
+
+def _cell(value: float, interval: Sequence[float] | None) -> str:
     return f"{value:.1f}" + (f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else "")
 
 

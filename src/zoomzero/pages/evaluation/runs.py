@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, pair, set_measures
+from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, pair, set_measures
 from zoomzero.benchmarks.definitions.registry import benchmark
 from zoomzero.benchmarks.runner.run import RUN_FILE, Row, predictions_path, read_rows, read_run
 from zoomzero.benchmarks.scoring.metrics import BoolArray, IntArray, Measure
@@ -148,13 +148,22 @@ def _annotation(folder: Path, record: Mapping[str, Any], data: str | Path | None
     options = ReadOptions(seed=record.get("seed") or 0, fps=record.get("fps"))
     files = [Path(path) for path in record["dataset"].get("files", {})]
     try:
-        found = bench.find(Path(data or record["data"]), record["split"])
-        if data is None and files and not set(found.files) <= set(files):  # it was given by the file's name
-            found = bench.find(files[0], record["split"])
-        return bench.read(found, options)
+        return bench.read(_source(bench, record, data, files), options)
     except DataError as error:
         reason = f"the annotation cannot be read ({error}); put it back, or say with --data where it is now"
         raise DataError(folder / RUN_FILE, "data", reason) from error
+
+
+def _source(bench: Benchmark, record: Mapping[str, Any], data: str | Path | None, files: Sequence[Path]) -> Source:
+    """Return the annotation's files: those of the folder, or the very file the run was given by its name."""
+    by_name = bool(files) and files[0].is_file() and data is None
+    try:
+        found = bench.find(Path(data or record["data"]), record["split"])
+    except DataError:
+        if not by_name:
+            raise
+        return bench.find(files[0], record["split"])
+    return bench.find(files[0], record["split"]) if by_name and not set(found.files) <= set(files) else found
 
 
 def _chosen(record: Mapping[str, Any], dataset: Dataset) -> tuple[frozenset[str], tuple[str, ...]]:

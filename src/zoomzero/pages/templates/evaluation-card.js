@@ -45,7 +45,7 @@ const cardsOf = (run) => {
   const said = (question, answer) => {
     const mark = marks[answer.result]
       ? [make("span", { class: "verdict-mark", "aria-hidden": "true" }, marks[answer.result]), make("span", { class: "visually-hidden" }, answer.result + ": ")] : [];
-    const sure = answer.confidence === undefined ? null : make("small", {}, percent(answer.confidence));
+    const sure = answer.confidence == null ? null : make("small", {}, percent(answer.confidence));
     if (answer.result === "failed") return [...mark, make("span", { class: "none" }, "failed")];
     if (!answer.answer) return [...mark, answer.said || make("span", { class: "none" }, "no answer")];
     const text = question.options[question.labels.indexOf(answer.answer)] || "";

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero import spans as span_math
-from zoomzero.answer.passes import softmax
+from zoomzero.answer.confidence import softmax
 from zoomzero.pages import timeline
 from zoomzero.prompts import option_labels
 from zoomzero.train.credit.rewards import REWARDS, scalar_reward

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from torch import Tensor
 from zoomzero.policy.base import Sampling
 from zoomzero.policy.local.attention.decoding import DecodePass, FixedDecodePass
 from zoomzero.policy.local.attention.group_attention import Segment
-from zoomzero.policy.local.attention.packed import core, head
-from zoomzero.policy.local.attention.step import can_record, can_step, plain_step, step
+from zoomzero.policy.local.attention.packed import core, family, head
+from zoomzero.policy.local.attention.step import can_record, fast_step, plain_step
 from zoomzero.policy.local.sampling import Sampler, peakedness
 
 LEAVE_AT = 0.9  # ended rows leave when this share of the rows, or less, goes on: a departure copies the others' cache
@@ -95,7 +96,11 @@ def decode(
     order = sorted(range(len(starts)), key=lambda i: starts[i].length)  # neighbours of like length share a block
     if fixed is None:
         long = starts[0].sampling.max_tokens >= SHORTEST_RECORDED
-        fixed = starts[0].last_hidden.device.type == "cuda" and long and can_record(core(model).language_model)
+        fixed = (
+            starts[0].last_hidden.device.type == "cuda"
+            and long
+            and can_record(family(model), core(model).language_model)
+        )
     writing = _Writing(model, [starts[i] for i in order], n, vocabulary, fixed)
     if fixed:
         _write_fixed(writing)
@@ -115,11 +120,12 @@ class _Writing:
 
     def __init__(self, model: Any, starts: Sequence[Start], n: int, vocabulary: Vocabulary, fixed: bool) -> None:
         self.text, self.lm_head, self.vocabulary = core(model).language_model, head(model), vocabulary
-        self.step = step if can_step(self.text) else plain_step
+        kind = family(model)
+        self.step = fast_step(kind, self.text) or partial(plain_step, kind)
         self.max_tokens, self.prompts, self.count = starts[0].sampling.max_tokens, len(starts), len(starts) * n
         self.device = starts[0].last_hidden.device
-        kind = FixedDecodePass if fixed else DecodePass
-        self.attention = kind([start.segments for start in starts], [n] * len(starts), self.max_tokens)
+        made = FixedDecodePass if fixed else DecodePass
+        self.attention = made([start.segments for start in starts], [n] * len(starts), self.max_tokens)
         self.sampler = Sampler([start.sampling for start in starts], n, self.device)
         self.written: int | Tensor = torch.zeros((), dtype=torch.int64, device=self.device) if fixed else 0
         self.active = torch.arange(self.count, device=self.device)  # (m,) numbers of the rows that are being written

@@ -17,13 +17,11 @@ class VisionBlocks:
         starts: (K,) int64, token index of each block's first placeholder, ascending.
         grids: (K, 3) int64, each block's (time, rows, columns) in visual tokens (after the spatial merge).
         steps: (K,) float32, how far the time position moves from one temporal patch to the next.
-        text_after_time: whether text goes on after the last time position too; see `mrope_positions`.
     """
 
     starts: torch.Tensor
     grids: torch.Tensor
     steps: torch.Tensor
-    text_after_time: bool = False
 
 
 def visual_index(blocks: VisionBlocks) -> torch.Tensor:
@@ -36,7 +34,7 @@ def visual_index(blocks: VisionBlocks) -> torch.Tensor:
     return torch.arange(int(sizes.sum())) + shift
 
 
-def mrope_positions(length: int, blocks: VisionBlocks) -> torch.Tensor:
+def mrope_positions(length: int, blocks: VisionBlocks, text_after_time: bool = False) -> torch.Tensor:
     """Return the positions of a prompt, equal to the model's own `get_rope_index`.
 
     A text token moves all three positions on by one. A block starts where the text before it ended, its
@@ -47,6 +45,7 @@ def mrope_positions(length: int, blocks: VisionBlocks) -> torch.Tensor:
     Args:
         length: tokens in the prompt, P.
         blocks: its visual tokens.
+        text_after_time: whether text goes on after the last time position too.
 
     Returns:
         (3, P) int64.
@@ -60,7 +59,7 @@ def mrope_positions(length: int, blocks: VisionBlocks) -> torch.Tensor:
     advance = torch.ones(length, dtype=torch.int64)
     advance[where] = 0
     extent = blocks.grids[:, 1:].amax(1)
-    if blocks.text_after_time:
+    if text_after_time:
         last_time = ((blocks.grids[:, 0] - 1).float() * blocks.steps.float()).long()
         extent = torch.maximum(extent, last_time + 1)
     advance[blocks.starts + sizes - 1] = extent

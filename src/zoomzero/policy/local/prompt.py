@@ -10,7 +10,7 @@ import torch
 from zoomzero.policy.base import Turn
 from zoomzero.policy.local.attention.packed import Prompt
 from zoomzero.policy.local.families.base import ClipLayout, Family, Piece, VisionRun
-from zoomzero.policy.local.positions import VisionBlocks, mrope_positions, visual_index
+from zoomzero.policy.local.positions import VisionBlocks, visual_index
 from zoomzero.policy.local.text import ChatTemplate, TextCodec, merge_text
 from zoomzero.video.types import Clip
 
@@ -57,7 +57,7 @@ class PromptBuilder:
         grids = [layout.grid for layout in layouts]
         return Prompt(
             ids=torch.tensor(ids, dtype=torch.int64),
-            positions=mrope_positions(len(ids), blocks),
+            positions=self.family.positions(len(ids), blocks),
             visual_index=visual_index(blocks),
             patches=torch.cat([self.family.patches(clip.frames) for clip in clips]) if clips else None,
             grids=torch.tensor(grids, dtype=torch.int64).view(-1, 3),
@@ -89,5 +89,4 @@ class PromptBuilder:
             torch.tensor(starts, dtype=torch.int64),
             torch.tensor([run.grid for run in runs], dtype=torch.int64).view(-1, 3),
             torch.tensor([run.step for run in runs], dtype=torch.float32),
-            self.family.text_after_time,
         )

@@ -1,24 +1,24 @@
-"""`QwenPolicy`: a local Qwen2.5-VL or Qwen3-VL checkpoint that reads, goes on reading, writes and scores."""
+"""`QwenPolicy`: a local checkpoint of a known family that reads, goes on reading, writes and scores."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoomzero.errors import ModelError
-from zoomzero.policy.base import Completion, Context, Sampling, Turn
+from zoomzero.policy.base import Choice, Context, Sampling, TokenCompletion, Turn, Written
 from zoomzero.policy.local.attention import packed
-from zoomzero.policy.local.attention.group_attention import CachedPass, Group, PackedRow, Segment
+from zoomzero.policy.local.attention.group_attention import CachedPass, Group, PackedRow
 from zoomzero.policy.local.attention.packed import Prompt
+from zoomzero.policy.local.context import QwenState, common_prefix, cut
 from zoomzero.policy.local.encoder import FrameEncoder
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.generate import Row, Start, Vocabulary, decode
+from zoomzero.policy.local.memory import memory_named
 from zoomzero.policy.local.positions import continue_positions
 from zoomzero.policy.local.prompt import Message, PromptBuilder
 from zoomzero.policy.local.vision import VisualFeatures
@@ -28,24 +28,6 @@ from zoomzero.video.types import Clip, Geometry
 # its caches.
 ROW_TOKENS = {"cpu": 2048, "cuda": 65536}
 TOKENS_AT_ONCE = 65536  # prompt tokens of several chats that are written after together
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QwenState:
-    """What a `Context` of this policy holds.
-
-    `segments` are the keys and values of everything read, one stretch for every call, shared between
-    contexts; `last_hidden` (D,) predicts the next token; `prompt` keeps ids and positions (its patches are
-    dropped).
-    """
-
-    messages: tuple[Message, ...]
-    prompt: Prompt
-    segments: tuple[Segment, ...]
-    last_hidden: Tensor
-
-    def __len__(self) -> int:
-        return len(self.prompt)
 
 
 class QwenPolicy:
@@ -70,8 +52,7 @@ class QwenPolicy:
         self.stops = tuple(sorted(stops))
         text_config = packed.core(model).language_model.config
         self.max_tokens = int(text_config.max_position_embeddings)
-        visual = {model.config.image_token_id, model.config.video_token_id}
-        visual |= {self.family.vision_start, self.family.vision_end}
+        visual = {getattr(model.config, name) for name in self.family.special}
         forbidden = sorted(visual | set(range(builder.codec.size, text_config.vocab_size)))
         self._vocabulary = Vocabulary(
             torch.tensor(forbidden, device=self.device), torch.tensor(self.stops, device=self.device)
@@ -106,6 +87,22 @@ class QwenPolicy:
         """The token that closes an assistant's turn."""
         special = self.builder.codec.special
         return special["<|im_end|>"] if "<|im_end|>" in special else self.stops[0]
+
+    def write(self, turns: Sequence[Turn], n: int, sampling: Sampling) -> Written:
+        """Draw n continuations of a chat: `generate` after `read`."""
+        context = self.read(turns)
+        return Written(tuple(self.generate(context, n, sampling)), context.usage)
+
+    def write_many(self, chats: Sequence[Sequence[Turn]], n: int, samplings: Sequence[Sampling]) -> list[Written]:
+        """Draw n continuations of each chat: `generate_many` after `read_many`."""
+        contexts = self.read_many(chats)
+        drawn = self.generate_many(contexts, n, samplings)
+        return [Written(tuple(some), context.usage) for some, context in zip(drawn, contexts, strict=True)]
+
+    def choose(self, turns: Sequence[Turn], options: Sequence[str], *, closed: bool = False) -> Choice:
+        """Return the log-probability of each option: `score` after `read`."""
+        context = self.read(turns)
+        return Choice(tuple(self.score(context, options, closed=closed)), context.usage)
 
     @torch.inference_mode()
     def read(self, turns: Sequence[Turn]) -> Context:
@@ -152,7 +149,7 @@ class QwenPolicy:
         lengths = [len(prompt) for prompt in prompts]
         self._check_length(max(lengths))
         ends = torch.tensor(lengths).cumsum(0)
-        with self._memory(sum(lengths)):
+        with memory_named(self.name, sum(lengths)):
             attention = PackedRow([Group(length) for length in lengths], self.device, keep=True)
             hidden = packed.text_forward(
                 self.model,
@@ -191,12 +188,12 @@ class QwenPolicy:
         began = time.perf_counter()
         prompt = self.builder.layout(messages)
         self._check_length(len(prompt))
-        shared = _common_prefix(past.prompt.ids, prompt.ids) if past else 0
+        shared = common_prefix(past.prompt.ids, prompt.ids) if past else 0
         shared = min(shared, len(prompt) - 1)  # the last state must be computed here
         new = torch.arange(shared, len(prompt))
         where = prompt.visual_index[prompt.visual_index >= shared] - shared
-        with self._memory(len(prompt)):
-            segments = _cut(past.segments, shared) if past else ()
+        with memory_named(self.name, len(prompt)):
+            segments = cut(past.segments, shared) if past else ()
             attention = CachedPass(segments, [len(new)], self.device, keep=True)
             features = self.encode(clips)
             hidden = packed.text_forward(
@@ -221,7 +218,7 @@ class QwenPolicy:
         """
         return self._encoder.encode(packed.core(self.model), clips, self.features)
 
-    def generate(self, context: Context, n: int, sampling: Sampling) -> list[Completion]:
+    def generate(self, context: Context, n: int, sampling: Sampling) -> list[TokenCompletion]:
         """Draw n continuations of one context, decoded together against the shared prefix.
 
         Raises:
@@ -237,7 +234,7 @@ class QwenPolicy:
         samplings: Sequence[Sampling],
         *,
         max_prefix_tokens: int = TOKENS_AT_ONCE,
-    ) -> list[list[Completion]]:
+    ) -> list[list[TokenCompletion]]:
         """Draw n continuations of each of several contexts; all rows of all contexts step together.
 
         Equal to `generate(contexts[i], n, samplings[i])` one by one: a row's random numbers depend on its own seed and
@@ -261,20 +258,20 @@ class QwenPolicy:
             Start(c.state.segments, c.state.last_hidden, c.state.prompt.next_position, sampling)
             for c, sampling in zip(contexts, samplings, strict=True)
         ]
-        found: list[list[Completion]] = [[] for _ in contexts]
+        found: list[list[TokenCompletion]] = [[] for _ in contexts]
         if n < 1 or not starts:
             return found
         self._check_length(max(start.length for start in starts) + starts[0].sampling.max_tokens)
         for batch in _batches([start.length for start in starts], max_prefix_tokens):
-            with self._memory(sum(starts[i].length for i in batch)):
+            with memory_named(self.name, sum(starts[i].length for i in batch)):
                 rows = decode(self.model, [starts[i] for i in batch], n, self._vocabulary)
             for i, drawn in zip(batch, rows, strict=True):
                 found[i] = [self._completion(row) for row in drawn]
         return found
 
-    def _completion(self, row: Row) -> Completion:
+    def _completion(self, row: Row) -> TokenCompletion:
         text, offsets = self.builder.codec.decode(row.token_ids)
-        return Completion(text, row.token_ids, offsets, row.logprobs, row.peaks, row.finished)
+        return TokenCompletion(text, row.token_ids, offsets, row.logprobs, row.peaks, row.finished)
 
     def score(self, context: Context, continuations: Sequence[str], *, closed: bool = False) -> list[float]:
         """Return the log-probability of each continuation, all from one packed row."""
@@ -296,7 +293,7 @@ class QwenPolicy:
         lengths = [max(len(ids) - 1, 0) for ids in tokens]
         bodies = [ids[:-1] for ids in tokens if len(ids) > 1]
         states = state.last_hidden[None]  # (1 + sum of bodies, D)
-        with self._memory(len(state)):
+        with memory_named(self.name, len(state)):
             if bodies:
                 start = state.prompt.next_position
                 hidden = packed.text_forward(
@@ -366,7 +363,7 @@ class QwenPolicy:
         found: list[list[tuple[float, ...]]] = [[] for _ in chats]
         for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
             some, suffixes = [prompts[i] for i in batch], [tokens[i] for i in batch]
-            with self._memory(sum(map(len, some))):
+            with memory_named(self.name, sum(map(len, some))):
                 features = self.encode([clip for i in batch for clip in _clips(chats[i])])
                 states = packed.packed_states(self.model, some, suffixes, features)
                 scores = states.split(packed.suffix_logprobs(self.model, states))
@@ -382,25 +379,6 @@ class QwenPolicy:
                 "lower --budget or the number of frames, or shorten the text",
             )
 
-    @contextmanager
-    def _memory(self, tokens: int) -> Iterator[None]:
-        """Turn running out of memory into an error that says what to do."""
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            raise self._no_memory(tokens) from error
-        except RuntimeError as error:
-            if "can't allocate memory" not in str(error):
-                raise
-            raise self._no_memory(tokens) from error
-
-    def _no_memory(self, tokens: int) -> ModelError:
-        return ModelError(
-            self.name,
-            f"out of memory with {tokens} tokens in the prompt",
-            "lower --budget or use a smaller model",
-        )
-
 
 def _clips(turns: Sequence[Turn]) -> list[Clip]:
     return [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
@@ -409,23 +387,3 @@ def _clips(turns: Sequence[Turn]) -> list[Clip]:
 def _batches(sizes: Sequence[int], most: int) -> list[list[int]]:
     """Cut things of these sizes, from the smallest on, into batches of at most `most` (a larger one goes alone)."""
     return packed.fill_rows(sizes, most, sorted(range(len(sizes)), key=sizes.__getitem__))
-
-
-def _common_prefix(a: Tensor, b: Tensor) -> int:
-    """Return how many tokens two prompts share from the start."""
-    length = min(len(a), len(b))
-    different = (a[:length] != b[:length]).nonzero()
-    return int(different[0]) if len(different) else length
-
-
-def _cut(segments: tuple[Segment, ...], length: int) -> tuple[Segment, ...]:
-    """Return the first `length` tokens of what was read, without copying."""
-    kept: list[Segment] = []
-    for segment in segments:
-        size = segment[0][0].shape[2]
-        if length >= size:
-            kept.append(segment)
-        elif length > 0:
-            kept.append(tuple((k[:, :, :length], v[:, :, :length]) for k, v in segment))
-        length -= min(size, length)
-    return tuple(kept)

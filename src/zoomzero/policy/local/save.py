@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings
+from zoomzero.policy.local.families import family_of
 
 COPIED = (
     "tokenizer.json",
@@ -52,8 +53,20 @@ def save_checkpoint(
     directory.mkdir(parents=True, exist_ok=True)
     tied = tied_names(model)
     whole = model.state_dict() if weights is None else weights
-    write_weights(directory, ((name, value) for name, value in whole.items() if name not in tied), dtype)
+    own = ((name, value) for name, value in whole.items() if name not in tied)
+    write_weights(directory, as_released(model, own), dtype)
     write_companions(model, source, directory, settings=settings, dtype=dtype)
+
+
+def as_released(model: Any, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield weights as the released checkpoints of a model's family store them.
+
+    Args:
+        model: whose weights they are; only its configuration is looked at.
+        weights: (name, tensor) pairs, named as in the model.
+    """
+    family = family_of(model)
+    return ((name, family.stored(name, value)) for name, value in weights)
 
 
 def tied_names(model: Any) -> frozenset[str]:

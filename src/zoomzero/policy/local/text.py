@@ -125,16 +125,12 @@ FALLBACK_TEMPLATE = (
 _MARK = re.compile("\ue000(\\d+)\ue001")
 
 
-def _template_error(message: str) -> None:
-    raise ValueError(message)
-
-
 class ChatTemplate:
     """Renders chat turns with a checkpoint's template, keeping what users wrote apart from what the template
     wrote.
 
     Every part is a numbered mark in private-use characters while the template runs, so that nothing in it can
-    look like markup, and the caller puts text or video in its place.
+    look like markup, and the caller puts text or video in its place. Rendering is transformers' own.
 
     Args:
         source: the jinja template, or "" for the standard ChatML form.
@@ -142,14 +138,7 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str = "", system: str = "") -> None:
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        env = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        env.globals["raise_exception"] = _template_error
-        self.template = env.from_string(source or FALLBACK_TEMPLATE)
-        self.system = system
+        self.source, self.system = source or FALLBACK_TEMPLATE, system
 
     def render(self, roles: Sequence[str], part_counts: Sequence[int]) -> list[str | int]:
         """Return the chat as template text (str) and part numbers (int), up to where the assistant speaks
@@ -159,6 +148,8 @@ class ChatTemplate:
             roles: the role of each turn.
             part_counts: how many parts each turn has; parts are numbered through all turns.
         """
+        from transformers.utils.chat_template_utils import render_jinja_template
+
         number = iter(range(sum(part_counts)))
         messages = [
             {
@@ -167,9 +158,10 @@ class ChatTemplate:
             }
             for role, count in zip(roles, part_counts, strict=True)
         ]
-        text = self.template.render(
-            messages=messages, add_generation_prompt=True, system=self.system, tools=None, add_vision_id=False
+        rendered, _ = render_jinja_template(
+            [messages], chat_template=self.source, add_generation_prompt=True, system=self.system, add_vision_id=False
         )
+        (text,) = rendered
         found = _MARK.split(text)
         pieces: list[str | int] = [int(p) if i % 2 else p for i, p in enumerate(found)]
         if [p for p in pieces if isinstance(p, int)] != list(range(sum(part_counts))):

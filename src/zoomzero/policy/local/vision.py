@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from zoomzero.policy.local.families import family_class, family_of
 
 NAME = "zoomzero_flash"  # the name must hold "flash": see the module's first lines
 MAX_BATCH = 32768  # a CUDA grid dimension holds 65,535
@@ -125,7 +128,9 @@ def encode(model: Any, patches: Tensor, grids: Tensor) -> VisualFeatures:
     """
     tower = model.visual
     device = patches.device
-    tables = _tables(_key(tower.config), tuple(map(tuple, grids.tolist())), device)
+    family = family_of(model)
+    settings = tuple((name, getattr(tower.config, name)) for name in family.tower_settings)
+    tables = _tables(family.name, settings, tuple(map(tuple, grids.tolist())), device)
     out = tower(patches.to(tower.dtype), grid_thw=grids.to(device), return_dict=True, **tables)
     return VisualFeatures(out.pooler_output, tuple(getattr(out, "deepstack_features", None) or ()))
 
@@ -136,36 +141,20 @@ def join_features(parts: Sequence[VisualFeatures]) -> VisualFeatures:
     return VisualFeatures(torch.cat([part.embeds for part in parts]), tuple(torch.cat(d) for d in deep))
 
 
-def _key(config: Any) -> tuple[tuple[str, int], ...]:
-    names = ("spatial_merge_size", "patch_size", "window_size", "num_position_embeddings")
-    return tuple((name, getattr(config, name)) for name in names if hasattr(config, name))
-
-
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # tables made while answering must serve training, too
 def _tables(
-    config: tuple[tuple[str, int], ...],
+    kind: str,
+    settings: tuple[tuple[str, int], ...],
     grids: tuple[tuple[int, int, int], ...],
     device: torch.device,
 ) -> dict[str, Any]:
     """Everything the tower derives from the grids alone, under the names its forward looks for."""
-    from transformers import vision_utils as vu
-
-    values = dict(config)
-    merge, grid = values["spatial_merge_size"], torch.tensor(grids)
-    bounds = vu.get_vision_cu_seqlens(grid)
-    plans, tables = [bounds], {"cu_seqlens": bounds, "max_seqlen": int(bounds.diff().max())}
-    tables["position_ids"] = vu.get_vision_position_ids(grid, merge).to(device)
-    if "window_size" in values:
-        order, window_bounds = vu.get_vision_window_index(grid, merge, values["window_size"], values["patch_size"])
-        tables |= {"window_index": order.to(device), "cu_window_seqlens": window_bounds}
-        tables["max_window_seqlen"] = int(window_bounds.diff().max())
-        plans.append(window_bounds)
-    if "num_position_embeddings" in values:
-        side = int(values["num_position_embeddings"] ** 0.5)
-        index, weights = vu.get_vision_interpolation_indices_and_weights(
-            grid, num_grid_per_side=side, mode="bilinear", align_corners=True, spatial_merge_size=merge
-        )
-        tables |= {"interp_indices": index.to(device), "interp_weights": weights.to(device)}
-    tables["segment_plans"] = tuple((b, group_segments(b.diff().tolist(), device)) for b in plans)
-    return tables
+    tables, bounds = family_class(kind).tower_tables(SimpleNamespace(**dict(settings)), torch.tensor(grids))
+    on_host = {id(bound) for bound in bounds}  # they are read as lists
+    placed = {
+        name: value.to(device) if isinstance(value, Tensor) and id(value) not in on_host else value
+        for name, value in tables.items()
+    }
+    plans = tuple((bound, group_segments(bound.diff().tolist(), device)) for bound in bounds)
+    return {**placed, "segment_plans": plans}

@@ -18,6 +18,7 @@ from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
+from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy, pick_dtype, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
@@ -282,7 +283,9 @@ def _device() -> str:
 
 def _load(settings: GrpoSettings, dtype: str) -> QwenPolicy:
     """Load the start model onto this process's own device."""
-    return load_policy(settings.model, device=_device(), dtype=dtype)
+    policy = load_policy(settings.model, device=_device(), dtype=dtype)
+    require(policy, "train", "training")
+    return policy
 
 
 def make_verifier(

@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import read_examples
 from zoomzero.data.sft_sample import SFTSample
+from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.attention.packed import packed_states
 from zoomzero.policy.local.load import find, load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
@@ -106,6 +107,7 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
     source = find(settings.model)
     model_settings = load_model_settings(source)
     policy = load_policy(settings.model, dtype="float32")
+    require(policy, "train", "fine-tuning")
     policy.model.train().requires_grad_(settings.train_only != "embeddings")
     policy.model.model.visual.requires_grad_(settings.train_only == "all")
     policy.model.get_input_embeddings().requires_grad_(True)

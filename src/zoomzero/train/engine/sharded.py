@@ -20,12 +20,6 @@ from zoomzero.errors import ConfigError
 from zoomzero.policy.local.load import check_family, find, read_json
 from zoomzero.train.settings import GrpoSettings
 
-# The modules whose weights are gathered and let go together: the text model's layers and the vision tower's blocks.
-LAYERS = {
-    "qwen3_vl": ("Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock"),
-    "qwen2_5_vl": ("Qwen2_5_VLDecoderLayer", "Qwen2_5_VLVisionBlock"),
-}
-
 
 def fsdp_arguments(settings: GrpoSettings) -> dict[str, Any]:
     """Return the `TrainingArguments` keywords of a sharded run.
@@ -35,12 +29,12 @@ def fsdp_arguments(settings: GrpoSettings) -> dict[str, Any]:
     Raises:
         ModelError: the start checkpoint cannot be found, or is of another family.
     """
-    kind = check_family(settings.model, read_json(settings.model, find(settings.model) / "config.json"))
+    family = check_family(settings.model, read_json(settings.model, find(settings.model) / "config.json"))
     return {
         "fsdp": True,
         "fsdp_config": {
             "version": 2,
-            "transformer_layer_cls_to_wrap": list(LAYERS[kind]),
+            "transformer_layer_cls_to_wrap": list(family.layers),
             "reshard_after_forward": True,
             "state_dict_type": "FULL_STATE_DICT",
             "cpu_ram_efficient_loading": False,

@@ -16,7 +16,7 @@ import torch
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
 from zoomzero.errors import TrainingError, VideoError
-from zoomzero.policy.base import Completion, Sampling, Turn
+from zoomzero.policy.base import Sampling, TokenCompletion, Turn
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.prompts import Reading, answer_token_mask, option_labels
 from zoomzero.spans import Span
@@ -56,7 +56,7 @@ class _Written:
     """Completions of some prompts, whose close looks are being decoded; none of these without a verifier."""
 
     prompted: Sequence[Prompted]
-    completions: Sequence[Sequence[Completion]]
+    completions: Sequence[Sequence[TokenCompletion]]
     readings: Sequence[Sequence[Reading]]
     looked: Sequence[Future[ZoomPrompts]]
 
@@ -264,7 +264,7 @@ class RolloutCollector:
     def _group(
         self,
         one: Prompted,
-        completions: Sequence[Completion],
+        completions: Sequence[TokenCompletion],
         readings: Sequence[Reading],
         looks: Sequence[ZoomResult | None],
         step: int,

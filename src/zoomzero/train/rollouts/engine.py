@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from zoomzero.policy.base import Completion, Sampling, Turn
+from zoomzero.policy.base import Sampling, TokenCompletion, Turn
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.video.types import Clip
@@ -25,7 +25,7 @@ class RolloutEngine(Protocol):
 
     def generate(
         self, chats: Sequence[Sequence[Turn]], n: int, samplings: Sequence[Sampling]
-    ) -> list[list[Completion]]:
+    ) -> list[list[TokenCompletion]]:
         """Draw n completions of every chat; `samplings` holds each chat's own seed."""
         ...
 
@@ -61,7 +61,7 @@ class LocalEngine:
 
     def generate(
         self, chats: Sequence[Sequence[Turn]], n: int, samplings: Sequence[Sampling]
-    ) -> list[list[Completion]]:
+    ) -> list[list[TokenCompletion]]:
         """Prefill every chat once and draw n completions of each against its prefix."""
         with self.computing():
             see(self.policy, chats, self.watch)

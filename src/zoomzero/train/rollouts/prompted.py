@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
 from zoomzero.policy.base import Policy, Turn
@@ -23,7 +23,7 @@ class Prompted:
 
     place: int
     example: Example
-    asked: Asked
+    asked: QuestionSession
     chat: tuple[Turn, ...]
 
 
@@ -60,7 +60,7 @@ class Prompter:
         """
         if example.video not in self._infos:
             self._infos[example.video] = probe(example.video, timeout_s=self.timeout_s)
-        asked = Asked(
+        asked = QuestionSession(
             self.policy,
             self._settings_at(place),
             self._infos[example.video],

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -18,14 +18,12 @@ from zoomzero.config import ModelSettings, Settings
 from zoomzero.data.example import Example
 from zoomzero.errors import ConfigError, DataError, ModelError, VideoError
 from zoomzero.files import write_whole
-from zoomzero.policy.base import Completion, Sampling
+from zoomzero.policy.base import Completion, Policy, Sampling
+from zoomzero.policy.prefix import write_many
 from zoomzero.prompts import option_labels
 from zoomzero.train.rollouts.prompted import Prompted, Prompter, read_completion
 from zoomzero.train.rollouts.stream import prompt_seed
 from zoomzero.video.cache import FrameCache
-
-if TYPE_CHECKING:
-    from zoomzero.policy.local.qwen import QwenPolicy
 
 FREE = ("at_once", "max_unreadable", "timeout_s", "frame_cache_mb")  # settings that change no answer
 NEW_FILE = "give another --samples-file, or delete it to draw anew"
@@ -66,7 +64,7 @@ class Sampler:
         settings: how it is drawn from.
     """
 
-    policy: QwenPolicy
+    policy: Policy
     model_settings: ModelSettings
     settings: SampleSettings
     _ask: Prompter = field(init=False)
@@ -104,10 +102,9 @@ class Sampler:
         rules = self.settings
         limit = rules.max_new_tokens or self.model_settings.max_new_tokens
         samplings = [Sampling(rules.temperature, rules.top_p, limit, prompt_seed(rules.seed, one.place)) for one in can]
-        contexts = self.policy.read_many([one.chat for one in can])
-        drawn = iter(self.policy.generate_many(contexts, rules.n, samplings))
+        drawn = iter(write_many(self.policy, [one.chat for one in can], rules.n, samplings))
         return [
-            self._rows_of(one, next(drawn))
+            self._rows_of(one, next(drawn).completions)
             if isinstance(one, Prompted)
             else [{"id": one.example.id, "error": one.error}]
             for one in ready
@@ -117,7 +114,7 @@ class Sampler:
         example, labels = one.example, option_labels(len(one.example.options))
         rows = []
         for number, completion in enumerate(completions):
-            if any(map(math.isnan, completion.logprobs)):
+            if any(map(math.isnan, completion.logprobs or ())):
                 fix = "use --dtype float32; if that does not help, its weights are damaged"
                 raise ModelError(self.policy.name, "its probabilities are not numbers (NaN)", fix)
             reading = read_completion(one, completion.text)
@@ -129,7 +126,7 @@ class Sampler:
 
 
 def sample(
-    load: Callable[[], tuple[QwenPolicy, ModelSettings]],
+    load: Callable[[], tuple[Policy, ModelSettings]],
     examples: Sequence[Example],
     settings: SampleSettings,
     path: Path,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings
 from zoomzero.errors import ModelError
 from zoomzero.policy.base import Sampling, Turn
@@ -31,7 +31,7 @@ LEAST_SPAN_S = 1e-3  # shorter ones show nothing
 class ZoomPrompt:
     """What the verifier is shown for one response; `chat` is None when there is nothing to look at."""
 
-    asked: Asked
+    asked: QuestionSession
     on_span: bool
     chat: tuple[Turn, ...] | None
 
@@ -69,7 +69,7 @@ class Verifier:
         wish = settings.rollout.zoom_widen_s
         self.widen_s = model_settings.widen_s if wish is None else wish
 
-    def prompt(self, asked: Asked, reading: Reading) -> ZoomPrompt:
+    def prompt(self, asked: QuestionSession, reading: Reading) -> ZoomPrompt:
         """Return what to look at for one response: the frames inside its spans, true times kept.
 
         Raises:
@@ -83,13 +83,13 @@ class Verifier:
         plan = plan_uniform(asked.info, UNIFORM_FRAMES, asked.settings.zoom.budget(), self.policy.geometry)
         return ZoomPrompt(asked, False, self._chat(asked, plan, reading.think if self.leak else ""))
 
-    def look_at(self, asked: Asked, spans: Sequence[Span], think: str = "") -> ZoomPrompt:
+    def look_at(self, asked: QuestionSession, spans: Sequence[Span], think: str = "") -> ZoomPrompt:
         """Return the prompt of given spans, widened."""
         wide = widen(spans, self.widen_s, 0.0, asked.info.duration_s)
         plan = plan_on_grid(asked.info, wide, asked.settings.zoom.budget(), self.policy.geometry)
         return ZoomPrompt(asked, True, self._chat(asked, plan, think))
 
-    def _chat(self, asked: Asked, plan: FramePlan, think: str) -> tuple[Turn, ...]:
+    def _chat(self, asked: QuestionSession, plan: FramePlan, think: str) -> tuple[Turn, ...]:
         frames = asked.frames(plan)
         if self.joined:
             frames = as_if_contiguous(frames)

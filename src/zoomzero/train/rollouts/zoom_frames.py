@@ -9,7 +9,7 @@ from threading import Event
 
 import numpy as np
 
-from zoomzero.answer.passes import Asked
+from zoomzero.answer.session import QuestionSession
 from zoomzero.errors import VideoError
 from zoomzero.prompts import Reading
 from zoomzero.spans import Span, clip, covered_s
@@ -70,7 +70,7 @@ class ZoomFrames:
         controls = self._controls(one, problems) if wants_controls else None
         return ZoomPrompts(tuple(prompts), controls, tuple(problems))
 
-    def _prompt(self, asked: Asked, reading: Reading, problems: list[str]) -> ZoomPrompt:
+    def _prompt(self, asked: QuestionSession, reading: Reading, problems: list[str]) -> ZoomPrompt:
         """Return what the verifier sees; spans whose frames do not decode give it nothing to see."""
         try:
             return self.verifier.prompt(asked, reading)

@@ -103,7 +103,9 @@ def _compare(before: dict[str, Any], now: dict[str, Any], out: Path, free: Seque
         if old.get(name) != new.get(name) and not any(name == one or name.startswith(f"{one}.") for one in free)
     ]
     if changed:
-        fix = "resume with the settings it was started with, or start a new run in another directory"
+        same = " ".join(f"--set {name}={old[name]}" for name in changed[:3] if old.get(name) is not None)
+        said = f"that is {same}, " if same else ""
+        fix = f"resume with the settings it was started with, {said}or start a new run in another directory"
         raise ConfigError("--resume", f"{out} was started with other {', '.join(changed)}", fix)
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from policy_models import FAMILIES, PATCH, make_config, make_model
+from policy_models import FAMILIES, PATCH, TIMES_IN_TEXT, make_config, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoomzero.policy.local import vision
@@ -22,6 +22,7 @@ from zoomzero.policy.local.attention.packed import (
 from zoomzero.policy.local.load import prepare
 from zoomzero.policy.local.positions import VisionBlocks, continue_positions, mrope_positions, visual_index
 
+QWEN3 = SimpleNamespace(model_type="qwen3_vl")
 PAD, VOCABULARY = 4, 60
 IDS = {"video_token_id": PAD, "image_token_id": 5, "vision_start_token_id": 2, "vision_end_token_id": 3}
 GRIDS = [(3, 6, 10), (2, 18, 12), (3, 6, 10), (1, 4, 4)]
@@ -32,10 +33,10 @@ def make_prompt(family, grid, seed):
     """A prompt with one clip, laid out as the family lays it out."""
     t, h, w = grid
     ids, starts, grids = [7, 8, 9], [], []
-    for i in range(t if family == "qwen3_vl" else 1):
+    for i in range(t if family in TIMES_IN_TEXT else 1):
         ids += [10 + i, 2]
         starts.append(len(ids))
-        grids.append((1 if family == "qwen3_vl" else t, h // 2, w // 2))
+        grids.append((1 if family in TIMES_IN_TEXT else t, h // 2, w // 2))
         ids += [PAD] * (grids[-1][0] * h * w // 4) + [3]
     ids += [20, 21, 22]
     blocks = VisionBlocks(torch.tensor(starts), torch.tensor(grids), torch.full((len(starts),), 2.0))
@@ -139,7 +140,7 @@ def head_only(tied):
         lm_head.weight = embedding.weight
     states = torch.randn(tokens, width, generator=generator).requires_grad_()
     targets = torch.randint(0, vocabulary, (tokens,), generator=generator)
-    model = SimpleNamespace(lm_head=lm_head, embed=embedding)
+    model = SimpleNamespace(lm_head=lm_head, embed=embedding, config=QWEN3)
     return model, embedding, states, targets
 
 
@@ -169,11 +170,11 @@ def test_entropy_by_hand():
     lm_head = torch.nn.Linear(1, 3, bias=False)
     lm_head.weight.data = torch.tensor([[0.5], [0.25], [0.25]]).log()
     packed_row = PackedStates(torch.ones(1, 1), torch.tensor([0]), ((1,),))
-    logprobs, entropy = suffix_scores(SimpleNamespace(lm_head=lm_head), packed_row, entropy=True)
+    logprobs, entropy = suffix_scores(SimpleNamespace(lm_head=lm_head, config=QWEN3), packed_row, entropy=True)
     assert logprobs.item() == pytest.approx(math.log(0.5))
     assert entropy.item() == pytest.approx(1.5 * math.log(2))
     lm_head.weight.data[2] = -math.inf  # a token that cannot come: 2/3 and 1/3
-    entropy = suffix_scores(SimpleNamespace(lm_head=lm_head), packed_row, entropy=True)[1]
+    entropy = suffix_scores(SimpleNamespace(lm_head=lm_head, config=QWEN3), packed_row, entropy=True)[1]
     assert entropy.item() == pytest.approx(math.log(3) - 2 / 3 * math.log(2))
 
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 from policy_models import make_clip
 
-from zoomzero.policy.local.families.base import ClipLayout, Qwen3VL, Qwen25VL, VisionRun, nearest_span
+from zoomzero.policy.local.families.base import ClipLayout, VisionRun, nearest_span
+from zoomzero.policy.local.families.qwen2_5_vl import Qwen25VL
+from zoomzero.policy.local.families.qwen3_vl import Qwen3VL
 from zoomzero.spans import Span
 from zoomzero.video.types import Clip, Geometry
 

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zoomzero.policy.local import vision
 from zoomzero.policy.local.attention.group_attention import Group, PackedRow
+from zoomzero.policy.local.families import Family, family_of
 from zoomzero.policy.local.positions import continue_positions
 from zoomzero.policy.local.vision import VisualFeatures
 
@@ -85,12 +86,19 @@ def fill_rows(sizes: Sequence[int], most: int, order: Sequence[int] | None = Non
 
 def core(model: Any) -> Any:
     """Return the module that holds `.visual` and `.language_model` (adapters such as peft unwrapped)."""
-    return _unwrap(model).model
+    bare = _unwrap(model)
+    return family_of(bare).core(bare)
 
 
 def head(model: Any) -> Any:
     """Return the module that turns hidden states into logits."""
-    return _unwrap(model).lm_head
+    bare = _unwrap(model)
+    return family_of(bare).head(bare)
+
+
+def family(model: Any) -> type[Family]:
+    """Return the family of a model (adapters unwrapped)."""
+    return family_of(_unwrap(model))
 
 
 def _unwrap(model: Any) -> Any:
@@ -170,7 +178,7 @@ def text_forward(
             extra = {"visual_pos_masks": mask[None], "deepstack_visual_embeds": list(features.deepstack)}
     out = text(
         inputs_embeds=embeds[None],
-        position_ids=positions[:, None],
+        position_ids=family(model).text_positions(positions[:, None]),
         use_cache=False,
         attention_pass=attention_pass,
         **extra,

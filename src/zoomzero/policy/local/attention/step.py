@@ -7,7 +7,8 @@ the multilayer perceptron are the model's own modules: adapters in them work.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,39 +16,51 @@ from torch import Tensor
 
 from zoomzero.policy.local.attention.group_attention import AttentionPass
 
-KNOWN = ("Qwen3VLTextModel", "Qwen2_5_VLTextModel")
+if TYPE_CHECKING:
+    from zoomzero.policy.local.families.base import Family
+
+Step = Callable[[Any, Tensor, Tensor, AttentionPass], Tensor]
 
 
-def can_step(text: Any) -> bool:
-    """Return whether `step` gives what the text model's own forward gives.
+def fast_step(family: type[Family], text: Any) -> Step | None:
+    """Return a written-out step that gives what the text model's own forward gives, None where there is none.
 
-    Not when something watches or moves its modules (sharded training, offloading), or for a model that is unknown here.
+    None too when something watches or moves the text model's modules (sharded training, offloading).
     """
-    if type(text).__name__ not in KNOWN:
-        return False
-    return not any(
+    found = family.step()
+    if found is None:
+        return None
+    watched = any(
         module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook") for module in text.modules()
     )
+    return None if watched else found
 
 
-def can_record(text: Any) -> bool:
-    """Return whether `step` may be recorded as a CUDA graph: nothing in it may depend on values the host must read."""
+def can_record(family: type[Family], text: Any) -> bool:
+    """Return whether a step may be recorded as a CUDA graph: nothing in it may depend on values the host must read."""
     rope_type = str(getattr(text.rotary_emb, "rope_type", "default"))
-    return can_step(text) and not any(kind in rope_type for kind in ("dynamic", "longrope"))
+    fixed = not any(kind in rope_type for kind in ("dynamic", "longrope"))
+    return fixed and family.recordable(text.config) and fast_step(family, text) is not None
 
 
-def plain_step(text: Any, tokens: Tensor, positions: Tensor, attention: AttentionPass) -> Tensor:
+def plain_step(family: type[Family], text: Any, tokens: Tensor, positions: Tensor, attention: AttentionPass) -> Tensor:
     """The same through the model's own forward; see `step`."""
     hidden: Tensor = text(
         inputs_embeds=text.embed_tokens(tokens)[:, None],
-        position_ids=positions.expand(3, -1)[..., None],  # (3, m, 1)
+        position_ids=family.text_positions(positions.expand(3, -1)[..., None]),  # (3, m, 1)
         use_cache=False,
         attention_pass=attention,
     ).last_hidden_state[:, 0]
     return hidden
 
 
-def step(text: Any, tokens: Tensor, positions: Tensor, attention: AttentionPass) -> Tensor:
+def step(
+    text: Any,
+    tokens: Tensor,
+    positions: Tensor,
+    attention: AttentionPass,
+    perceptron: Callable[[Any, Tensor], Tensor] = lambda module, x: module(x),
+) -> Tensor:
     """Run one token of each row through the text model.
 
     Args:
@@ -55,6 +68,7 @@ def step(text: Any, tokens: Tensor, positions: Tensor, attention: AttentionPass)
         tokens: (m,) int64.
         positions: (m,) int64, a text token's position.
         attention: writes keys and values down and attends.
+        perceptron: runs a layer's perceptron on (m, D).
 
     Returns:
         (m, D), the states that predict the next tokens.
@@ -66,7 +80,7 @@ def step(text: Any, tokens: Tensor, positions: Tensor, attention: AttentionPass)
     sin = torch.cat([-sin[..., :half], sin[..., half:]], -1)  # with this sign a rotation by half needs no negation
     for index, layer in enumerate(text.layers):
         x = x + _attend(layer.self_attn, index, _norm(layer.input_layernorm, x), cos, sin, attention)
-        x = x + layer.mlp(_norm(layer.post_attention_layernorm, x))
+        x = x + perceptron(layer.mlp, _norm(layer.post_attention_layernorm, x))
     return _norm(text.norm, x)
 
 

@@ -1,11 +1,14 @@
-"""The two model families: how each turns frames into patches, and times into text and positions."""
+"""What differs between model families, in one class: from frames and times to what the network is made of.
+
+A family is a subclass in a file of its own and a line in the registry (`families/__init__.py`). Its class knows what a
+network of the family looks like; an instance holds what a checkpoint says: patch sizes, normalisation, token ids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -13,8 +16,14 @@ from zoomzero.video.types import Clip, Geometry
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
+    from typing_extensions import Self
 
+    from zoomzero.policy.local.positions import VisionBlocks
     from zoomzero.spans import Span
+
+Channels = tuple[float, float, float]
+LayerKind = Literal["attention", "recurrent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +59,121 @@ Piece = str | int | VisionRun  # plain text, a special token id, visual tokens
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What differs between families. `geometry`, `mean` and `std` come from the checkpoint."""
+    """A model family. What stands here is what most of them share; a family's own file overrides the rest.
+
+    Args:
+        geometry: patch sizes of the checkpoint.
+        mean, std: the colours its tower was trained on, after division by 255.
+        vision_start, vision_end: ids around visual tokens.
+    """
 
     geometry: Geometry
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
     vision_start: int
     vision_end: int
-    text_after_time: bool = False  # see positions.mrope_positions
 
-    name: ClassVar[str]
+    # --- who it is ---
+    name: ClassVar[str]  # as in the registry
+    title: ClassVar[str]  # for people
+    model_types: ClassVar[tuple[str, ...]]  # of config.json
     system: ClassVar[str] = ""  # system message of the standard chat form
+    # names in config.json of ids that must be special tokens of the tokenizer and are never drawn
+    special: ClassVar[tuple[str, ...]] = (
+        "video_token_id",
+        "image_token_id",
+        "vision_start_token_id",
+        "vision_end_token_id",
+    )
+    default_mean: ClassVar[Channels] = (0.5, 0.5, 0.5)  # where the checkpoint says nothing
+    default_std: ClassVar[Channels] = (0.5, 0.5, 0.5)
+    free_times: ClassVar[bool] = True  # whether it can be told any frame times; see `video.types.Geometry`
+    layers: ClassVar[tuple[str, ...]]  # classes whose weights sharded training gathers and lets go together
+    tower_settings: ClassVar[tuple[str, ...]] = ("spatial_merge_size",)  # of the tower, that `tower_tables` looks at
+
+    @classmethod
+    def network_class(cls) -> Any:
+        """Return the transformers class of the network."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_checkpoint(cls, config: Any, mean: Channels, std: Channels, options: Mapping[str, Any]) -> Self:
+        """Return the family as a checkpoint has it.
+
+        Args:
+            config: the network's configuration.
+            mean, std: from its processor's settings.
+            options: what the caller asked for by name; a family takes what it knows.
+        """
+        seen = config.vision_config
+        geometry = Geometry(seen.patch_size, seen.spatial_merge_size, seen.temporal_patch_size, cls.free_times)
+        return cls(geometry, mean, std, config.vision_start_token_id, config.vision_end_token_id)
+
+    # --- the network ---
+
+    @staticmethod
+    def core(model: Any) -> Any:
+        """Return the module that holds `.visual` and `.language_model`."""
+        return model.model
+
+    @staticmethod
+    def head(model: Any) -> Any:
+        """Return the module that turns hidden states into logits."""
+        return model.lm_head
+
+    @classmethod
+    def prepare(cls, model: Any) -> None:
+        """Give a network the project's attention, text and vision. Safe to call again."""
+        from zoomzero.policy.local import vision
+        from zoomzero.policy.local.attention import group_attention
+
+        group_attention.install(cls.core(model).language_model)
+        vision.install(cls.core(model).visual)
+
+    @staticmethod
+    def tower_tables(config: Any, grids: Tensor) -> tuple[dict[str, Any], list[Tensor]]:
+        """Return what the vision tower derives from the grids alone, and the bounds of its attention segments.
+
+        Args:
+            config: holds the tower's `tower_settings`.
+            grids: (K, 3) int64, (time, height, width) in patches of each clip.
+
+        Returns:
+            Keyword arguments of the tower's forward, and those of them, (S + 1,) each, that bound segments.
+        """
+        from transformers import vision_utils
+
+        bounds = vision_utils.get_vision_cu_seqlens(grids)
+        places = vision_utils.get_vision_position_ids(grids, config.spatial_merge_size)
+        return {"cu_seqlens": bounds, "max_seqlen": int(bounds.diff().max()), "position_ids": places}, [bounds]
+
+    @staticmethod
+    def text_positions(positions: Tensor) -> Tensor:
+        """Return positions as the text model's forward takes them: (3, ...) -> (3, ...) with our three axes."""
+        return positions
+
+    @staticmethod
+    def layer_kinds(text_config: Any) -> tuple[LayerKind, ...]:
+        """Return what each text layer keeps of what it has read: keys and values, or a recurrent state."""
+        kinds: list[LayerKind] = ["attention"] * int(text_config.num_hidden_layers)
+        return tuple(kinds)
+
+    @staticmethod
+    def step() -> Callable[..., Tensor] | None:
+        """Return the written-out decoding step (as `attention.step.step`), None where the network's forward serves."""
+        return None
+
+    @staticmethod
+    def recordable(text_config: Any) -> bool:
+        """Return whether nothing in a decoding step depends on values the host must read."""
+        return True
+
+    @staticmethod
+    def stored(name: str, value: Tensor) -> Tensor:
+        """Return a weight as the family's released checkpoints store it; the inverse of what loading does."""
+        return value
+
+    # --- frames and times ---
 
     def layout(self, clip: Clip) -> ClipLayout:
         """Return the clip's shape and times.
@@ -78,7 +191,7 @@ class Family:
         ends = tuple((times[i], times[i + g.temporal - 1]) for i in range(0, t, g.temporal))
         return ClipLayout((t // g.temporal, h // g.patch, w // g.patch), ends, clip.fps, clip.spans)
 
-    def patches(self, frames: np.ndarray, device: torch.device | None = None) -> torch.Tensor:
+    def patches(self, frames: np.ndarray, device: torch.device | None = None) -> Tensor:
         """Normalise frames and cut them into patches in the order of the family's processor.
 
         Args:
@@ -105,61 +218,16 @@ class Family:
         """Return the clip as text, special tokens and runs of visual tokens."""
         raise NotImplementedError
 
+    def positions(self, length: int, blocks: VisionBlocks) -> Tensor:
+        """Return a prompt's positions, (3, length) int64: (time, row, column) of every token."""
+        from zoomzero.policy.local.positions import mrope_positions
+
+        return mrope_positions(length, blocks)
+
     def _run(self, layout: ClipLayout, patches: int, step: float) -> list[Piece]:
         _, h, w = layout.grid
         merge = self.geometry.merge
         return [self.vision_start, VisionRun((patches, h // merge, w // merge), step), self.vision_end]
-
-
-@dataclass(frozen=True, slots=True)
-class Qwen3VL(Family):
-    """Qwen3-VL writes the time of every temporal patch as text before it."""
-
-    name: ClassVar[str] = "qwen3_vl"
-
-    def pieces(self, layout: ClipLayout) -> list[Piece]:
-        """`<12.5 seconds><|vision_start|>...<|vision_end|>` for every temporal patch, at its middle."""
-        out: list[Piece] = []
-        for time_s in layout.means_s():
-            out += [f"<{time_s:.1f} seconds>", *self._run(layout, 1, 0.0)]
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class Qwen25VL(Family):
-    """Qwen2.5-VL tells time by positions alone: seconds from the clip's first frame, at one constant rate."""
-
-    tokens_per_second: float = 2.0
-
-    name: ClassVar[str] = "qwen2_5_vl"
-    system: ClassVar[str] = "You are a helpful assistant."
-
-    def pieces(self, layout: ClipLayout) -> list[Piece]:
-        """One vision block at the planned rate; one for each span, with its true times before it, when
-        several.
-
-        A clip that does not begin at the video's beginning has its times named too: positions only count from
-        its first frame.
-        """
-        planned_s = self.geometry.temporal / layout.fps
-        blocks = self._blocks(layout)
-        named = len(blocks) > 1 or layout.times_s[0][0] > planned_s
-        out: list[Piece] = []
-        for first, last in blocks:
-            count = last - first
-            means = layout.means_s()[first:last]
-            # several spans may come at several rates: take each block's own
-            step_s = (means[-1] - means[0]) / (count - 1) if len(blocks) > 1 and count > 1 else planned_s
-            if named:
-                out.append(f"[{layout.times_s[first][0]:.1f}s - {layout.times_s[last - 1][1]:.1f}s]")
-            out += self._run(layout, count, self.tokens_per_second * step_s)
-        return out
-
-    def _blocks(self, layout: ClipLayout) -> list[tuple[int, int]]:
-        """Return the runs of temporal patches that lie in the same span, as (first, end)."""
-        spans = [nearest_span(time_s, layout.spans) for time_s in layout.means_s()]
-        cuts = [0, *(i for i in range(1, len(spans)) if spans[i] != spans[i - 1]), len(spans)]
-        return list(pairwise(cuts))
 
 
 def nearest_span(time_s: float, spans: Sequence[Span]) -> int:

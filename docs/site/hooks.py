@@ -1,0 +1,46 @@
+"""What the documentation site makes from the code: the reference of the commands, from their own help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+CLI_PAGE = "reference/cli.md"
+
+
+def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
+    """Put the commands where the page asks for them."""
+    return markdown.replace("<!-- commands -->", commands()) if page.file.src_uri == CLI_PAGE else markdown
+
+
+def commands() -> str:
+    """Return every command with its arguments and options, as Markdown."""
+    from zoomzero.cli import app
+
+    group: Any = typer.main.get_command(app)
+    return "\n\n".join(_command(name, one) for name, one in group.commands.items())
+
+
+def _command(name: str, one: Any) -> str:
+    about, _, examples = (one.help or "").partition("Example")
+    lines = [f"## zoomzero {name}", "", " ".join(about.split()), ""]
+    lines += ["| | | default |", "|---|---|---|"]
+    for parameter in one.params:
+        if parameter.name == "help":
+            continue
+        shown = (
+            ", ".join(f"`{text}`" for text in parameter.opts)
+            if _is_option(parameter)
+            else f"`{parameter.name.upper()}`"
+        )
+        default = "" if parameter.default in (None, False, ()) else f"`{parameter.default}`"
+        text = " ".join(str(getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
+        lines.append(f"| {shown} | {text} | {'needed' if parameter.required else default} |")
+    if shown_lines := [line.strip() for line in examples.partition(":")[2].splitlines() if line.strip()]:
+        lines += ["", *(f"    {line}" for line in shown_lines)]
+    return "\n".join(lines)
+
+
+def _is_option(parameter: Any) -> bool:
+    return bool(parameter.param_type_name == "option")

@@ -1,0 +1,1 @@
+"""Benchmarks that ask a question with options; where the evidence lies is not scored."""

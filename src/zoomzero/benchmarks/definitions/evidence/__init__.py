@@ -1,0 +1,1 @@
+"""Benchmarks that want the answer and the moments that show it."""

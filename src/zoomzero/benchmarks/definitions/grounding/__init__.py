@@ -1,0 +1,1 @@
+"""Benchmarks that give a sentence and ask when it is true."""

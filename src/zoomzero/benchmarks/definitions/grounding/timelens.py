@@ -1,0 +1,71 @@
+"""TimeLens-Bench: Charades-STA, ActivityNet Captions and QVHighlights annotated anew; one moment for each sentence.
+
+`charades-timelens.json`, `activitynet-timelens.json`, `qvhighlights-timelens.json`:
+{video: {duration, spans: [[start, end], ..], queries: [text, ..]}}. Ids are `<video>_<place of the query>`, videos lie
+in a folder for each source. It asks for moments alone: there are no answers.
+
+Source: TencentARC/TimeLens, timelens/dataset/timelens_data.py; EvolvingLMMs-Lab/lmms-eval, tasks/timelens/utils.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
+from zoomzero.benchmarks.definitions.grounding.moments import asked_when, window_measures
+from zoomzero.benchmarks.scoring.metrics import Measure
+from zoomzero.data.annotation import Dataset, Question, read_json, read_seconds, read_spans, require
+from zoomzero.errors import DataError
+
+SOURCES = ("charades", "activitynet", "qvhighlights")
+
+
+def _read(source: Source, options: ReadOptions) -> Dataset:
+    path = source.files[0]
+    table = read_json(path)
+    if not isinstance(table, dict):
+        raise DataError(path, "file", "must be an object {video: {duration, spans, queries}}")
+    questions = [one for video, row in table.items() for one in _questions(video, row, source.split, path)]
+    return Dataset("timelens", source.split, tuple(questions), (path,))
+
+
+def _questions(video: str, row: Any, split: str, path: Path) -> list[Question]:
+    if not isinstance(row, dict):
+        raise DataError(path, video, "must be an object with duration, spans, queries")
+    require(row, ("duration", "spans", "queries"), path, video)
+    spans, queries = read_spans(row["spans"], path, video), row["queries"]
+    if not isinstance(queries, list) or len(spans) != len(queries):
+        raise DataError(path, video, f"must have one span for each query, not {len(spans)}")
+    duration_s = read_seconds(row["duration"], path, video)
+    return [
+        Question(
+            id=f"{video}_{place}",
+            video=f"{split}/{video}.mp4",
+            question=asked_when(str(query)),
+            options=(),
+            answer="",
+            spans=(span,),
+            duration_s=duration_s,
+        )
+        for place, (span, query) in enumerate(zip(spans, queries, strict=True))
+    ]
+
+
+def _measure(pairs: Pairs) -> list[Measure]:
+    """Score the first window of every row: one without a readable time counts, as 0."""
+    return window_measures(pairs, pairs.present)
+
+
+BENCHMARKS = (
+    Benchmark(
+        name="timelens",
+        about="TimeLens-Bench: moments of Charades, ActivityNet and QVHighlights, annotated anew",
+        splits={name: (f"{name}-timelens.json",) for name in SOURCES},
+        default_split="charades",
+        read=_read,
+        measure=_measure,
+        scores_answers=False,
+        headline=("R1@0.3", "R1@0.5", "R1@0.7", "mIoU"),
+    ),
+)

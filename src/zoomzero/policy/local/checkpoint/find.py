@@ -1,0 +1,107 @@
+"""Where a model's files are: the shipped one, a directory, or the hub."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from zoomzero.errors import ModelError
+from zoomzero.policy.local.families import Family, family_class, supported
+
+DOWNLOADED = ["*.json", "*.safetensors", "*.jinja"]
+
+
+def find(model: str, revision: str | None = None) -> Path:
+    """Return the directory that holds a model's files, downloading from the hub when it is an id.
+
+    Raises:
+        ModelError: there is no such directory, or the hub cannot be reached and nothing is cached.
+    """
+    if model == "tiny":
+        where = Path(str(resources.files("zoomzero") / "models" / "tiny"))
+        if not (where / "config.json").is_file():
+            raise ModelError(model, f"the shipped model is missing from {where}", "reinstall zoomzero")
+        return where
+    if model.startswith(("http://", "https://")):
+        fix = "give a checkpoint directory or a hub id"
+        raise ModelError(model, "is a server, and this needs the weights in its own process", fix)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(model, "is a file", "give the directory that holds config.json")
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise ModelError(
+            model,
+            "no such directory",
+            "give `tiny`, a local directory, or a hub id like Qwen/Qwen3-VL-2B-Instruct",
+        )
+    return _download(model, revision)
+
+
+def _download(model: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=DOWNLOADED))
+    except GatedRepoError as error:
+        raise ModelError(
+            model, "the hub wants you to accept its terms", "accept them on its page and run `hf auth login`"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(model, "neither a local directory nor a model on the hub", "check the spelling") from error
+    except RevisionNotFoundError as error:
+        raise ModelError(model, f"has no revision {revision}", "give a branch, tag or commit it has") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            model,
+            "no such directory, not in the local cache, and the hub cannot be reached",
+            "connect to the network, or download it elsewhere and give the directory",
+        ) from error
+
+
+def read_json(model: str, path: Path) -> dict[str, Any]:
+    """Return a JSON file's object.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(model, f"has no {path.name}", "give the directory of a whole checkpoint") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(model, f"{path.name} is damaged", "download the checkpoint again") from error
+    if not isinstance(value, dict):
+        raise ModelError(model, f"{path.name} is damaged", "download the checkpoint again")
+    return value
+
+
+def check_family(model: str, config: dict[str, Any]) -> type[Family]:
+    """Return the family of a checkpoint's configuration.
+
+    Raises:
+        ModelError: another architecture.
+    """
+    kind = str(config.get("model_type"))
+    try:
+        return family_class(kind)
+    except KeyError as error:
+        fix = f"use a checkpoint of {supported()}"
+        raise ModelError(model, f"model type {kind} is not supported", fix) from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error, shortened."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:160]

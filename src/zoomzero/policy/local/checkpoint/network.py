@@ -1,0 +1,91 @@
+"""The network of a checkpoint: on which device, in which number type, and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+from zoomzero.errors import ModelError
+from zoomzero.policy.local.checkpoint.find import one_line
+from zoomzero.policy.local.families import Family
+
+
+def pick_device(model: str, device: str) -> torch.device:
+    """Return the device a setting names."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(model, f"unknown device {device}", "use auto, cpu, cuda or cuda:N") from error
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        raise ModelError(model, f"there is no {device} here", "use --device cpu or install a CUDA build of torch")
+    return target
+
+
+def pick_dtype(model: str, dtype: str, device: torch.device) -> torch.dtype:
+    """Return the number type a setting names: half precision only where it is fast."""
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in named:
+        raise ModelError(model, f"unknown dtype {dtype}", f"use auto, {', '.join(named)}")
+    return named[dtype]
+
+
+def load_network(model: str, where: Path, family: type[Family], dtype: torch.dtype, device: torch.device) -> Any:
+    """Load the weights onto the device, safetensors only and no code from the checkpoint.
+
+    Raises:
+        ModelError: weights are missing, damaged or of other shapes than the config says.
+    """
+    if not any(where.glob("*.safetensors")):
+        raise ModelError(
+            model, "has no .safetensors weights", "convert it with save_pretrained(safe_serialization=True)"
+        )
+    with quiet():  # the import itself warns about what is not installed
+        network_class = family.network_class()
+    again = "download the checkpoint again, or fix config.json"
+    placed = {} if device.type == "cpu" else {"device_map": {"": device}}  # straight to the GPU, not by way of RAM
+    with quiet():
+        try:
+            network, info = network_class.from_pretrained(
+                where,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **placed,
+            )
+        except SafetensorError as error:
+            raise ModelError(model, f"weights are damaged ({one_line(error)})", "download them again") from error
+        except (OSError, RuntimeError, ValueError, LookupError, TypeError, StrictDataclassError) as error:
+            raise ModelError(model, f"cannot be loaded ({one_line(error)})", again) from error
+    if "sliding_attention" in getattr(network.config.text_config, "layer_types", ()):
+        raise ModelError(model, "sliding-window attention is not supported", "set use_sliding_window to false")
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(model, f"{len(missing)} weights are missing, first {missing[0]}", again)
+    return network
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' log messages and progress bars from the user's screen, and restore them after."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

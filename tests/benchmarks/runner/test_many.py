@@ -1,0 +1,107 @@
+"""Many questions at once: a file of rows, labelled or not, and one question about a folder of videos."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli_runner import Run
+from small_videos import write_small
+from zoomzero.benchmarks.definitions.registry import benchmark
+from zoomzero.benchmarks.runner.many import answer_row, one_question_each
+from zoomzero.data.annotation import Question
+from zoomzero.errors import ConfigError
+
+ROWS: list[dict[str, Any]] = [
+    {
+        "id": "a",
+        "video": "small.mp4",
+        "question": "Which symbol is on the red circle?",
+        "options": ["E", "H", "M", "T"],
+    },
+    {"id": "b", "video": "small.mp4", "question": "What is shown?"},
+    {"id": "c", "video": "broken.mp4", "question": "What is shown?", "options": ["E", "H"]},
+]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    write_small(folder / "small.mp4")
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_answers_come_out_as_rows_went_in(
+    zoom: Run, videos: Path, tmp_path: Path, checkpoint: Path, patience: None
+) -> None:
+    file = written(tmp_path / "q.jsonl", ROWS)
+    asked = ("ask", "--questions", file, "--videos", videos, "--out", tmp_path / "run", "--model", checkpoint)
+    ran = zoom(*asked, "--mode", "direct", "--set", "max_new_tokens=20")
+    assert ran.code == 0, ran.err
+    rows = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["a", "b", "c"]
+    assert rows[0]["option"] in "ABCD"
+    assert rows[0]["answer"] == rows[0]["options"]["ABCD".index(rows[0]["option"])]
+    assert (rows[1]["option"], rows[1]["failed"]) == (None, None)
+    assert "broken.mp4" in rows[2]["failed"], "a failure is a row"
+    again = zoom(*asked, "--mode", "direct", "--set", "max_new_tokens=20")
+    assert again.code == 0, again.err
+    assert "3 answers, 1 failed" in again.out, "nothing was asked again"
+
+
+def test_a_table_comes_out_as_a_table_and_can_be_read_back(tmp_path: Path) -> None:
+    from zoomzero.benchmarks.runner.many import _table
+
+    question = Question("a", "v.mp4", 'say "x", please', ("x", "y"), "", ())
+    row = answer_row(question, {**dict.fromkeys(("video", "failed")), "said": "x", "answer": "A", "confidence": 0.5,
+                                "spans": [[1.0, 2.0]], "seconds": 1.0})  # fmt: skip
+    path = tmp_path / "answers.csv"
+    path.write_text(_table([row]))
+    (back,) = csv.DictReader(path.open(newline=""))
+    assert (back["option"], json.loads(back["spans"]), back["failed"]) == ("A", [[1.0, 2.0]], "")
+    assert json.loads(back["options"]) == ["x", "y"]
+
+
+def test_one_question_about_every_video_of_a_folder(videos: Path, tmp_path: Path) -> None:
+    shutil.copy(videos / "small.mp4", videos / "other.MKV")
+    (videos / "notes.txt").write_text("no video")
+    path = one_question_each(videos, "Is it red?", ("yes", "no"), tmp_path / "run")
+    questions = benchmark("mcq").load(path).questions
+    assert [one.id for one in questions] == ["broken.mp4", "other.MKV", "small.mp4"]
+    assert {one.question for one in questions} == {"Is it red?"}
+    assert {one.options for one in questions} == {("yes", "no")}
+    (videos / "other.MKV").unlink()
+    with pytest.raises(ConfigError, match="holds no video"):
+        one_question_each(tmp_path / "run", "q", (), tmp_path / "run")
+    with pytest.raises(ConfigError, match="there is no folder"):
+        one_question_each(tmp_path / "gone", "q", (), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--questions", "q.jsonl"), "--out: many answers need a folder"),
+        (("--questions", "q.jsonl", "--out", "r", "--html", "p.html"), "--html: is for one question"),
+        (("--questions", "q.jsonl", "--out", "r"), "--model: no model is named"),
+        (("--out", "r", "--model", "tiny", "q"), "QUESTION: many questions come from --questions FILE"),
+        (("v", "q", "--questions", "q.jsonl", "--out", "r", "--model", "tiny"), "--questions: the file says what is"),
+        (("v", "q", "--workers", "2"), "--workers: is for many questions"),
+        (("--questions", "gone.jsonl", "--out", "r", "--model", "tiny"), "gone.jsonl: path: does not exist"),
+    ],
+)
+def test_wrong_use_is_said_in_one_line(
+    zoom: Run, arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in zoom("ask", *arguments).complaint

@@ -1,0 +1,86 @@
+"""The front door: light to import, answers as `answer` gives them, typed errors for what is no question."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zoomzero
+from small_videos import write_small
+from zoomzero.answer.ask import answer
+from zoomzero.model import Ask, Model
+
+QUESTION, OPTIONS = "Which symbol is on the red circle?", ["E", "H", "K"]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return zoomzero.load("tiny", device="cpu", settings=["max_new_tokens=40"])
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small(tmp_path_factory.mktemp("model") / "small.mp4")
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = "import sys, zoomzero; print([m for m in ('torch', 'transformers', 'av', 'numpy') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_ask_is_answer(model: Model, video: Path) -> None:
+    trace = model.ask(video, QUESTION, OPTIONS, mode="zoom")
+    assert isinstance(trace, zoomzero.Trace)
+    same, _ = answer(model.policy, model.settings, video, QUESTION, OPTIONS, mode="zoom")
+    assert (trace.answer, trace.spans, trace.confidence) == (same.answer, same.spans, same.confidence)
+    assert all(isinstance(span, zoomzero.Span) for span in trace.spans)
+    assert model.settings.max_new_tokens == 40
+
+
+def test_ask_many_keeps_the_order_and_an_error_costs_one_answer(model: Model, video: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.mp4"
+    asked: list[Any] = [(video, QUESTION, OPTIONS), (missing, "q"), Ask(video, QUESTION, OPTIONS), (video, "  ")]
+    first, lost, again, empty = model.ask_many(asked, mode="direct")
+    assert isinstance(first, zoomzero.Trace)
+    assert isinstance(again, zoomzero.Trace)
+    assert (first.option, first.confidence) == (again.option, again.confidence)
+    assert isinstance(lost, zoomzero.VideoError)
+    assert str(missing) in str(lost)
+    assert isinstance(empty, zoomzero.ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("ab", "--option: 'ab' is one text, not several options; give a list: ['a', 'b']"),
+        ("a cap", "--option: 'a cap' is one text, not several options; give a list with one text for each option"),
+        (["a"], "--option: one option leaves nothing to choose"),
+    ],
+)
+def test_options_are_a_list_of_texts(model: Model, options: Any, complaint: str) -> None:
+    with pytest.raises(zoomzero.ConfigError) as caught:
+        model.ask("nowhere.mp4", "q", options)
+    assert str(caught.value).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    "video", [np.zeros((4, 32, 32, 3), np.uint8), (np.zeros((4, 32, 32, 3)), [0, 1, 2, 3]), None, 7]
+)
+def test_what_is_no_path_is_refused(model: Model, video: Any) -> None:
+    with pytest.raises(
+        zoomzero.ConfigError, match=r"^VIDEO: is a .*, not a path; give the path of a file, or of a dir"
+    ):
+        model.ask(video, "q")
+
+
+def test_errors_of_loading_are_typed(tmp_path: Path) -> None:
+    with pytest.raises(zoomzero.ModelError, match="no such directory"):
+        zoomzero.load(str(tmp_path / "nothing"))
+    with pytest.raises(zoomzero.ConfigError, match="colour"):
+        zoomzero.load("tiny", settings=["zoom.colour=1"])
