@@ -107,8 +107,8 @@ class GrpoProgress(RichProgress):
             self.console.print(f"step {state.global_step}  validation  {values}", highlight=False, soft_wrap=True)
         elif "loss" in logs:
             self.last = f"{float(logs['loss']):.4f}"
-            shown = [name for name in logs if name.startswith("reward/") and not name.endswith("_std")]
-            values = "  ".join(f"{name.split('/')[1]} {logs[name]:.3f}" for name in [*shown, "loss/kl"] if name in logs)
+            names = [name for name in logs if name.startswith("reward/") and not name.endswith("_std")]
+            values = "  ".join(f"{name.split('/')[1]} {logs[name]:.3f}" for name in [*names, "loss/kl"] if name in logs)
             seconds = "  ".join(
                 f"{name.removeprefix('seconds/')} {value:.1f}"
                 for name, value in logs.items()
