@@ -22,7 +22,16 @@ def commands() -> str:
     from zoomzero.cli import app
 
     group: Any = typer.main.get_command(app)
-    return "\n\n".join(_command(name, one) for name, one in group.commands.items())
+    return "\n\n".join(_command(name, one) for name, one in _flat(group.commands))
+
+
+def _flat(found: Any, before: str = "") -> list[tuple[str, Any]]:
+    """Return commands with their whole names, those of groups (`data check`) among them."""
+    flat = []
+    for name, one in found.items():
+        whole = f"{before}{name}"
+        flat += _flat(one.commands, f"{whole} ") if hasattr(one, "commands") else [(whole, one)]
+    return flat
 
 
 def _command(name: str, one: Any) -> str:

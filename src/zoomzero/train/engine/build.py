@@ -20,7 +20,7 @@ from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
 from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.features import FeatureCache
-from zoomzero.policy.local.load import find, load_policy, quiet
+from zoomzero.policy.local.load import find, load_policy, pick_dtype, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.credit.advantages import find_estimator
 from zoomzero.train.credit.scores import Reference, Teacher, computing
@@ -30,7 +30,7 @@ from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.engine import LocalEngine
-from zoomzero.train.rollouts.stream import ExampleStream
+from zoomzero.train.rollouts.stream import ExampleStream, difficulty_weights
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
 from zoomzero.train.run.progress import GrpoProgress
@@ -111,6 +111,7 @@ def _finish(
         device=device_name(),
         versions=versions(),
         data=data,
+        validation=trainer.validation_summary(),
     )
     trainer.write_model(out, getattr(torch, settings.save_dtype))
     if trainer.is_world_process_zero():
@@ -182,6 +183,7 @@ def make_trainer(
         features = FeatureCache(settings.data.feature_cache_mb << 20, settings.data.feature_cache_dir)
         for one in (policy, copied, *([reference.policy] if reference else [])):
             one.features = features  # one frozen tower, whoever runs it
+    weights = difficulty_weights(examples, settings.data.difficulty) if settings.data.difficulty else None
     engine = LocalEngine(
         copied, watch, shares_weights=copied is policy, computing=lambda: computing(settings, policy.device)
     )
@@ -189,7 +191,7 @@ def make_trainer(
         engine,
         copied,
         make_verifier(settings, model_settings, copied, reference, watch),
-        ExampleStream(examples, settings.seed, rank, world),
+        ExampleStream(examples, settings.seed, rank, world, weights),
         settings,
         model_settings,
         watch,
@@ -241,12 +243,21 @@ def add_adapter(model: Any, lora: LoraSettings) -> Any:
 
 
 def make_reference(settings: GrpoSettings, policy: QwenPolicy) -> Reference | None:
-    """Return the frozen start model: the adapter switched off, a copy, or nothing when nobody asks it."""
+    """Return the frozen start model: the adapter switched off, a copy, or nothing when nobody asks it.
+
+    Args:
+        settings: of the run.
+        policy: the model that is trained.
+    """
     if not settings.needs_reference:
         return None
     if settings.lora is not None:
         return Reference(policy, settings, adapter=policy.model)
-    return Reference(_load(settings, settings.dtype), settings)
+    if not settings.offload_reference:
+        return Reference(_load(settings, settings.dtype), settings)
+    device = torch.device(_device())
+    dtype = str(pick_dtype(settings.model, settings.dtype, device)).removeprefix("torch.")
+    return Reference(load_policy(settings.model, device="cpu", dtype=dtype), settings, visits=device)
 
 
 def load_teacher(settings: GrpoSettings, policy: QwenPolicy) -> Teacher | None:
