@@ -52,25 +52,27 @@ def page_place(html: str | None, setting: str = "--html") -> Path | None:
     return page
 
 
-def load_model(model: str, device: str, dtype: str, overrides: Any) -> tuple[Any, Any]:
+def load_model(
+    model: str, device: str, dtype: str, overrides: Any, *, adapter: str | None = None, quantize: str | None = None
+) -> tuple[Any, Any]:
     """Load a policy and its settings.
 
     Args:
         model: `tiny`, a checkpoint directory or a hub id.
         device, dtype: as `load_policy` takes them.
         overrides: of the model's settings, `key=value` each.
+        adapter, quantize: as `load_policy` takes them.
 
     Raises:
         ConfigError: an unknown device or setting.
         ModelError: the checkpoint cannot be found or loaded.
     """
-    from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_settings
-    from zoomzero.policy.local.load import find, load_policy, settle_threads
+    from zoomzero.config import ModelSettings, load_settings
+    from zoomzero.policy.local.load import find, load_policy, settings_file, settle_threads
 
     check_device(device)
-    where = find(model)
-    path = where / MODEL_SETTINGS_FILE
-    settings = load_settings(ModelSettings, path if path.is_file() else None, overrides)
-    policy = load_policy(model, device=device, dtype=dtype)
+    path = settings_file(find(model), None if adapter is None else find(adapter))
+    settings = load_settings(ModelSettings, path, overrides)
+    policy = load_policy(model, device=device, dtype=dtype, settings=settings, adapter=adapter, quantize=quantize)
     settle_threads(policy)
     return policy, settings

@@ -67,7 +67,8 @@ class ZoomZero(lmms):  # type: ignore[misc]
         overrides = [f"{key}={value}" for key, value in settings.items()]
         self.settings = load_settings(ModelSettings, path if path.is_file() else None, overrides)
         warm_up()
-        self.policy = load_policy(model, device=f"cuda:{local}" if device == "auto" and local else device, dtype=dtype)
+        place = f"cuda:{local}" if device == "auto" and local else device
+        self.policy = load_policy(model, device=place, dtype=dtype, settings=self.settings)
         settle_threads(self.policy)
         self._rank, self._world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.log = _log_path(log, self._rank, self._world_size)

@@ -13,7 +13,7 @@ from lesson_models import SETTINGS, make_lessons
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from zoomzero.config import load_model_settings, settings_hash
+from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.lesson import Lesson
 from zoomzero.errors import ConfigError, DataError, ModelError
 from zoomzero.policy.base import Turn
@@ -139,13 +139,13 @@ def test_loss_is_the_cross_entropy_of_each_item_alone(
     assert 0.5 < loss < 50
 
 
-def test_loss_of_qwen25_is_what_inference_says(lesson_checkpoints: dict[str, Path]) -> None:
-    policy = load_policy(lesson_checkpoints["qwen2_5_vl"], device="cpu", text_after_time=True)
+def test_loss_of_qwen25_with_text_beside_time_is_what_inference_says(lesson_checkpoints: dict[str, Path]) -> None:
+    policy = load_policy(lesson_checkpoints["qwen2_5_vl"], device="cpu", settings=ModelSettings(text_after_time=False))
     lessons = make_lessons("qwen2_5_vl")
     assert packed_loss(policy, lessons) == pytest.approx(inference_loss(policy, lessons), rel=1e-5)
 
 
-def test_loss_of_qwen25_with_text_beside_time_is_what_inference_says(lesson_policies: dict[str, Any]) -> None:
+def test_loss_of_qwen25_is_what_inference_says(lesson_policies: dict[str, Any]) -> None:
     policy, lessons = lesson_policies["qwen2_5_vl"], make_lessons("qwen2_5_vl")
     assert packed_loss(policy, lessons) == pytest.approx(inference_loss(policy, lessons), rel=1e-5)
 

@@ -109,7 +109,7 @@ def load_asker(spec: ModelSpec, index: int = 0, count: int = 1) -> tuple[Asker, 
     device = spec.device
     if device in ("auto", "cuda") and count > 1 and torch.cuda.is_available():
         device = f"cuda:{index % torch.cuda.device_count()}"
-    policy = load.load_policy(spec.model, device=device, dtype=spec.dtype)
+    policy = load.load_policy(spec.model, device=device, dtype=spec.dtype, settings=spec.settings)
     load.settle_threads(policy, count)
     weights = list(policy.model.parameters())
     on_gpu = policy.device.type == "cuda"

@@ -18,6 +18,7 @@ from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
+from zoomzero.policy.local.families import family_of
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
@@ -38,7 +39,6 @@ from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData
 
 # The text model's matrices; the vision tower stays as it is.
-LORA_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 # What a resumed run may change: no weight depends on it.
 FREE_TO_CHANGE = (
     *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
@@ -211,7 +211,8 @@ def add_adapter(model: Any, lora: LoraSettings) -> Any:
     """Return the model with fresh low-rank adapters on the text model's matrices; only they learn."""
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS)
+    targets = family_of(model).lora_targets
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will be another
         return get_peft_model(model, config)
@@ -229,7 +230,8 @@ def make_reference(settings: GrpoSettings, policy: QwenPolicy) -> Reference | No
 def _load(settings: GrpoSettings, dtype: str) -> QwenPolicy:
     """Load the start model onto this process's own device."""
     device = "cpu" if not torch.cuda.is_available() else f"cuda:{torch.cuda.current_device()}"
-    return load_policy(settings.model, device=device, dtype=dtype)
+    model_settings = settings.model_settings(load_model_settings(find(settings.model)))
+    return load_policy(settings.model, device=device, dtype=dtype, settings=model_settings)
 
 
 def make_verifier(

@@ -99,7 +99,7 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
     torch.manual_seed(settings.seed)
     source = find(settings.model)
     model_settings = load_model_settings(source)
-    policy = load_policy(settings.model, dtype="float32")
+    policy = load_policy(settings.model, dtype="float32", settings=model_settings)
     policy.model.train().requires_grad_(settings.train_only != "embeddings")
     policy.model.model.visual.requires_grad_(settings.train_only == "all")
     policy.model.get_input_embeddings().requires_grad_(True)
