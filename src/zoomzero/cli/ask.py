@@ -44,6 +44,12 @@ def ask(
     ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto | float32 | bfloat16 | float16")] = "auto",
+    adapter: Annotated[
+        str | None, typer.Option(help="LoRA adapter to add to the model; a LoRA directory may be --model itself too.")
+    ] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="4bit | 8bit: round a plain checkpoint's matrices (needs bitsandbytes).")
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds one decoding job may take before the video is given up.")
     ] = 120.0,
@@ -75,7 +81,7 @@ def ask(
     info = probe(video, fps=fps, timeout_s=timeout)
     with status() as say:
         say("loading the model")
-        policy, settings = load_model(model, device, dtype, set_ or ())
+        policy, settings = load_model(model, device, dtype, set_ or (), adapter=adapter, quantize=quantize)
         from zoomzero.answer.modes import answer
 
         trace, looks = answer(
@@ -158,8 +164,27 @@ def demo(
     print_text(table)
 
 
-def doctor() -> None:
-    """Say what is installed, what it runs on, and what will be slow."""
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Option(help="Say instead what a checkpoint needs in memory, mode by mode (no weights read)."),
+    ] = None,
+    quantize: Annotated[str | None, typer.Option(help="4bit | 8bit: as if its matrices were rounded.")] = None,
+) -> None:
+    """Say what is installed, what it runs on, and what will be slow; with --model, what fits which card.
+
+    Example: zoomzero doctor --model Qwen/Qwen3-VL-8B-Instruct
+    """
+    if model is not None:
+        from zoomzero.config import ModelSettings, load_settings
+        from zoomzero.fits import sizes_of, table
+        from zoomzero.policy.local.checkpoint.find import find_words
+        from zoomzero.policy.local.load import settings_file
+
+        where = find_words(model)
+        sizes = sizes_of(model, where, quantize=quantize)
+        print_text(table(model, sizes, load_settings(ModelSettings, settings_file(where))))
+        return
     from zoomzero.doctor import report
 
     text, healthy = report()
