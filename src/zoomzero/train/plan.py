@@ -91,8 +91,8 @@ def measure_model(model: str) -> Sizes:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from zoomzero.errors import ModelError
+    from zoomzero.policy.local.families import family_of
     from zoomzero.policy.local.load import find, quiet
-    from zoomzero.train.engine.build import LORA_TARGETS
 
     where = str(find(model)) if model == "tiny" else model
     try:
@@ -103,12 +103,13 @@ def measure_model(model: str) -> Sizes:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(model, f"its configuration cannot be read ({reason})", "check the name") from error
     text = network.config.get_text_config()
+    targets = family_of(network).lora_targets
     vision = sum(weight.numel() for weight in network.model.visual.parameters())
     ends = {id(w): w.numel() for w in (network.get_input_embeddings().weight, network.get_output_embeddings().weight)}
     adapted = [
         module.in_features + module.out_features
         for name, module in network.named_modules()
-        if isinstance(module, torch.nn.Linear) and re.fullmatch(LORA_TARGETS, name)
+        if isinstance(module, torch.nn.Linear) and re.fullmatch(targets, name)
     ]
     width_of_head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return Sizes(

@@ -136,7 +136,11 @@ def _line(axes: Axes, points: Points, second: bool) -> None:
 
     steps, values = np.array([s for s, _ in points]), np.array([v for _, v in points])
     values = np.where(np.isfinite(values), values, np.nan)
-    style: dict[str, Any] = {"color": colour("zoom" if second else "coarse"), "clip_on": False, "solid_capstyle": "round"}
+    style: dict[str, Any] = {
+        "color": colour("zoom" if second else "coarse"),
+        "clip_on": False,
+        "solid_capstyle": "round",
+    }
     axes.plot(steps, values, linewidth=1.5 if second else 1.75, linestyle=(0, (4, 2)) if second else "-", **style)
     there = np.isfinite(values)
     alone = there & ~np.append(there[1:], False) & ~np.append(False, there[:-1])

@@ -19,8 +19,10 @@ from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
 from zoomzero.policy.capabilities import require
+from zoomzero.policy.local.checkpoint.network import pick_dtype
+from zoomzero.policy.local.families import family_of
 from zoomzero.policy.local.features import FeatureCache
-from zoomzero.policy.local.load import find, load_policy, pick_dtype, quiet
+from zoomzero.policy.local.load import find, load_policy, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.credit.advantages import find_estimator
 from zoomzero.train.credit.scores import Reference, Teacher, computing
@@ -38,8 +40,6 @@ from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData
 
-# The text model's matrices; the vision tower stays as it is.
-LORA_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 # What a resumed run may change: no weight depends on it.
 FREE_TO_CHANGE = (
     *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
@@ -236,7 +236,8 @@ def add_adapter(model: Any, lora: LoraSettings) -> Any:
     """Return the model with fresh low-rank adapters on the text model's matrices; only they learn."""
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS)
+    targets = family_of(model).lora_targets
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will be another
         return get_peft_model(model, config)
@@ -283,7 +284,8 @@ def _device() -> str:
 
 def _load(settings: GrpoSettings, dtype: str) -> QwenPolicy:
     """Load the start model onto this process's own device."""
-    policy = load_policy(settings.model, device=_device(), dtype=dtype)
+    model_settings = settings.model_settings(load_model_settings(find(settings.model)))
+    policy = load_policy(settings.model, device=_device(), dtype=dtype, settings=model_settings)
     require(policy, "train", "training")
     return policy
 

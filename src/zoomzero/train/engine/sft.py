@@ -106,7 +106,7 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
     torch.manual_seed(settings.seed)
     source = find(settings.model)
     model_settings = load_model_settings(source)
-    policy = load_policy(settings.model, dtype="float32")
+    policy = load_policy(settings.model, dtype="float32", settings=model_settings)
     require(policy, "train", "fine-tuning")
     policy.model.train().requires_grad_(settings.train_only != "embeddings")
     policy.model.model.visual.requires_grad_(settings.train_only == "all")

@@ -68,16 +68,22 @@ def _pack_one(
 ) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return the shared prompt and, for every item, its tokens, their weights and their positions."""
     messages = [builder.messages([Turn("user", (sample.clip, sample.header + item.text))]) for item in sample.items]
-    wholes = [builder.layout(messages[0], [sample.clip]), *(builder.layout(message, []) for message in messages[1:])]
+    # an answer without thinking comes after a think block that the chat template opens was ended
+    wholes = [
+        builder.layout(message, [] if i else [sample.clip], closed=not item.target.startswith("<think>"))
+        for i, (message, item) in enumerate(zip(messages, sample.items, strict=True))
+    ]
     first = wholes[0]
     shared = _common_prefix([whole.ids for whole in wholes], len(first))
     prompt = Prompt(first.ids[:shared], first.positions[:, :shared], first.visual_index, first.patches, first.grids)
     suffixes, weights, positions = [], [], []
     for whole, item in zip(wholes, sample.items, strict=True):
-        target = [*builder.codec.encode(item.target), end_of_turn]
+        said = builder.unwritten(item.target)
+        target = [*builder.codec.encode(said), end_of_turn]
         _, offsets = builder.codec.decode(target)
+        begun = len(item.target) - len(said)  # characters the chat template writes
         learned = [
-            0.0 if any(low < end and start < high for low, high in item.untrained) else item.weight
+            0.0 if any(low < end + begun and start + begun < high for low, high in item.untrained) else item.weight
             for start, end in offsets
         ]
         suffixes.append(torch.cat([whole.ids[shared:], torch.tensor(target)]))

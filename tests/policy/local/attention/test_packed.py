@@ -109,8 +109,10 @@ def test_values_and_gradients_equal_separate_forwards(setting, checkpointing):
             model.eval()
     assert mine.keys() == theirs.keys()
     assert any("visual" in name for name in mine)
+    # a gated delta net sums in chunks, which lie elsewhere in a packed row
+    close, least = (1e-4, 1e-4) if "qwen3_5" in ours.config.model_type else (2e-5, 1e-6)
     for name, grad in theirs.items():
-        assert (mine[name] - grad).abs().max() <= 2e-5 * grad.abs().max() + 1e-6, name
+        assert (mine[name] - grad).abs().max() <= close * grad.abs().max() + least, name
 
 
 class Largest(TorchDispatchMode):
