@@ -4,7 +4,7 @@
 # make test-server  build a real vLLM for the CPU (3.5 GB, in .venv-server) and run the tests against it
 # make check      ruff (lint, format) and mypy
 # make coverage   the suite with the share of lines it runs; fails below COVERAGE percent
-# make fuzz       campaigns on damaged input, MINUTES each; what fails is kept under outputs/fuzz-*
+# make fuzz       campaigns on damaged input, MINUTES each; what fails is kept under outputs/fuzz*
 # make docs       the documentation site in outputs/site; a broken link fails
 # make wheel      build the wheel, install it into an empty environment, run the demo from it
 # make floors     the suite's quick part with the oldest versions pyproject.toml allows
@@ -52,7 +52,7 @@ coverage: $(READY) $(PARITY)
 
 # Every campaign is a script that takes --minutes and --out, and exits with an error when it has found something.
 fuzz: $(READY)
-	@set -e; for script in bench/fuzz_*.py; do \
+	@set -e; for script in bench/fuzz*.py; do \
 		test -f "$$script" || { echo "no campaign in bench/"; exit 1; }; \
 		name=$$(basename $$script .py | tr _ -); echo "$$name, $(MINUTES) minutes"; \
 		$(BIN)/python $$script --minutes $(MINUTES) --out outputs/$$name; \

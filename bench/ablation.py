@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from charts import START, ablation_svg
 from zoomzero.answer.ask import answer
 from zoomzero.answer.confidence import answer_confidence, softmax
 from zoomzero.answer.session import QuestionSession
@@ -62,7 +63,6 @@ ARMS: dict[str, tuple[str, ...]] = {
     "both, Wasserstein": ("objective.reward.weights.iou=0", "objective.reward.weights.wasserstein=1"),
     "both, GDPO": ("objective.credit.estimator=gdpo_select",),
 }
-START = "start"
 HELD_OUT_SEED = 777
 AT_ONCE = 16
 RESAMPLES = 2000
@@ -123,7 +123,7 @@ def main() -> None:
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result, indent=1) + "\n")
-    given.plot.write_text(plot(result))
+    given.plot.write_text(ablation_svg(result))
     print(table(result))
 
 
@@ -339,44 +339,6 @@ def table(result: dict[str, Any]) -> str:
         cost = result["cost"].get(arm, {}).get("all")
         lines.append(f"| {arm} | " + " | ".join(cells) + f" | {'' if cost is None else f'{cost:.1f}'} |")
     return "\n".join(lines)
-
-
-def plot(result: dict[str, Any]) -> str:
-    """Return a dot plot with intervals as SVG: one panel for each measure, one row for each arm."""
-    arms = list(result["arms"])
-    panels = (("iou", "mIoU"), ("coarse", "accuracy, coarse pass"), ("zoom", "accuracy with zoom"))
-    width, height, left, panel = 900, 70 + 34 * len(arms), 150, 245
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-        f'font-size="13"><rect width="{width}" height="{height}" fill="white"/>'
-    ]
-    for row, arm in enumerate(arms):
-        parts.append(f'<text x="{left - 12}" y="{58 + 34 * row}" text-anchor="end">{arm}</text>')
-    for column, (measure, title) in enumerate(panels):
-        found = {arm: result["arms"][arm][measure] for arm in arms}
-        low = min(v["interval"][0] for v in found.values())
-        high = max(v["interval"][1] for v in found.values())
-        pad = 0.1 * (high - low) + 0.005
-        x0, scale = left + column * panel, (panel - 35) / (high - low + 2 * pad)
-
-        def place(value: float, x0: float = x0, low: float = low - pad, scale: float = scale) -> float:
-            return x0 + (value - low) * scale
-
-        parts.append(f'<text x="{x0 + (panel - 35) / 2}" y="22" text-anchor="middle" font-weight="bold">{title}</text>')
-        for v in np.linspace(low, high, 4):
-            x = f"{place(v):.1f}"
-            parts.append(f'<line x1="{x}" x2="{x}" y1="34" y2="{height - 28}" stroke="#ddd"/>')
-            parts.append(
-                f'<text x="{x}" y="{height - 10}" text-anchor="middle" fill="#555" font-size="11">{v:.2f}</text>'
-            )
-        for row, arm in enumerate(arms):
-            value, y, colour = found[arm], 53 + 34 * row, "#777" if arm == START else "#1f6fb2"
-            a, b = (place(edge) for edge in value["interval"])
-            parts.append(f'<line x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"/>')
-            parts.append(f'<circle cx="{place(value["mean"]):.1f}" cy="{y}" r="5" fill="{colour}"/>')
-            parts += [f'<circle cx="{place(s):.1f}" cy="{y + 9}" r="2" fill="{colour}" opacity="0.6"/>'
-                      for s in value["seeds"]]  # fmt: skip
-    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 if __name__ == "__main__":

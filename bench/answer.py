@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import statistics
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from charts import lengths_svg
 from decode import memory_mb
 from decode import video as film
 from meter import describe, find_device
@@ -51,7 +51,6 @@ from zoomzero.world.write import write_video
 MINUTES = (1, 5, 20, 60, 180)
 MODES = ("coarse", "zoom", "divide")
 OPTIONS = ("E", "H", "K", "M")
-COLOURS = {"coarse": "#2f6fde", "zoom": "#d9480f", "divide": "#2b8a3e"}
 RANDOM_MODEL_TOKENS = 128  # what a model that knows no end may write
 
 
@@ -163,70 +162,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-# --- the plot: seconds (logarithmic) and memory (from 0) against minutes (logarithmic) ---
-
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 420, 300, 58, 34, 46
-
-
-def panel(rows: Sequence[dict[str, Any]], key: str, title: str, x0: float, *, logarithmic: bool) -> list[str]:
-    """Draw one quantity of all modes as SVG elements, from `x0` on."""
-    values = [row[key] for row in rows if row[key] > 0]
-    minutes = sorted({row["minutes"] for row in rows})
-    right, floor = x0 + WIDTH - 14, HEIGHT - BOTTOM
-    if logarithmic:
-        powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values) * 1.001)) + 1)
-        marks = [10.0**power for power in powers]
-    else:
-        step = 10.0 ** math.floor(math.log10(max(values)))
-        marks = [step * i for i in range(math.ceil(max(values) / step) + 1)]
-        if len(marks) < 5:
-            marks = [step / 4 * i for i in range(math.ceil(4 * max(values) / step) + 1)]
-
-    def x(value: float) -> float:
-        span = math.log(minutes[-1] / minutes[0]) or 1.0
-        return x0 + LEFT + (right - x0 - LEFT) * math.log(value / minutes[0]) / span
-
-    def y(value: float) -> float:
-        low, high, at = (math.log(v) if logarithmic else v for v in (marks[0], marks[-1], value))
-        return floor - (floor - TOP) * (at - low) / (high - low)
-
-    out = [f'<text class="title" x="{x0 + LEFT}" y="18">{title}</text>']
-    for mark in marks:
-        at, label = y(mark), f"{mark:,g}"
-        out.append(f'<line class="grid" x1="{x0 + LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        out.append(f'<text x="{x0 + LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>')
-    for value in minutes:
-        label = f"{value:g} min" if value < 60 else f"{value / 60:g} h"
-        out.append(f'<text x="{x(value):.1f}" y="{floor + 18}" text-anchor="middle">{label}</text>')
-    out.append(
-        f'<text x="{(x0 + LEFT + right) / 2:.1f}" y="{HEIGHT - 8}" text-anchor="middle">length of the video</text>'
-    )
-    for mode in dict.fromkeys(row["mode"] for row in rows):
-        points = [(x(row["minutes"]), y(row[key])) for row in rows if row["mode"] == mode and row[key] > 0]
-        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-        out.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[mode]}" stroke-width="2"/>')
-        out += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{COLOURS[mode]}"/>' for a, b in points]
-    return out
-
-
-def svg(rows: Sequence[dict[str, Any]], about: str) -> str:
-    """Return a self-contained SVG of seconds and memory against length."""
-    parts = panel(rows, "seconds", "seconds an answer takes", 0, logarithmic=True)
-    parts += panel(rows, "memory_mb", "peak memory, MB", WIDTH, logarithmic=False)
-    for i, mode in enumerate(dict.fromkeys(row["mode"] for row in rows)):
-        at = 2 * WIDTH - 14 - 76 * (len(MODES) - i)
-        parts.append(f'<rect x="{at}" y="9" width="10" height="10" rx="2" fill="{COLOURS[mode]}"/>')
-        parts.append(f'<text x="{at + 15}" y="18">{mode}</text>')
-    style = (
-        "text{font:12px system-ui,sans-serif;fill:#333}.title{font-weight:600}.grid{stroke:#ddd}"
-        "@media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#444}}"
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {HEIGHT}" role="img" aria-label="{about}">'
-        f"<title>{about}</title><style>{style}</style>{''.join(parts)}</svg>\n"
-    )
-
-
 def load(args: argparse.Namespace, device: torch.device) -> tuple[QwenPolicy, ModelSettings]:
     """Return the model: the embedded one, or one of random weights."""
     if args.size is None:
@@ -286,7 +221,9 @@ def main() -> None:
         args.out.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
     if args.svg:
         args.svg.parent.mkdir(parents=True, exist_ok=True)
-        args.svg.write_text(svg(rows, f"Time and memory of an answer against the video's length; {about['model']}"))
+        args.svg.write_text(
+            lengths_svg(rows, f"Time and memory of an answer against the video's length; {about['model']}")
+        )
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def make_policy(family: str, size: str, device: torch.device, dtype: torch.dtype
     model.eval().requires_grad_(False)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
-    made = make_family("random", find("tiny") / "nowhere", kind, config)
+    made = make_family("random", find("tiny") / "nowhere", kind, config, {"text_after_time": False})  # as transformers
     policy = QwenPolicy(
         "random", prepare(model), PromptBuilder(made, codec, ChatTemplate(), ids["video_token_id"]), [0]
     )

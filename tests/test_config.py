@@ -176,6 +176,7 @@ CHANGED: dict[str, Any] = {
     "long_after_s": 601.0,
     "score_options_as": "text",
     "think": False,
+    "text_after_time": False,
     "max_new_tokens": 511,
     "divide_top": 4,
     "certain": 0.94,

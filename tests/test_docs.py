@@ -68,6 +68,14 @@ def test_the_reference_of_the_commands_holds_every_option(monkeypatch: pytest.Mo
     assert "{" not in text.split("## zoomzero train")[0], "nothing unformatted"
 
 
+def test_a_file_that_is_no_page_is_named_in_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "site"))
+    import hooks
+
+    shown = hooks.OUTSIDE.sub(r"`\1`", "see [it](../examples/a.toml), [b](data.md)")
+    assert shown == "see `examples/a.toml`, [b](data.md)"
+
+
 def test_oldest_versions_are_read_from_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / ".ci"))
     from floors import floors

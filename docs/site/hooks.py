@@ -1,16 +1,19 @@
-"""What the documentation site makes from the code: the reference of the commands, from their own help."""
+"""What the documentation site makes of the pages: the commands from their own help, links to code as names."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import typer
 
 CLI_PAGE = "reference/cli.md"
+OUTSIDE = re.compile(r"\[[^\]]*\]\((?:\.\./)+((?:examples|configs|bench|src|tests)/[^)\s]*)\)")
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """Put the commands where the page asks for them."""
+    """Put the commands where the page asks for them; files of the repository that no page is get their name."""
+    markdown = OUTSIDE.sub(r"`\1`", markdown)
     return markdown.replace("<!-- commands -->", commands()) if page.file.src_uri == CLI_PAGE else markdown
 
 
@@ -19,7 +22,16 @@ def commands() -> str:
     from zoomzero.cli import app
 
     group: Any = typer.main.get_command(app)
-    return "\n\n".join(_command(name, one) for name, one in group.commands.items())
+    return "\n\n".join(_command(name, one) for name, one in _flat(group.commands))
+
+
+def _flat(found: Any, before: str = "") -> list[tuple[str, Any]]:
+    """Return commands with their whole names, those of groups (`data check`) among them."""
+    flat = []
+    for name, one in found.items():
+        whole = f"{before}{name}"
+        flat += _flat(one.commands, f"{whole} ") if hasattr(one, "commands") else [(whole, one)]
+    return flat
 
 
 def _command(name: str, one: Any) -> str:

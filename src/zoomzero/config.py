@@ -76,6 +76,11 @@ class ModelSettings(Settings):
         "letter", description="Score options in the zoom pass by their letter or by their text."
     )
     think: bool = Field(True, description="Let the coarse pass think before it answers.")
+    text_after_time: bool = Field(
+        True,
+        description="Qwen2.5-VL: put text behind a video's last time position, as its checkpoints were trained; "
+        "false as transformers does since 5.3.",
+    )
     max_new_tokens: int = Field(512, ge=1, description="Tokens a pass may write.")
     divide_top: int = Field(5, ge=1, description="Windows that divide-and-conquer verifies.")
     certain: float = Field(0.95, ge=0, le=1, description="Confidence at which a lone window needs no close look.")

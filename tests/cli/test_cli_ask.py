@@ -232,7 +232,7 @@ assert not heavy, heavy
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("Usage: zoomzero") == len(helps)
     for shown in (
-        'ask walk.mp4 "What does the man pick up?"',
+        'ask walk.mp4 "Who enters first?"',
         "--option",
         "--html",
         "zoomzero sft configs/tiny.toml",

@@ -91,7 +91,9 @@ def test_what_cannot_be_measured_has_a_reason_of_its_own() -> None:
     assert judge(example(), [], RULE).verdict == "not_answered"
     lost = judge(example(), [], RULE, "v.mp4: cannot open")
     assert (lost.verdict, lost.detail) == ("unreadable", "v.mp4: cannot open")
-    assert judge(example(spans=()), [Answer("A"), Answer("B")], RULE).verdict == "without_spans"
+    assert judge(example(spans=()), [Answer("A"), Answer("B")], RULE).verdict == "kept"
+    assert judge(example(spans=()), [Answer("A"), Answer("C")], RULE).verdict == "never_right"
+    assert judge(example(spans=()), [Answer("B"), Answer("B")], RULE).verdict == "always_right"
     kept = judge(example(), [Answer("A", TRUE), Answer("B")], RULE)
     assert kept.kept
     assert kept.difficulty == found(0.5, 0.5, 1.0, 0.0, n=2)

@@ -160,3 +160,42 @@ def test_types() -> None:
 
 def test_an_error_is_one_line_whatever_is_in_the_name(tmp_path: Path) -> None:
     assert str(DataError("a\nb", "c\u2028d", "e\x0bf")) == "a b: c d: e f"
+
+
+NEW = {"video": "v", "question": "?", "answer": "a", "question_id": "1"}
+LONG = {"id": "1", "video_path": "v.mp4", "question": "?", "duration": 9, "duration_group": 15}
+LONG |= {"question_category": "c", "candidates": ["a", "b"], "correct_choice": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "row"),
+    [
+        ("timelens", "charades-timelens.json", {"v": {"duration": 9, "spans": [[0, 1]], "queries": [None]}}),
+        ("timelens", "charades-timelens.json", {"v": None}),
+        ("charades", "charades_sta_test.json", [{"video": "v", "caption": 3, "timestamp": [0, 1]}]),
+        ("charades", "charades_sta_test.json", [{"video": "v", "caption": "c", "timestamp": "01"}]),
+        ("longvideobench", "lvb_val.json", [LONG | {"candidates": ["a", None]}]),
+        ("longvideobench", "lvb_val.json", [LONG | {"duration": "9" * 400}]),
+        ("longvideobench", "lvb_val.json", [LONG | {"level": {"a": 1}}]),
+        ("videozerobench", "VideoZeroBench_a.json", [NEW | {"question": ["?"]}]),
+        ("videozerobench", "VideoZeroBench_a.json", [NEW | {"evidence_windows": "[" * 50_000}]),
+        ("mcq", "questions.json", [{"video": "v", "question": "?", "options": "[" * 50_000}]),
+        ("mcq", "questions.json", [{"video": "v", "question": "?", "options": ["a", "b"], "answer": "9" * 5000}]),
+        ("mcq", "questions.json", [{"video": "v", "question": {"a": 1}}]),
+    ],
+)
+def test_the_newer_benchmarks_refuse_in_one_line_too(name: str, file: str, row: Any, tmp_path: Path) -> None:
+    assert file in refused(name, tmp_path, **{file: json.dumps(row)})
+
+
+@pytest.mark.parametrize("box", [[0, 0, 1, "x"], [0, 0, 1, 1e308], [0, 0, 1, None]])
+def test_boxes_that_cannot_be_told_are_one_line(box: list[Any], tmp_path: Path) -> None:
+    row = NEW | {"evidence_boxes": [{"time": 1, "box": box}]}
+    (tmp_path / "VideoZeroBench_a.json").write_text(json.dumps([row]))
+    with pytest.raises(DataError, match="row 1: box must"):
+        benchmark("videozerobench").load(tmp_path, "level-1")
+
+
+def test_options_in_lines_of_one_cell(tmp_path: Path) -> None:
+    data = load("mcq", tmp_path, questions__csv='video,question,options,answer\nv,What?,"A. x\nB. y",B\n')
+    assert (data.questions[0].options, data.questions[0].answer) == (("x", "y"), "B")

@@ -13,7 +13,7 @@ from zoomzero.answer.trace import PassTrace, Trace
 from zoomzero.spans import Span
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
-SVG_EMPTY = {"path", "line", "circle"}
+SVG_EMPTY = {"path"}
 
 
 @dataclass(frozen=True, slots=True)

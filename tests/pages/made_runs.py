@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoomzero.benchmarks.scoring.score import BootstrapSettings
+from zoomzero.pages.evaluation.page import Evaluation, evaluate_runs
+from zoomzero.pages.evaluation.runs import QuestionSet, read_runs
+
 COSTS = {
     "visual_tokens": 100,
     "prefill_tokens": 150,
@@ -118,3 +122,17 @@ def write_run(folder: Path, data: Path, modes: dict[str, Sequence[dict[str, Any]
         text = "".join(json.dumps({**one, "mode": mode}) + "\n" for one in rows)
         (folder / f"predictions.{mode}.jsonl").write_text(text, encoding="utf-8")
     return folder
+
+
+FEW = BootstrapSettings(resamples=50)
+
+
+def found_in(*folders: Path, **options: Any) -> Evaluation:
+    """Return what the report over these runs shows, with few draws."""
+    return evaluate_runs(folders, folders[0].parent, draws=FEW, **options)
+
+
+def only_set(*folders: Path) -> QuestionSet:
+    """Return the one set of questions of these runs."""
+    (found,) = read_runs(folders)
+    return found

@@ -20,9 +20,19 @@ SPECIAL = [
     "<|image_pad|>",
     "<|video_pad|>",
 ]
-FAMILIES = ("qwen3_vl", "qwen2_5_vl", "qwen3_vl_moe")
-TIMES_IN_TEXT = ("qwen3_vl", "qwen3_vl_moe")
-PATCH = {"qwen3_vl": 16, "qwen2_5_vl": 14, "qwen3_vl_moe": 16}
+FAMILIES = ("qwen3_vl", "qwen2_5_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
+DEEPSTACK = ("qwen3_vl", "qwen3_vl_moe")
+TIMES_IN_TEXT = (*DEEPSTACK, "qwen3_5", "qwen3_5_moe")
+PATCH = {"qwen3_vl": 16, "qwen2_5_vl": 14, "qwen3_vl_moe": 16, "qwen3_5": 16, "qwen3_5_moe": 16}
+# two of three layers are gated delta nets; heads share keys; half of a head is rotated
+DELTA = {
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 12,
+    "head_dim": 16,
+}
 # 4 experts of which 2 answer; their matrices are not square, so that a transposed one is seen
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
 TEXT = {
@@ -58,6 +68,8 @@ def make_config(family: str, vocabulary: int, ids: dict[str, int], **text: Any) 
 
     rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
     shared = {**TEXT, "vocab_size": vocabulary}
+    if family.startswith("qwen3_5"):
+        return make_delta_config(family, {**shared, **DELTA, **text}, ids)
     if family in TIMES_IN_TEXT:
         text = {**shared, "head_dim": 16, "rope_parameters": {**rope, "mrope_interleaved": True}} | text
         vision = {
@@ -73,6 +85,19 @@ def make_config(family: str, vocabulary: int, ids: dict[str, int], **text: Any) 
     text = {**shared, "rope_parameters": rope, "bos_token_id": None, "eos_token_id": None} | text
     vision = {"depth": 4, "fullatt_block_indexes": [1, 3], "window_size": 112, "patch_size": 14}
     return Qwen2_5_VLConfig(text_config=text, vision_config={**VISION, **vision, "tokens_per_second": 2}, **ids)
+
+
+def make_delta_config(family: str, text: dict[str, Any], ids: dict[str, int]) -> Any:
+    """A configuration of Qwen3.5, with experts or without."""
+    from transformers import Qwen3_5Config, Qwen3_5MoeConfig
+
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1], "partial_rotary_factor": 0.5}
+    text |= {"rope_parameters": {**rope, "mrope_interleaved": True}, "bos_token_id": None, "eos_token_id": None}
+    vision = {**VISION, "depth": 3, "num_position_embeddings": 64, "patch_size": 16}
+    kind = Qwen3_5Config
+    if family == "qwen3_5_moe":
+        kind, text = Qwen3_5MoeConfig, {**text, **EXPERTS, "shared_expert_intermediate_size": 32}
+    return kind(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
 
 
 def make_model(config: Any, seed: int = 1) -> Any:
@@ -107,6 +132,8 @@ def save_checkpoint(where: Path, family: str, tokenizer: Any, **text: Any) -> Pa
     model.generation_config.eos_token_id = tokenizer.token_to_id("<|im_end|>")
     model.save_pretrained(where)
     tokenizer.save(str(where / "tokenizer.json"))
+    # as the installed transformers, which the tests compare with, not as the released checkpoints were trained
+    (where / "zoomzero.json").write_text('{"text_after_time": false}')
     return where
 
 

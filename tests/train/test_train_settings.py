@@ -22,7 +22,7 @@ from zoomzero.train.settings import GrpoSettings, SftSettings, load_grpo_setting
 from zoomzero.train.settings_table import KINDS, settings_rows, settings_table, with_tables
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+CONFIGS = sorted((ROOT / "configs").rglob("*.toml"))
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 LEAST = 'model = "tiny"\nout = "o"\nsteps = 1\n[data]\nexamples = ["e.jsonl"]\n'
 
@@ -36,10 +36,11 @@ def value_at(settings: BaseModel, name: str) -> Any:
 def test_every_settings_file_parses(path: Path) -> None:
     """Its first lines say with which command; it writes where no other writes."""
     text = path.read_text(encoding="utf-8")
-    (command,) = set(re.findall(rf"^#   .*zoomzero (sft|train) configs/{re.escape(path.name)}$", text, re.MULTILINE))
+    name = path.relative_to(ROOT / "configs").as_posix()
+    (command,) = set(re.findall(rf"^#   .*zoomzero (sft|train) configs/{re.escape(name)}$", text, re.MULTILINE))
     settings = load_settings(SftSettings, path) if command == "sft" else load_grpo_settings(str(path))
     others = [other.read_text(encoding="utf-8") for other in CONFIGS if other != path]
-    assert settings.out == f"outputs/{path.stem}"
+    assert settings.out == f"outputs/{name.removesuffix('.toml')}"
     assert not any(f'out = "{settings.out}"' in other for other in others)
 
 

@@ -67,6 +67,12 @@ def ask(
     ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto | float32 | bfloat16 | float16")] = "auto",
+    adapter: Annotated[
+        str | None, typer.Option(help="LoRA adapter to add to the model; a LoRA directory may be --model itself too.")
+    ] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="4bit | 8bit: round a plain checkpoint's matrices (needs bitsandbytes).")
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds one decoding job may take before the video is given up.")
     ] = 120.0,
@@ -153,7 +159,7 @@ def ask(
     said = f"what is said was read from {subtitles} ({len(read_subtitles(subtitles))} cues)" if subtitles else ""
     with status() as say:
         say("loading the model")
-        policy, settings = load_model(model, device, dtype, set_ or ())
+        policy, settings = load_model(model, device, dtype, set_ or (), adapter=adapter, quantize=quantize)
         from zoomzero.answer.ask import answer
 
         trace, looks = answer(
@@ -336,9 +342,14 @@ def doctor(
     server: Annotated[
         str | None, typer.Option(help="Say what this server can do instead: http://HOST:PORT/v1 or ../v1#NAME.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Say instead what a checkpoint needs in memory, mode by mode (no weights read)."),
+    ] = None,
+    quantize: Annotated[str | None, typer.Option(help="4bit | 8bit: as if its matrices were rounded.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="server.key=value (docs/servers.md).")] = None,
 ) -> None:
-    """Say what is installed, what it runs on, and what will be slow; or what a server can do.
+    """Say what is installed, what it runs on, and what will be slow; what a server can do; or what fits which card.
 
     Examples:
 

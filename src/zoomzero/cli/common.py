@@ -52,13 +52,16 @@ def page_place(html: str | None, setting: str = "--html") -> Path | None:
     return page
 
 
-def load_model(model: str, device: str, dtype: str, overrides: Any) -> tuple[Any, Any]:
+def load_model(
+    model: str, device: str, dtype: str, overrides: Any, *, adapter: str | None = None, quantize: str | None = None
+) -> tuple[Any, Any]:
     """Load a policy and its settings.
 
     Args:
         model: `tiny`, a checkpoint directory or a hub id.
         device, dtype: as `load_policy` takes them.
         overrides: of the model's settings, `key=value` each.
+        adapter, quantize: as `load_policy` takes them.
 
     Raises:
         ConfigError: an unknown device or setting.
@@ -67,5 +70,7 @@ def load_model(model: str, device: str, dtype: str, overrides: Any) -> tuple[Any
     from zoomzero.policy.open import open_model
 
     check_device(device)
-    opened: tuple[Any, Any] = open_model(model, device=device, dtype=dtype, overrides=overrides)
+    opened: tuple[Any, Any] = open_model(
+        model, device=device, dtype=dtype, overrides=overrides, adapter=adapter, quantize=quantize
+    )
     return opened

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command()(sft)
     app.command()(train)
+    app.command()(plan)
 
 
 @contextmanager
@@ -108,9 +109,43 @@ def train(
     with how_to_go_on(settings.out):
         record = run(settings, resume=resume, callbacks=[GrpoProgress()])
     if is_first():
-        done = f"{record.steps} updates in {record.minutes:.1f} minutes"
+        for which, values in record.validation.items():
+            shown = "  ".join(f"{name.partition('/')[2]} {value:.3f}" for name, value in values.items() if "/" in name)
+            print(f"validation, {which:<5}  after {values['step']:>4.0f}  {shown}")
+        early = "" if record.steps == settings.steps else ", ended early: validation became no better"
+        done = f"{record.steps} updates in {record.minutes:.1f} minutes{early}"
         print(f"{settings.out}: {done}; look at it: zoomzero rollouts {settings.out}")
     leave_processes()
+
+
+def plan(
+    config: Annotated[str, typer.Argument(help="TOML file of a training run (configs/qwen3-vl-8b-lora.toml).")],
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs, one process each.")] = 1,
+    memory: Annotated[float, typer.Option(min=0.1, help="Memory of one GPU, GiB.")] = 80.0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: fsdp=true, ...")] = None,
+) -> None:
+    """Compute what each process of a training run holds in memory, and what to change when it does not fit.
+
+    Ends with code 1 when it does not fit. Reads the model's configuration, not its weights.
+
+    Examples:
+
+      zoomzero plan configs/qwen2.5-vl-7b-stage1.toml --gpus 8 --memory 80
+
+      zoomzero plan configs/qwen3-vl-8b-lora.toml --memory 24 --set row_tokens=8192
+    """
+    from zoomzero.config import ModelSettings
+    from zoomzero.train.settings import load_grpo_settings
+
+    settings = load_grpo_settings(config, set_ or ())
+    from zoomzero.train.plan import GIB, measure_model, plan_memory, plan_text
+
+    teacher = measure_model(settings.teacher.model) if settings.teacher else None
+    asked = settings.model_settings(ModelSettings())
+    found = plan_memory(settings, measure_model(settings.model), asked, gpus=gpus, memory=memory * GIB, teacher=teacher)
+    print_text(plan_text(settings, found))
+    if not found.fits:
+        raise typer.Exit(1)
 
 
 def settings_text(settings: Settings) -> str:

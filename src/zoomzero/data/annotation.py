@@ -124,12 +124,20 @@ def read_json(path: Path) -> Any:
     return _json(path, None, read_text(path))
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a table: .parquet, .csv, .tsv, .jsonl (one object a line) or .json (a list of objects)."""
+def read_rows(path: Path, *, keep_line_ends: bool = False) -> list[dict[str, Any]]:
+    """Return the rows of a table: .parquet, .csv, .tsv, .jsonl (one object a line) or .json (a list of objects).
+
+    Args:
+        path: the file.
+        keep_line_ends: leave line ends inside a quoted field of a .csv or .tsv; else each is a blank.
+
+    Raises:
+        DataError: it cannot be read, or holds no such rows.
+    """
     if path.suffix == ".parquet":
         return _read_parquet(path)
     if path.suffix in (".csv", ".tsv"):
-        return _read_csv(path)
+        return _read_csv(path, keep_line_ends)
     if path.suffix == ".jsonl":
         rows: Any = [_line(path, number, text) for number, text in _numbered(path)]
     else:
@@ -158,8 +166,7 @@ def _json(path: Path, line: int | None, text: str) -> Any:
         raise DataError(path, f"line {line}" if line else "file", f"not readable JSON ({error})") from error
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a table; a line end inside a quoted field is a blank."""
+def _read_csv(path: Path, keep_line_ends: bool) -> list[dict[str, Any]]:
     between = "\t" if path.suffix == ".tsv" else ","
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True, delimiter=between)
     rows = []
@@ -168,7 +175,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
             if None in row or None in row.values():
                 reason = f"has other than the header's {len(reader.fieldnames or ())} fields; is a quote missing?"
                 raise DataError(path, f"line {reader.line_num}", reason)
-            rows.append({key: _LINE_ENDS.sub(" ", value) for key, value in row.items()})
+            rows.append(row if keep_line_ends else {key: _LINE_ENDS.sub(" ", value) for key, value in row.items()})
     except csv.Error as error:
         raise DataError(path, f"line {reader.line_num}", f"not a CSV table ({error}); fetch the file again") from error
     return rows

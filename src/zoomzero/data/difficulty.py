@@ -23,9 +23,9 @@ REASONS = {
     "leaks": "its video or question is in an evaluation",
     "unreadable": "its video cannot be read",
     "not_answered": "there are no predictions for it",
-    "without_spans": "it says nowhere when the evidence is on screen",
     "always_right": "its answers are right too often",
     "overlap_alike": "none of its spans is better than the others",
+    "never_right": "it has no true spans, and none of its answers is right",
 }
 KEPT = "kept"
 MOST_EXACT_BINS = 16
@@ -33,7 +33,10 @@ BAR = 30  # characters of the longest bar in the text table
 
 
 class DifficultySettings(Settings):
-    """Which examples are kept: (max - mean IoU > min_spread or min IoU > min_iou) and mean hit < max_hit."""
+    """Which examples are kept: (max - mean IoU > min_spread or min IoU > min_iou) and mean hit < max_hit.
+
+    Examples without spans: 0 < mean hit < max_hit, for their answers alone can teach.
+    """
 
     min_spread: float = Field(0.1, ge=0, le=1, description="Best minus mean IoU of the answers must exceed this,")
     min_iou: float = Field(0.0, ge=0, le=1, description="or their worst IoU this;")
@@ -104,10 +107,10 @@ def _right(answer: str | None, truth: str) -> bool:
 
 def verdict(example: Example, found: Difficulty, settings: DifficultySettings) -> str:
     """Return `kept`, or why an answered example teaches nothing."""
-    if not example.spans:
-        return "without_spans"
     if not found.mean_hit < settings.max_hit:
         return "always_right"
+    if not example.spans:
+        return KEPT if found.mean_hit > 0 else "never_right"
     if found.max_iou - found.mean_iou > settings.min_spread or found.min_iou > settings.min_iou:
         return KEPT
     return "overlap_alike"

@@ -49,6 +49,10 @@ def _text(value: Any) -> str:
     return value
 
 
+def _words(value: Any) -> str:
+    return _text(value) if isinstance(value, str) else _id(value)
+
+
 def _options(value: Any) -> tuple[str, ...]:
     if isinstance(value, dict):
         labels = option_labels(min(len(value), MOST_OPTIONS))
@@ -78,6 +82,7 @@ Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
 Id = Annotated[str, BeforeValidator(_id)]
 Text = Annotated[str, BeforeValidator(_text)]
+Words = Annotated[str, BeforeValidator(_words)]  # a text, or a number that stands for one
 Options = Annotated[tuple[str, ...], BeforeValidator(_options)]
 Texts = Annotated[list[Text], BeforeValidator(_listed)]
 Labels = Annotated[tuple[Id, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else _listed(value))]
@@ -113,6 +118,23 @@ def as_type(kind: Any, value: Any) -> Any:
         raise ValueError(message) from error
 
 
+def typed(value: Any, kind: Any, name: str, path: Path, where: str) -> Any:
+    """Return a value as one of the types above.
+
+    Args:
+        value: as read.
+        kind: the type.
+        name, path, where: its column and place, for the error.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        return as_type(kind, value)
+    except ValueError as error:
+        raise DataError(path, where, f"{name} {error}, not {shown(value)}") from error
+
+
 def require(
     row: Mapping[str, Any], columns: Mapping[str, Any] | Iterable[str], path: Path, where: str
 ) -> dict[str, Any]:
@@ -135,19 +157,13 @@ def require(
     values = dict(row)
     if isinstance(columns, Mapping):
         for name, kind in columns.items():
-            try:
-                values[name] = as_type(kind, row[name])
-            except ValueError as error:
-                raise DataError(path, where, f"{name} {error}, not {shown(row[name])}") from error
+            values[name] = typed(row[name], kind, name, path, where)
     return values
 
 
 def as_id(value: Any, path: Path, where: str) -> str:
     """Return an id as text."""
-    try:
-        return str(as_type(Id, value))
-    except ValueError as error:
-        raise DataError(path, where, f"an id {error}, not {shown(value)}") from error
+    return str(typed(value, Id, "an id", path, where))
 
 
 def read_spans(value: Any, path: Path, where: str) -> tuple[Span, ...]:

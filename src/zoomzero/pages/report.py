@@ -12,8 +12,8 @@ from zoomzero import spans as span_math
 from zoomzero.answer.trace import Trace
 from zoomzero.benchmarks.scoring.metrics import wilson
 from zoomzero.pages import timeline
+from zoomzero.pages.charts.cost import ModePoint, cost_chart
 from zoomzero.pages.media import Picture, picture
-from zoomzero.pages.plot import HEIGHT, LEFT, RIGHT, TOP, WIDTH, ModePoint, plot
 from zoomzero.pages.render import render, write_page
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
@@ -125,7 +125,6 @@ def demo_report(summary: Mapping[str, Any], traces: Sequence[DemoRow]) -> str:
     return render(
         "report.html.j2",
         worlds=worlds,
-        box={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
         facts=facts,
         cards=cards,
         answer_modes=tuple(dict.fromkeys(row.mode for row in traces)),
@@ -151,7 +150,9 @@ def _world(name: str, modes: Mapping[str, Any], traces: Sequence[DemoRow]) -> Wo
         for row in rows
         if row.accuracy is not None and row.visual_tokens is not None
     ]
-    return World(name, rows, plot(points, _chance([row for row in traces if row.world == name])))
+    chance = _chance([row for row in traces if row.world == name])
+    chart = cost_chart(points, "visual tokens a question", "Accuracy against visual tokens", chance)
+    return World(name, rows, chart)
 
 
 def _mode_row(name: str, values: Mapping[str, Any]) -> ModeRow:

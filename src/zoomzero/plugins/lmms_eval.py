@@ -67,7 +67,7 @@ class ZoomZero(lmms):  # type: ignore[misc]
         self.settings, server = open_settings(model, overrides)
         warm_up()
         where = f"cuda:{local}" if device == "auto" and local else device
-        self.policy = open_policy(model, server, device=where, dtype=dtype)
+        self.policy = open_policy(model, server, self.settings, device=where, dtype=dtype)
         self._rank, self._world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.log = _log_path(log, self._rank, self._world_size)
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, lay_over, load_settings, parse_settings, read_settings
+from zoomzero.config import ModelSettings, lay_over, load_settings, parse_settings, read_settings
+from zoomzero.errors import ConfigError
 from zoomzero.policy.base import Policy
 from zoomzero.policy.remote.settings import ServerSettings, is_server, read_server
 
 
 def open_model(
-    model: str, *, device: str = "auto", dtype: str = "auto", overrides: Sequence[str] = (), processes: int = 1
+    model: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    overrides: Sequence[str] = (),
+    processes: int = 1,
+    adapter: str | None = None,
+    quantize: str | None = None,
 ) -> tuple[Policy, ModelSettings]:
     """Open a model and read how it wants to be asked.
 
@@ -20,16 +28,29 @@ def open_model(
         device, dtype: as `load_policy` takes them; a server has its own.
         overrides: of the model's settings, `key=value` each; `server.key=value` of the server's.
         processes: models that run side by side on this machine.
+        adapter, quantize: of a checkpoint, as `load_policy` takes them.
 
     Raises:
-        ConfigError: an unknown setting.
+        ConfigError: an unknown setting, or an adapter for a server.
         ModelError: the model cannot be found or loaded, or the server does not answer.
     """
-    settings, server = open_settings(model, overrides)
-    return open_policy(model, server, device=device, dtype=dtype, processes=processes), settings
+    settings, server = open_settings(model, overrides, adapter)
+    policy = open_policy(
+        model,
+        server,
+        settings,
+        device=device,
+        dtype=dtype,
+        processes=processes,
+        adapter=adapter,
+        quantize=quantize,
+    )
+    return policy, settings
 
 
-def open_settings(model: str, overrides: Sequence[str] = ()) -> tuple[ModelSettings, ServerSettings | None]:
+def open_settings(
+    model: str, overrides: Sequence[str] = (), adapter: str | None = None
+) -> tuple[ModelSettings, ServerSettings | None]:
     """Return how a model is asked, and the server it is behind, None for a checkpoint.
 
     Raises:
@@ -39,22 +60,33 @@ def open_settings(model: str, overrides: Sequence[str] = ()) -> tuple[ModelSetti
     if is_server(model):
         server, values, left = read_server(model, overrides)
         return parse_settings(ModelSettings, lay_over(values, read_settings(None, left)), model), server
-    from zoomzero.policy.local.load import find
+    from zoomzero.policy.local.load import find, settings_file
 
-    path = find(model) / MODEL_SETTINGS_FILE
-    return load_settings(ModelSettings, path if path.is_file() else None, overrides), None
+    path = settings_file(find(model), None if adapter is None else find(adapter))
+    return load_settings(ModelSettings, path, overrides), None
 
 
 def open_policy(
-    model: str, server: ServerSettings | None, *, device: str = "auto", dtype: str = "auto", processes: int = 1
+    model: str,
+    server: ServerSettings | None,
+    settings: ModelSettings,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    processes: int = 1,
+    adapter: str | None = None,
+    quantize: str | None = None,
 ) -> Policy:
     """Open the model itself; see `open_model`."""
     if server is not None:
+        if adapter is not None or quantize is not None:
+            name, value = ("--adapter", adapter) if adapter is not None else ("--quantize", quantize)
+            raise ConfigError(name, f"{value} is for weights in this process", "start the server with it")
         from zoomzero.policy.remote.policy import RemotePolicy
 
         return RemotePolicy(server)
     from zoomzero.policy.local.load import load_policy, settle_threads
 
-    policy = load_policy(model, device=device, dtype=dtype)
+    policy = load_policy(model, device=device, dtype=dtype, settings=settings, adapter=adapter, quantize=quantize)
     settle_threads(policy, processes)
     return policy

@@ -73,6 +73,19 @@ def scan_tags(text: str) -> list[Tag]:
     return [Tag(m[2].lower(), bool(m[1]), m.start(), m.end()) for m in _TAG.finditer(text)]
 
 
+def spoken_tags(text: str) -> list[Tag]:
+    """Return the tags that are meant: in thinking that a chat template opened, other tags than <time> are quotes.
+
+    Such thinking begins with `<think>\\n` and lasts to the last `</think>`, as the templates themselves read it; where
+    none comes it was cut off, and nothing in it is an answer.
+    """
+    tags = scan_tags(text)
+    if not text.startswith("<think>\n"):
+        return tags
+    end = max((tag.start for tag in tags if tag.name == "think" and tag.closing), default=len(text))
+    return [tag for tag in tags if tag.name == "time" or tag.start in (0, end) or tag.start > end]
+
+
 def strict_spans(text: str) -> tuple[Span, ...] | None:
     """Return the spans of a canonical list `[(a, b), ...]`; None when it or one of its spans is improper."""
     if not _LIST_RE.fullmatch(text):
@@ -91,8 +104,8 @@ def strict_time(text: str) -> Span | None:
 def strict_layout(text: str, mode: Mode) -> Layout | None:
     """Return where the contents lie when exactly the right tags stand in the right order, None otherwise.
 
-    Nothing may precede the first tag or follow the last; one whitespace character may stand between parts.
-    Contents are not judged.
+    Nothing may precede the first tag or follow the last; one whitespace character may stand between parts. Thinking in
+    the form of chat templates (`<think>\\n...\\n</think>`) may have an empty line after it. Contents are not judged.
     """
     tags = scan_tags(text)
     names = [text[tag.start : tag.end] for tag in tags]
@@ -104,6 +117,8 @@ def strict_layout(text: str, mode: Mode) -> Layout | None:
         return None
     borders = [(-5, -4), (-3, -2)] if mode == "think" else [(-3, -2)]
     gaps = [text[tags[a].end : tags[b].start] for a, b in borders]
+    if mode == "think" and gaps[0] == "\n\n" and text.startswith("<think>\n") and text[tags[-5].start - 1] == "\n":
+        gaps[0] = "\n"
     if any(len(gap) > 1 or gap.strip() for gap in gaps):
         return None
     return Layout(

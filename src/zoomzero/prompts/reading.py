@@ -14,7 +14,7 @@ from zoomzero.prompts.grammar import (
     check_question,
     is_well_formed,
     option_labels,
-    scan_tags,
+    spoken_tags,
     strict_spans,
     strict_time,
 )
@@ -112,7 +112,7 @@ def read_response(
     Source: METHOD "output contract" in docs/method.md; each deviation's result is in docs/formats.md.
     """
     check_question(n_options, options, answer_as)
-    tags = scan_tags(text)
+    tags = spoken_tags(text)
     parts, problems = find_parts(text, tags)
     answer = _find_answer(text, mode, parts, n_options, options, answer_as)
     if answer.part is None and answer.at is not None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from zoomzero.config import MODEL_SETTINGS_FILE, load_model_settings
 from zoomzero.errors import ConfigError, ModelError
+from zoomzero.policy.local.checkpoint.adapters import adapter_base, merged
 from zoomzero.policy.local.load import check_family, find, load_codec, load_network, quiet, read_json
 from zoomzero.policy.local.save import as_released, tied_names, write_companions, write_weights
 from zoomzero.train.engine.shards import SHARDS, Shards
@@ -127,7 +126,7 @@ def _shards_in(where: Path) -> Path | None:
 
 def _base(checkpoint: str, where: Path, kind: Kind, base: str | None) -> Path:
     """Return the directory of the checkpoint the training started from."""
-    named = base or (_adapter_base(checkpoint, where) if kind == "adapter" else _run_base(where))
+    named = base or (adapter_base(checkpoint, where) if kind == "adapter" else _run_base(where))
     if not named:
         raise ConfigError("--base", f"{checkpoint} does not name the model it was trained from", "name it with --base")
     try:
@@ -137,10 +136,6 @@ def _base(checkpoint: str, where: Path, kind: Kind, base: str | None) -> Path:
             raise
         reason = f"{checkpoint} was trained from {named}, which is not here ({error.reason})"
         raise ConfigError("--base", reason, "name the base model with --base") from error
-
-
-def _adapter_base(checkpoint: str, where: Path) -> str | None:
-    return read_json(checkpoint, where / "adapter_config.json").get("base_model_name_or_path")
 
 
 def _run_base(where: Path) -> str | None:
@@ -169,7 +164,7 @@ def _read(
     model = load_network(str(source), source, family, stored, torch.device("cpu"))
     if kind == "adapter":
         say("adding the adapter")
-        model = _merged(checkpoint, where, model, dtype)
+        model = merged(checkpoint, where, model, dtype)
     return model, _own(model), ()
 
 
@@ -184,73 +179,6 @@ def _empty(source: Path) -> Any:
 
     with quiet(), torch.device("meta"):
         return AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(source, local_files_only=True))
-
-
-# --- adapters -------------------------------------------------------------------------------------------
-
-
-def _merged(checkpoint: str, where: Path, model: Any, dtype: torch.dtype) -> Any:
-    """Return the model with an adapter added to its weights, each matrix in float32 and then in `dtype`."""
-    from peft import PeftConfig, PeftModel
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    fix = "give the adapter of this base model, or name its own with --base"
-    with _one_line(checkpoint, "adapter does not fit the base model", fix), _calm():
-        config = PeftConfig.from_pretrained(str(where))
-        if str(config.peft_type.value) != "LORA":
-            raise ModelError(checkpoint, f"is a {config.peft_type.value} adapter", "only LoRA adapters can be merged")
-        trained = (config.auto_mapping or {}).get("base_model_class", type(model).__name__)
-        if trained != type(model).__name__:
-            raise ModelError(checkpoint, f"is an adapter of {trained}, not of {type(model).__name__}", fix)
-        wrapped = PeftModel.from_pretrained(model, str(where))
-    _check_whole(checkpoint, where, wrapped)
-    with _one_line(checkpoint, "adapter cannot be added", "train it again, or take an earlier checkpoint"), _calm():
-        for layer in [one for one in wrapped.modules() if isinstance(one, BaseTunerLayer)]:
-            held = layer.get_base_layer().float()
-            layer.merge(safe_merge=True)
-            held.to(dtype)
-        return wrapped.merge_and_unload()
-
-
-def _check_whole(checkpoint: str, where: Path, wrapped: Any) -> None:
-    """Check that every tensor of the adapter's file found its place, and every place its tensor."""
-    from peft import get_peft_model_state_dict
-    from safetensors import SafetensorError, safe_open
-
-    path = where / "adapter_model.safetensors"
-    if not path.is_file():
-        raise ModelError(checkpoint, "has no adapter_model.safetensors", "save the adapter with safe_serialization")
-    try:
-        with safe_open(path, framework="pt") as file:
-            held = set(file.keys())
-    except SafetensorError as error:
-        raise ModelError(checkpoint, f"adapter_model.safetensors is damaged ({error})", "copy it again") from error
-    with _calm():
-        wanted = set(get_peft_model_state_dict(wrapped))
-    if odd := sorted(held ^ wanted):
-        reason = f"{len(odd)} of its tensors and the base model's do not match, first {odd[0]}"
-        raise ModelError(checkpoint, reason, "give the adapter of this base model, or name its own with --base")
-
-
-@contextmanager
-def _one_line(checkpoint: str, reason: str, fix: str) -> Iterator[None]:
-    """Turn what peft raises for files that do not fit into one line."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (RuntimeError, ValueError, TypeError, KeyError, OSError, SafetensorError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        detail = (lines[1] if len(lines) > 1 else lines[0] if lines else type(error).__name__)[:200]
-        raise ModelError(checkpoint, f"{reason} ({detail})", fix) from error
-
-
-@contextmanager
-def _calm() -> Iterator[None]:
-    """Keep libraries' warnings from the screen; what matters in them is checked."""
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 # --- what is written ------------------------------------------------------------------------------------

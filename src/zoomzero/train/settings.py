@@ -86,6 +86,9 @@ class ValidationSettings(Settings):
     world: WorldData | None = Field(None, description="Or videos of the procedural world.")
     limit: int = Field(128, ge=1, description="Most examples asked.")
     every: int = Field(50, ge=1, description="Updates between validations.")
+    patience: int | None = Field(
+        None, ge=1, description="Validations in a row without a better mean of answer and IoU that end the run."
+    )
 
 
 class SftSettings(Settings):
@@ -176,6 +179,11 @@ class DataSettings(Settings):
 
     examples: tuple[str, ...] = Field((), description="Examples files (docs/formats.md).")
     world: WorldData | None = Field(None, description="Learn from the procedural world as well.")
+    difficulty: tuple[str, ...] = Field(
+        (),
+        description="Records of `zoomzero filter` (FILE.filter.json): examples are drawn by (1 - mean IoU of the "
+        "stored answers)^2 instead of once an epoch.",
+    )
     evaluation: tuple[str, ...] = Field(
         (), description="Examples files or manifests nothing of which may be learned from."
     )
@@ -300,6 +308,9 @@ class GrpoSettings(Settings):
         {}, description="Fields of transformers' TrainingArguments passed on: optim, torch_compile, deepspeed, ..."
     )
     fsdp: bool = Field(False, description="Shard weights, gradients and optimizer over processes (FSDP2).")
+    offload_reference: bool = Field(
+        False, description="Keep the reference in the machine's memory; it comes to the GPU only while it is asked."
+    )
     save_every: int = Field(50, ge=1, description="Updates between checkpoints.")
     keep: int = Field(2, ge=1, description="Checkpoints kept, besides the best ones.")
     log_every: int = Field(1, ge=1, description="Updates between log lines.")

@@ -345,7 +345,7 @@ def test_mcq_from_csv_with_what_is_left_out(tmp_path: Path) -> None:
         ({"video": "a", "question": "?", "options": ["x", "y"], "answer": "z"}, "the answer 'z' is no letter A..B"),
         ({"question": "?"}, "row 1: has no video: no column video, video_path"),
         ({"video": "a"}, "row 1: has no question"),
-        ({"video": "a", "question": "?", "options": [["x"], "y"]}, "options must be a list of texts"),
+        ({"video": "a", "question": "?", "options": [["x"], "y"]}, "options must hold texts only"),
         ({"video": "a", "question": "?", "spans": "1-2"}, "must be a list written as JSON"),
     ],
 )

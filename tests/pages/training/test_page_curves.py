@@ -26,32 +26,24 @@ def test_the_rollouts_stand_in_for_a_log() -> None:
     }
 
 
-def test_a_lines_places_worked_by_hand() -> None:
+def test_a_band_worked_by_hand() -> None:
     drawn = curves(
         {"reward/iou": ((0.0, 0.0), (5.0, 0.25), (10.0, 1.0)), "reward/iou_std": ((0.0, 0.1), (5.0, 0.5), (10.0, 0.1))},
         {},
     )
     assert drawn is not None
     (chart,) = drawn.charts
-    assert chart.lines[0].path == "M0 40h0L50 30L100 0"  # 40 high, 1 at the top
-    assert chart.band == "M0 36L50 10L100 0L100 4L50 40L0 40Z"  # cut to [0, 1]
-    assert (chart.lines[0].last, chart.low, chart.high) == ("1", "0", "1")
+    assert chart.band == (((0.0, 0.0), (5.0, 0.0), (10.0, 0.9)), ((0.0, 0.1), (5.0, 0.75), (10.0, 1.0)))
+    assert (chart.lines[0].last, chart.share) == ("1", True)
+    assert (drawn.first, drawn.last, drawn.low, drawn.high) == (0, 10, -0.1, 10.1)
 
 
-def test_a_value_that_is_no_number_leaves_a_gap() -> None:
-    drawn = curves({"loss": ((0.0, 1.0), (1.0, math.nan), (2.0, 3.0), (3.0, math.inf), (4.0, 4.0))}, {})
+def test_the_last_number_is_told_where_the_log_ends_without_one() -> None:
+    drawn = curves({"loss": ((0.0, 1.0), (1.0, math.nan), (2.0, 3.0), (3.0, math.inf))}, {})
     assert drawn is not None
     (other,) = drawn.others
-    assert other.lines[0].path == "M0 30h0M50 10h0M100 0h0"
-    assert (other.low, other.high, other.lines[0].last) == ("0", "4", "4")
-
-
-def test_axes_start_at_zero_unless_values_stay_away_from_it() -> None:
-    drawn = curves(
-        {"a": ((0.0, 90.0), (1.0, 100.0)), "b": ((0.0, 5.0), (1.0, 5.0)), "c": ((0.0, -1.0), (1.0, 1.0))}, {}
-    )
-    assert drawn is not None
-    assert [(one.low, one.high) for one in drawn.others] == [("90", "100"), ("0", "5"), ("-1", "1")]
+    assert (other.lines[0].last, other.band, other.share) == ("3", None, False)
+    assert "loss by step" in drawn.draw(other)
 
 
 def test_phases_are_stacked_in_the_order_of_the_step() -> None:
@@ -69,10 +61,9 @@ def test_phases_are_stacked_in_the_order_of_the_step() -> None:
         ("backward", 2.0, 0.667),
         ("other", 0.5, 0.167),
     ]
-    assert drawn.phases_high_s == 4.0
-    # bars reach 42 % of the way to their neighbours; log probs fills the lowest quarter of the first
-    assert drawn.phases[0].path == "M0.00 40H42.00V30H0.00Z"
-    assert drawn.phases[1].path == "M0.00 30H42.00V0H0.00ZM58.00 40H100.00V30H58.00Z"
+    assert drawn.phases[0].points == ((0.0, 1.0), (1.0, 0.0))  # no seconds where none were logged
+    assert (drawn.low, drawn.high) == (-0.5, 1.5)  # room for the whole of the first and the last bar
+    assert "Seconds of each phase" in drawn.draw_phases()
     assert not drawn.others
 
 

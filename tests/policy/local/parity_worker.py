@@ -54,6 +54,8 @@ def make_processor(family: str, tokenizer_path: str, template: str) -> Any:
     kinds = {
         "qwen3_vl": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
         "qwen3_vl_moe": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
+        "qwen3_5": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
+        "qwen3_5_moe": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
         "qwen2_5_vl": (Qwen2_5_VLProcessor, Qwen2VLVideoProcessor),
     }
     processor, video_processor = kinds[family]

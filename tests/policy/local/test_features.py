@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from policy_models import FAMILIES, TIMES_IN_TEXT, make_clip
+from policy_models import DEEPSTACK, FAMILIES, make_clip
 from safetensors.torch import load_file
 
 from zoomzero.errors import ConfigError
@@ -14,6 +14,7 @@ from zoomzero.policy.base import Turn
 from zoomzero.policy.local import features, vision
 from zoomzero.policy.local.attention.packed import encode_prompts, packed_states
 from zoomzero.policy.local.features import FeatureCache, patch_keys, tower_key
+from zoomzero.policy.local.load import load_policy
 
 both = pytest.mark.parametrize("family", FAMILIES)
 F32 = torch.float32
@@ -54,7 +55,7 @@ def test_a_second_look_encodes_nothing_and_is_bit_equal(cached, family):
     assert grids == [[[3, 4, 6], [2, 6, 4]]]
     assert equal(first, second)
     torch.testing.assert_close(first.embeds, plain.embeds, atol=1e-6, rtol=1e-6)
-    assert len(first.deepstack) == len(plain.deepstack) == (2 if family in TIMES_IN_TEXT else 0)
+    assert len(first.deepstack) == len(plain.deepstack) == (2 if family in DEEPSTACK else 0)
     assert (policy.features.counts.misses, policy.features.counts.memory_hits) == (5, 5)
     assert policy.features.counts.hit_rate == 0.5
 
@@ -237,3 +238,19 @@ def test_towers_with_other_weights_have_other_keys(plain_models):
         weight[3, 5] += 0.01
         assert tower_key(tower, "x") != before
         weight[3, 5] -= 0.01
+
+
+def test_the_number_type_changes_no_key_on_disk(checkpoints, tmp_path):
+    """What a bfloat16 policy has encoded serves a float32 one, from disk; in memory each type keeps its own."""
+    clip = make_clip("qwen3_vl", frames=4)
+    cache = FeatureCache(1 << 20, tmp_path)
+    half, whole = (load_policy(checkpoints["qwen3_vl"], device="cpu", dtype=d) for d in ("bfloat16", "float32"))
+    for policy in (half, whole):
+        policy.features = cache
+    rough = half.encode([clip])
+    assert (cache.counts.misses, cache.counts.disk_hits) == (2, 0)
+    found = whole.encode([clip])
+    assert (cache.counts.misses, cache.counts.disk_hits) == (2, 2)
+    assert (rough.embeds.dtype, found.embeds.dtype) == (torch.bfloat16, F32)
+    torch.testing.assert_close(found.embeds, rough.embeds.float(), atol=1e-3, rtol=1e-2)
+    assert equal(half.encode([clip]), rough)

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from zoomzero.config import ModelSettings
 from zoomzero.errors import ModelError
 from zoomzero.policy.base import Turn
 from zoomzero.policy.local.checkpoint import find
@@ -85,7 +86,6 @@ def test_experts_are_saved_as_released(policies, tmp_path):
     """(expert, in, out) on disk, which servers expect; what is loaded again is what was saved."""
     from safetensors.torch import load_file
 
-    from zoomzero.config import ModelSettings
     from zoomzero.policy.local.save import save_checkpoint
 
     policy = policies["qwen3_vl_moe"]
@@ -99,15 +99,19 @@ def test_experts_are_saved_as_released(policies, tmp_path):
         assert torch.equal(again.state_dict()[key], value), key
 
 
-def test_text_after_time_reaches_the_positions(copy_of, policies):
+def test_text_after_time_reaches_the_positions(copy_of):
+    """As trained by default, as transformers does where the checkpoint's or the caller's settings say so."""
     from policy_models import make_clip
 
     turns = [Turn("user", (make_clip("qwen2_5_vl", frames=20), "x"))]
-    policy = load_policy(copy_of("qwen2_5_vl"), text_after_time=True)
-    ours, usual = policy.prompt(turns), policies["qwen2_5_vl"].prompt(turns)
-    assert torch.equal(ours.ids, usual.ids)
+    where = copy_of("qwen2_5_vl")
+    beside = load_policy(where).prompt(turns)  # its zoomzero.json says false
+    behind = load_policy(where, settings=ModelSettings()).prompt(turns)
+    (where / "zoomzero.json").unlink()
+    assert torch.equal(load_policy(where).prompt(turns).positions, behind.positions)
+    assert torch.equal(behind.ids, beside.ids)
     # 10 patches, a second each, two positions a second: 18 is the last time; rows and columns end at 3
-    assert (ours.positions[:, -1] - usual.positions[:, -1]).tolist() == [19 - 3] * 3
+    assert (behind.positions[:, -1] - beside.positions[:, -1]).tolist() == [19 - 3] * 3
 
 
 WRONG_NAMES = {
@@ -158,7 +162,7 @@ def test_missing_tiny_says_so(monkeypatch, tmp_path):
         ),
         (
             lambda d: edit_json(d / "config.json", lambda c: c.update(model_type="qwen2_vl")),
-            "use a checkpoint of Qwen2.5-VL, Qwen3-VL, Qwen3-VL-MoE",
+            "use a checkpoint of Qwen2.5-VL, Qwen3.5, Qwen3.5-MoE, Qwen3-VL, Qwen3-VL-MoE",
         ),
         (lambda d: (d / "model.safetensors").unlink(), "has no .safetensors weights"),
         (lambda d: (d / "model.safetensors").write_bytes(b"12345678nonsense"), "weights are damaged"),

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,8 @@ def builder_for(family: str, tokenizer_path: str) -> PromptBuilder:
         codec.special["<|vision_start|>"],
         codec.special["<|vision_end|>"],
     )
+    if family == "qwen2_5_vl":
+        made = replace(made, text_after_time=False)  # as the installed transformers
     return PromptBuilder(made, codec, ChatTemplate(template_of(family)), codec.special["<|video_pad|>"])
 
 

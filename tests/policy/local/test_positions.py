@@ -33,6 +33,16 @@ def test_text_after_time_goes_on_behind_the_last_time():
     assert mrope_positions(7, blocks, text_after_time=True)[:, -1].tolist() == [6, 6, 6]  # start 2 + last time 3 + 1
 
 
+def test_five_minutes_at_one_frame_a_second():
+    """The question stands behind the video as trained, inside it as transformers places it since 5.3."""
+    # 32 tokens of text, 150 patches of 2 s at two positions a second (2 rows, 3 columns), 22 tokens of question
+    blocks, length = blocks_of([32], [[150, 2, 3]], [4.0]), 32 + 150 * 6 + 22
+    trained = mrope_positions(length, blocks, text_after_time=True)
+    assert trained[0, 32:932].unique().tolist() == list(range(32, 629, 4))
+    assert trained[:, 932:].tolist() == [list(range(629, 651))] * 3
+    assert mrope_positions(length, blocks)[0, 932:].tolist() == list(range(35, 57))
+
+
 def test_text_only():
     blocks = blocks_of([], [], [])
     assert mrope_positions(3, blocks).tolist() == [[0, 1, 2]] * 3
@@ -46,10 +56,18 @@ def test_continue_positions():
 def own_rope_index(family, ids, kinds, video_grids, seconds):
     """Call the model's get_rope_index without building a model."""
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+    from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5Model
+    from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeModel
     from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
     from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeModel
 
-    model = {"qwen3_vl": Qwen3VLModel, "qwen2_5_vl": Qwen2_5_VLModel, "qwen3_vl_moe": Qwen3VLMoeModel}[family]
+    model = {
+        "qwen3_vl": Qwen3VLModel,
+        "qwen2_5_vl": Qwen2_5_VLModel,
+        "qwen3_vl_moe": Qwen3VLMoeModel,
+        "qwen3_5": Qwen3_5Model,
+        "qwen3_5_moe": Qwen3_5MoeModel,
+    }[family]
     vision = SimpleNamespace(spatial_merge_size=2, tokens_per_second=2)
     bare = SimpleNamespace(config=SimpleNamespace(vision_config=vision))
     bare.get_vision_position_ids = lambda *args, **kw: model.get_vision_position_ids(bare, *args, **kw)

@@ -82,7 +82,9 @@ def test_extend_equals_reading_everything(policies, family, role):
     # what comes after is the same too, and the first context is as it was
     texts = ["the red", "B"]
     assert policy.score(extended, texts) == pytest.approx(policy.score(whole, texts), abs=1e-4)
-    assert all(torch.equal(a, k) for a, (k, _) in zip(before, context.state.segments[0], strict=True))
+    assert all(
+        torch.equal(a, k) for a, (k, _) in zip(before, [x for s in context.state.segments for x in s], strict=True)
+    )
     assert context.state.segments[0][0][0].data_ptr() == extended.state.segments[0][0][0].data_ptr()
 
 
@@ -272,3 +274,30 @@ def test_gpu_equals_cpu(checkpoints, policies, family):
     near = policies[family].score(policies[family].read(turns), texts)
     assert policy.score(policy.read(turns), texts) == pytest.approx(near, abs=0.5)
     assert len(policy.generate(policy.read(turns), 3, Sampling(max_tokens=4))) == 3
+
+
+@both
+def test_what_the_memory_does_not_take_is_done_in_halves(policies, family, monkeypatch):
+    """The device runs out above 60 tokens: the same results come from smaller batches."""
+    policy = policies[family]
+    chats = [[user("which symbol is on the " + "red " * i)] for i in range(5)]
+    texts = [["B", "the red circle"]] * 5
+    expected = policy.score_many(chats, texts)
+    plain = [policy.read(turns).state.last_hidden for turns in chats]
+    forward, sizes = packed.text_forward, []
+
+    def small(model, ids, *rest):
+        if len(ids) > 60:
+            raise torch.OutOfMemoryError("CUDA")
+        sizes.append(len(ids))
+        return forward(model, ids, *rest)
+
+    monkeypatch.setattr(packed, "text_forward", small)
+    for found, alone in zip(policy.read_many(chats), plain, strict=True):
+        torch.testing.assert_close(found.state.last_hidden, alone, atol=2e-5, rtol=1e-5)
+    for mine, theirs in zip(policy.score_many(chats, texts), expected, strict=True):
+        assert mine == pytest.approx(theirs, abs=2e-4)
+    assert max(sizes) > min(len(policy.prompt(turns)) for turns in chats)  # some were still done together
+    monkeypatch.setattr(packed, "text_forward", lambda *_: small(policy.model, torch.zeros(61)))
+    with pytest.raises(ModelError, match="out of memory with"):
+        policy.read_many(chats[:1])

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from policy_models import FAMILIES, PATCH, TIMES_IN_TEXT, make_config, make_model
+from policy_models import DEEPSTACK, FAMILIES, PATCH, make_config, make_model
 
 from zoomzero.policy.local import vision
 from zoomzero.policy.local.vision import group_segments, segment_attention
@@ -59,7 +59,7 @@ def test_features_and_gradients_equal_transformers(towers, family, grids):
     deep = [
         torch.cat(list(f)) if isinstance(f, (list, tuple)) else f for f in getattr(expected, "deepstack_features", [])
     ]
-    assert len(found.deepstack) == len(deep) == (2 if family in TIMES_IN_TEXT else 0)
+    assert len(found.deepstack) == len(deep) == (2 if family in DEEPSTACK else 0)
     for mine, theirs in zip(found.deepstack, deep, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
     weight = torch.randn(embeds.shape, generator=torch.Generator().manual_seed(1))

@@ -25,6 +25,8 @@ TEMPLATE = """{%- for message in messages %}<|im_start|>{{ message.role }}
 {%- elif part.type == 'text' %}{{ part.text }}{% endif %}{%- endfor %}{% endif %}<|im_end|>
 {% endfor %}{%- if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
+LENGTH = {"max_position_embeddings": 8192}
+ROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [12, 10, 10], "mrope_interleaved": True}
 PIXELS = {"patch_size": 16, "temporal_patch_size": 2, "merge_size": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
@@ -41,11 +43,16 @@ class Served:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random Qwen3-VL with all that vLLM and we read of a checkpoint."""
-    from policy_models import save_checkpoint, small_tokenizer
+    from policy_models import make_config, make_model, small_tokenizer, token_ids
 
-    where = save_checkpoint(
-        tmp_path_factory.mktemp("served"), "qwen3_vl", small_tokenizer(), max_position_embeddings=8192
-    )
+    tokenizer, where = small_tokenizer(), tmp_path_factory.mktemp("served")
+    rows = tokenizer.get_vocab_size(with_added_tokens=True) + 7
+    config = make_config("qwen3_vl", rows, token_ids(tokenizer), head_dim=64, rope_parameters=ROPE, **LENGTH)
+    config.vision_config.hidden_size, config.vision_config.num_heads = 64, 2  # heads of sizes that vLLM's kernels take
+    model = make_model(config)
+    model.generation_config.eos_token_id = tokenizer.token_to_id("<|im_end|>")
+    model.save_pretrained(where)
+    tokenizer.save(str(where / "tokenizer.json"))
     image = {
         "image_processor_type": "Qwen2VLImageProcessorFast",
         "size": {"shortest_edge": 1024, "longest_edge": 1 << 24},

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from sft_models import SETTINGS, make_samples
 from transformers import TrainerCallback
 
-from zoomzero.config import load_model_settings, settings_hash
+from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.sft_sample import SFTSample
 from zoomzero.errors import ConfigError, DataError, ModelError
 from zoomzero.policy.base import Turn
@@ -139,13 +139,14 @@ def test_loss_is_the_cross_entropy_of_each_item_alone(
     assert 0.5 < loss < 50
 
 
-def test_loss_of_qwen25_is_what_inference_says(family_checkpoints: dict[str, Path]) -> None:
-    policy = load_policy(family_checkpoints["qwen2_5_vl"], device="cpu", text_after_time=True)
+def test_loss_of_qwen25_with_text_beside_time_is_what_inference_says(family_checkpoints: dict[str, Path]) -> None:
+    settings = ModelSettings(text_after_time=False)
+    policy = load_policy(family_checkpoints["qwen2_5_vl"], device="cpu", settings=settings)
     samples = make_samples("qwen2_5_vl")
     assert packed_loss(policy, samples) == pytest.approx(inference_loss(policy, samples), rel=1e-5)
 
 
-def test_loss_of_qwen25_with_text_beside_time_is_what_inference_says(family_policies: dict[str, Any]) -> None:
+def test_loss_of_qwen25_is_what_inference_says(family_policies: dict[str, Any]) -> None:
     policy, samples = family_policies["qwen2_5_vl"], make_samples("qwen2_5_vl")
     assert packed_loss(policy, samples) == pytest.approx(inference_loss(policy, samples), rel=1e-5)
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zoomzero.data.example import Example
-from zoomzero.train.rollouts.stream import ExampleStream, prompt_seed
+from zoomzero.errors import DataError
+from zoomzero.spans import Span
+from zoomzero.train.rollouts.stream import ExampleStream, difficulty_weights, prompt_seed
 
 sizes, seeds = st.integers(1, 30), st.integers(0, 1000)
 
@@ -73,3 +79,32 @@ def test_prompts_have_seeds_of_their_own() -> None:
     assert len(set(found)) == len(found)
     assert all(0 <= seed < 2**63 for seed in found)
     assert prompt_seed(3, 5) == prompt_seed(3, 5)
+
+
+# --- by difficulty ---
+
+
+def test_weights_say_how_often_an_example_is_met() -> None:
+    stream = ExampleStream(named(4), 0, weights=[0.0, 1.0, 1.0, 2.0])
+    met = Counter(example.id for _, example in stream.take(4000))
+    assert met["0"] == 0
+    assert met["3"] / met["1"] == pytest.approx(2.0, rel=0.15)
+    one, other = (ExampleStream(named(4), 0, weights=weights).take(40) for weights in ([0, 1, 1, 2], [0, 2, 2, 4]))
+    assert one == other, "only their proportions count"
+
+
+def test_difficulty_by_hand(tmp_path: Path) -> None:
+    examples = [replace(one, spans=(Span(0, 1),)) for one in named(2)] + [replace(named(1)[0], id="blind")]
+    items = [
+        {"id": "0", "verdict": "kept", "mean_iou": 0.5, "mean_hit": 1.0},
+        {"id": "1", "verdict": "always_right", "mean_iou": 0.9, "mean_hit": 0.0},
+        {"id": "blind", "verdict": "without_spans", "mean_iou": 0.0, "mean_hit": 0.75},
+    ]
+    path = tmp_path / "train.jsonl.filter.json"
+    path.write_text(json.dumps({"items": items}))
+    assert difficulty_weights(examples, [path]) == pytest.approx([0.25, 0.01, 0.0625])
+    with pytest.raises(DataError, match=r"knows no answers to 1 examples, first 2; run `zoomzero filter`"):
+        difficulty_weights(named(3), [path])
+    path.write_text("[]")
+    with pytest.raises(DataError, match="is no record of `zoomzero filter`"):
+        difficulty_weights(examples, [path])

@@ -111,7 +111,7 @@ def load_asker(spec: ModelSpec, index: int = 0, count: int = 1) -> tuple[Asker, 
         ModelError: it does not load.
     """
     if spec.server is not None:
-        served = open_policy(spec.model, spec.server)
+        served = open_policy(spec.model, spec.server, spec.settings)
         assert isinstance(served, ServedPolicy)
         found = served.facts.to_dict()
         return Asker(served, spec), {"dtype": "server", "device": found["kind"], "server": found}
@@ -122,7 +122,7 @@ def load_asker(spec: ModelSpec, index: int = 0, count: int = 1) -> tuple[Asker, 
     device = spec.device
     if device in ("auto", "cuda") and count > 1 and torch.cuda.is_available():
         device = f"cuda:{index % torch.cuda.device_count()}"
-    policy = load.load_policy(spec.model, device=device, dtype=spec.dtype)
+    policy = load.load_policy(spec.model, device=device, dtype=spec.dtype, settings=spec.settings)
     load.settle_threads(policy, count)
     weights = list(policy.model.parameters())
     on_gpu = policy.device.type == "cuda"

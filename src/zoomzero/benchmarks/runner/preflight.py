@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from zoomzero.benchmarks.runner.videos import FoundVideos
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.data.annotation import Question
 from zoomzero.errors import ConfigError, DataError, VideoError
+from zoomzero.files import parse_json
 from zoomzero.video.probe import probe
 
 SAMPLE = 4
@@ -164,7 +164,7 @@ def read_config(where: Path) -> dict[str, Any]:
     """Return a checkpoint's `config.json`, empty when it has none (loading it will say so)."""
     path = where / "config.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -197,7 +197,7 @@ def read_ids(path: Path, questions: Sequence[Question]) -> set[str]:
 def _id(line: str) -> str:
     if line.startswith("{"):
         try:
-            values = json.loads(line)
+            values = parse_json(line)
         except ValueError:
             return line
         if isinstance(values, dict) and "id" in values:

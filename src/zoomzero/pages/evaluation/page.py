@@ -9,6 +9,8 @@ from typing import Any
 
 from zoomzero.benchmarks.scoring.score import BootstrapSettings
 from zoomzero.pages import timeline
+from zoomzero.pages.charts.bars import Pile, share_chart
+from zoomzero.pages.charts.cost import ModePoint, cost_chart
 from zoomzero.pages.evaluation.facts import Facts, facts, warnings
 from zoomzero.pages.evaluation.questions import Failure, failures, question_data
 from zoomzero.pages.evaluation.runs import QuestionSet, read_runs
@@ -28,45 +30,27 @@ from zoomzero.pages.evaluation.scores import (
     official_rows,
     score_entry,
 )
-from zoomzero.pages.plot import HEIGHT, LEFT, RIGHT, TOP, WIDTH, ModePoint, Plot, plot
 from zoomzero.pages.render import embedded_json, render, write_page
 
 ASSETS = ("evaluation.css", "elements.js", "evaluation-card.js", "evaluation.js")
 REASONS_SHOWN = 40
-BAR_WIDTH, BAR_HEIGHT = 10.0, 72.0  # SVG units of a histogram
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar of a histogram, in SVG units; `title` tells its count."""
-
-    x: float
-    y: float
-    height: float
-    title: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """One entry's histogram as drawn."""
+class Spread:
+    """One entry's histogram of IoU, drawn."""
 
     name: str
-    kind: str
-    bars: tuple[Bar, ...]
-    high: str
-    n: int
+    picture: Any
 
 
 @dataclass(frozen=True, slots=True)
 class CostPlot:
-    """Accuracy (or, where nothing is answered, mean IoU) against one cost. `marks` are classes of the marks."""
+    """Accuracy (or, where nothing is answered, mean IoU) against one cost, drawn."""
 
-    plot: Plot
-    unit: str
+    picture: Any
     title: str
-    marks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +65,7 @@ class Section:
     plots: tuple[CostPlot, ...]
     official: tuple[OfficialRow, ...]
     comparisons: tuple[Comparison, ...]
-    histograms: tuple[Bars, ...]
+    histograms: tuple[Spread, ...]
     groups: tuple[GroupTable, ...]
 
 
@@ -144,8 +128,6 @@ def evaluation_page(found: Evaluation) -> str:
         "evaluation.html.j2",
         assets=ASSETS,
         found=found,
-        box={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
-        bar={"width": BAR_WIDTH, "height": BAR_HEIGHT, "count": IOU_BINS + 2},
         reasons_shown=REASONS_SHOWN,
         data=embedded_json(found.questions),
         intervals=intervals_note(found.resamples),
@@ -201,45 +183,44 @@ def _plots(found: QuestionSet, scores: Sequence[EntryScores]) -> tuple[CostPlot,
     costs = (("visual_tokens", "visual tokens", 0), ("seconds", "seconds", 2))
     plots = []
     for key, unit, digits in costs:
-        points, marks = [], []
+        points = []
         for entry, one in zip(found.entries, scores, strict=True):
             figure = one.miou if by_iou else one.accuracy
             if figure is not None and key in one.costs:
-                points.append(_point(one, figure, what, one.costs[key], unit, digits))
-                marks.append(found.mark(entry))
-        drawn = plot(points, None if by_iou else chance(found))
-        if drawn is not None:
-            title = f"{what.capitalize() if not by_iou else 'Mean IoU'} against {unit}"
-            plots.append(CostPlot(drawn, f"{unit} a question", title, tuple(marks)))
+                points.append(_point(one, figure, what, one.costs[key], unit, digits, bool(found.mark(entry))))
+        title = f"{what.capitalize() if not by_iou else 'Mean IoU'} against {unit}"
+        picture = cost_chart(points, f"{unit} a question", title, None if by_iou else chance(found))
+        if picture is not None:
+            plots.append(CostPlot(picture, title))
     return tuple(plots)
 
 
-def _point(one: EntryScores, figure: Figure, what: str, cost: float, unit: str, digits: int) -> ModePoint:
+def _point(one: EntryScores, figure: Figure, what: str, cost: float, unit: str, digits: int, hollow: bool) -> ModePoint:
     title = f"{one.name}: {what} {figure.value:.1f} % of {one.counted:,} questions, {cost:,.{digits}f} {unit}"
-    if figure.low is None or figure.high is None:
-        return ModePoint(one.name, figure.value / 100, cost, one.counted, title=title)
-    title += f"; 95 % interval {figure.low:.0f} to {figure.high:.0f} %"
-    return ModePoint(
-        one.name, figure.value / 100, cost, one.counted, interval=(figure.low / 100, figure.high / 100), title=title
-    )
+    interval = None
+    if figure.low is not None and figure.high is not None:
+        title += f"; 95 % interval {figure.low:.0f} to {figure.high:.0f} %"
+        interval = (figure.low / 100, figure.high / 100)
+    return ModePoint(one.name, figure.value / 100, cost, one.counted, interval, title, hollow)
 
 
-def _histograms(drawn: Sequence[Histogram]) -> tuple[Bars, ...]:
+def _histograms(drawn: Sequence[Histogram]) -> tuple[Spread, ...]:
     """Return the histograms on one scale: the highest bar of all fills the height."""
     top = max((max(one.without_span, one.apart, *one.bins) / one.n for one in drawn), default=1.0)
-    return tuple(_bars(one, top) for one in drawn)
+    ticks = ((0.0, "none"), (1.5, "0"), (1.5 + IOU_BINS / 2, "0.5"), (1.5 + IOU_BINS, "1"))
+    return tuple(Spread(one.name, share_chart(_piles(one), ticks, top, f"IoU of {one.name}")) for one in drawn)
 
 
-def _bars(one: Histogram, top: float) -> Bars:
+def _piles(one: Histogram) -> list[Pile]:
+    """Return a pile for no span, one for no overlap, and one a bin."""
+    kind = timeline.kind_of(one.name)
     edges = [i / IOU_BINS for i in range(IOU_BINS + 1)]
-    named = [("no span named", one.without_span, "unsaid"), ("no overlap", one.apart, "apart")]
-    named += [
-        (f"IoU {low:.1f} to {high:.1f}", count, "")
+    counted = [("no span named", one.without_span, "line", 1.0), ("no overlap", one.apart, kind, 0.45)]
+    counted += [
+        (f"IoU {low:.1f} to {high:.1f}", count, kind, 1.0)
         for low, high, count in zip(edges[:-1], edges[1:], one.bins, strict=True)
     ]
-    bars = []
-    for place, (label, count, kind) in enumerate(named):
-        height = round(count / one.n / top * BAR_HEIGHT, 2)
-        title = f"{label}: {count:,} of {one.n:,} ({count / one.n:.0%})"
-        bars.append(Bar(place * BAR_WIDTH, round(BAR_HEIGHT - height, 2), height, title, kind))
-    return Bars(one.name, timeline.kind_of(one.name), tuple(bars), f"{top * 100:.0f} %", one.n)
+    return [
+        Pile(((count / one.n, name, opacity),), f"{label}: {count:,} of {one.n:,} ({count / one.n:.0%})")
+        for label, count, name, opacity in counted
+    ]

@@ -26,9 +26,9 @@ const cardsOf = (run) => {
     const days = Math.ceil(length / 86400 / run.axis.max_ticks) * 86400;
     const step = run.axis.steps_s.find((one) => length / one <= run.axis.max_ticks) || days;
     const ticks = Array.from({ length: Math.floor(length / step + 1e-9) + 1 }, (_, i) => i * step);
-    return make("div", { class: "axis", "aria-hidden": "true" }, ...ticks.map((time, i) => {
+    return make("div", { class: "axis", "aria-hidden": "true" }, ...ticks.map((time) => {
       const share = time / length * 100;
-      const tick = make("span", { class: "tick" + (i ? (share > 94 ? " last" : "") : " first") }, clock(time, step < 1));
+      const tick = make("span", { class: tickClass(share) }, clock(time, step < 1));
       tick.style.left = share + "%";
       return tick;
     }));

@@ -12,7 +12,7 @@ const readCurves = (curves, pickStep) => {
     const outputs = [...area.closest("figure").querySelectorAll("[data-last] b")];
     return { area, lines, cross, outputs, last: outputs.map((one) => one.textContent) };
   });
-  const span = curves.last - curves.first || 1;
+  const span = curves.high - curves.low;
   const nearest = (points, step) => {
     let low = 0, high = points.length - 1;
     while (high - low > 1) {
@@ -23,12 +23,13 @@ const readCurves = (curves, pickStep) => {
   };
   const stepAt = (event, area) => {
     const box = area.getBoundingClientRect();
-    return curves.first + Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)) * span;
+    const step = curves.low + ((event.clientX - box.left) / box.width) * span;
+    return Math.min(curves.last, Math.max(curves.first, step));
   };
   const read = (step, hovered) => {
     for (const { area, lines, cross, outputs } of charts) {
       cross.hidden = false;
-      cross.style.left = ((step - curves.first) / span) * 100 + "%";
+      cross.style.left = ((step - curves.low) / span) * 100 + "%";
       if (area === hovered) cross.dataset.step = Math.round(step);
       else delete cross.dataset.step;
       lines.forEach((line, place) => {

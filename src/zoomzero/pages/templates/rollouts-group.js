@@ -16,8 +16,8 @@ const drawSpans = (spans, role, what) => spans.map(([left, width, label]) => {
 const verdict = (rollout) => make("span", { class: rollout.right ? "good" : "bad" }, rollout.right ? " ✓" : " ✗");
 
 const drawTimeline = (group, rewards, cards) => {
-  const axis = make("div", { class: "axis", "aria-hidden": "true" }, ...group.ticks.map(([left, label], place) => {
-    const tick = make("span", { class: "tick" + (place ? (left > 94 ? " last" : "") : " first") }, label);
+  const axis = make("div", { class: "axis", "aria-hidden": "true" }, ...group.ticks.map(([left, label]) => {
+    const tick = make("span", { class: tickClass(left) }, label);
     tick.style.left = left + "%";
     return tick;
   }));

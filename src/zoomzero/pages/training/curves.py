@@ -1,17 +1,17 @@
-"""A run's log as small curves: which numbers belong in which picture, and where their lines lie. Pure; no HTML here."""
+"""A run's log as small curves: which numbers belong in which picture. Pure; no HTML here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+from zoomzero.pages.charts.lines import SMALL, WIDE, Plane, Points, line_chart, plane, stacked_chart
 from zoomzero.train.credit.rewards import REWARDS
 from zoomzero.train.run.stopwatch import PHASES
 
-Points = tuple[tuple[float, float], ...]  # (step, value) by step; a value may be NaN
-HEIGHT = 40.0  # of a picture whose width is 100
 MOST_POINTS = 240  # of a line
 MOST_BARS = 80
 SECONDS = "seconds/"  # what the names of phases begin with
@@ -19,37 +19,34 @@ SECONDS = "seconds/"  # what the names of phases begin with
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One drawn line: what it shows, its SVG path, its last value, and the points it was drawn from."""
+    """One line: what it shows, its last value, and the points it is drawn from."""
 
     label: str
     role: str  # main | second
-    path: str
     last: str
     points: Points
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One small picture. `band` is a path around the main line; `low` and `high` label the value axis.
+    """One small picture. `band` is the lower and the upper edge of what is shaded; a `share` goes from 0 to 1.
 
     `logged` is False where the log has no such number and the rollouts were asked.
     """
 
     title: str
     lines: tuple[Line, ...]
-    low: str
-    high: str
-    band: str = ""
+    band: tuple[Points, Points] | None = None
+    share: bool = False
     logged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One phase of the step: its bars as one SVG path, its mean seconds and its share of all phases' seconds."""
+    """One phase of the step: its seconds by step, their mean and its share of all phases' seconds."""
 
     label: str
     place: int
-    path: str
     mean_s: float
     share: float
     points: Points
@@ -57,14 +54,41 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Everything drawn of a run over the steps `first` to `last`; `others` are charts of all that is left."""
+    """Everything drawn of a run over the steps `first` to `last`; `others` are charts of all that is left.
+
+    The axis of every picture reaches from `low` to `high`: as far beyond the steps as their bars do.
+    """
 
     first: float
     last: float
+    low: float
+    high: float
     charts: tuple[Chart, ...]
     phases: tuple[Phase, ...]
-    phases_high_s: float
     others: tuple[Chart, ...]
+
+    def draw(self, chart: Chart) -> Any:
+        """Return a chart as SVG."""
+        lines = [line.points for line in chart.lines]
+        said = "".join(f"; {line.label} last {line.last}" for line in chart.lines)
+        ends = (self.low, self.high)
+        return line_chart(lines, ends, f"{chart.title} by step{said}", band=chart.band or (), share=chart.share)
+
+    def draw_phases(self) -> Any:
+        """Return the phases' seconds as SVG."""
+        columns = [phase.points for phase in self.phases]
+        label = "Seconds of each phase by step, stacked; the means are listed below"
+        return stacked_chart(columns, (self.low, self.high), label)
+
+    @property
+    def plane(self) -> Plane:
+        """Where the axes of a small chart lie in it."""
+        return plane(SMALL)
+
+    @property
+    def wide_plane(self) -> Plane:
+        """Where the axes of the phases' chart lie in it."""
+        return plane(WIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +140,14 @@ def curves(log: Mapping[str, Points], rollouts: Mapping[str, Points]) -> Curves 
     steps = [step for points in numbers.values() for step, _ in points]
     if not steps:
         return None
-    frame = _Frame(min(steps), max(steps))
-    charts = [
-        _chart(one, numbers, frame, bool(one.names & log.keys())) for one in _PICTURES if one.names & set(numbers)
-    ]
+    charts = [_chart(one, numbers, bool(one.names & log.keys())) for one in _PICTURES if one.names & set(numbers)]
     seconds = {name.removeprefix(SECONDS): points for name, points in log.items() if name.startswith(SECONDS)}
-    phases, high_s = _phases(seconds, frame)
+    phases = _phases(seconds)
     drawn = {name for one in _PICTURES for name in one.names} | {SECONDS + name for name in seconds}
-    others = [_chart(_Picture(name, (("", name),)), log, frame, True) for name in sorted(log.keys() - drawn)]
-    return Curves(frame.first, frame.last, tuple(charts), phases, high_s, tuple(others))
+    others = [_chart(_Picture(name, (("", name),)), log, True) for name in sorted(log.keys() - drawn)]
+    first, last = min(steps), max(steps)
+    beyond = max((last - first) / 100, _half_bar(phases)) or 0.5
+    return Curves(first, last, first - beyond, last + beyond, tuple(charts), phases, tuple(others))
 
 
 def thin(points: Points, most: int) -> Points:
@@ -135,108 +158,47 @@ def thin(points: Points, most: int) -> Points:
     return tuple(_mean(points[i : i + size]) for i in range(0, len(points), size))
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """The steps every picture spans."""
-
-    first: float
-    last: float
-
-    def x(self, step: float) -> float:
-        return round((step - self.first) / (self.last - self.first) * 100, 2) if self.last > self.first else 50.0
-
-
-def _chart(picture: _Picture, numbers: Mapping[str, Points], frame: _Frame, logged: bool) -> Chart:
+def _chart(picture: _Picture, numbers: Mapping[str, Points], logged: bool) -> Chart:
     drawn = [(label, thin(numbers[name], MOST_POINTS)) for label, name in picture.lines if name in numbers]
-    values = [value for _, points in drawn for _, value in points]
-    low, high = (0.0, 1.0) if picture.share and not any(value > 1 for value in values) else _extent(values)
     lines = tuple(
-        Line(label, "second" if place else "main", _path(points, low, high, frame), _number(_last(points)), points)
+        Line(label, "second" if place else "main", _number(_last(points)), points)
         for place, (label, points) in enumerate(drawn)
     )
+    share = picture.share and not any(value > 1 for _, points in drawn for _, value in points)
     mean, deviation = numbers.get(picture.lines[0][1], ()), numbers.get(picture.deviation, ())
-    return Chart(picture.title, lines, _end(low), _end(high), _band(mean, deviation, frame), logged)
+    return Chart(picture.title, lines, _band(mean, deviation), share, logged)
 
 
-def _extent(values: Iterable[float]) -> tuple[float, float]:
-    """Return the ends of a value axis: from 0 where the values come near it, else from their least."""
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return 0.0, 1.0
-    low, high = min(finite), max(finite)
-    low = min(low, 0.0) if low < 0.5 * high or low < 0 else low
-    return (low, high) if high > low else (min(low, 0.0), high if high > 0 else 1.0)
-
-
-def _path(points: Points, low: float, high: float, frame: _Frame) -> str:
-    """Return an SVG path; values that are no numbers leave a gap, a lone point is a dot."""
-    path, pen = [], False
-    for step, value in points:
-        if not math.isfinite(value):
-            pen = False
-            continue
-        path.append(f"{'L' if pen else 'M'}{frame.x(step):g} {_y(value, low, high):g}" + ("" if pen else "h0"))
-        pen = True
-    return "".join(path)
-
-
-def _band(mean: Points, std: Points, frame: _Frame) -> str:
-    """Return the outline of mean plus and minus deviation, within [0, 1], over the steps that have both."""
+def _band(mean: Points, std: Points) -> tuple[Points, Points] | None:
+    """Return mean minus and plus deviation, within [0, 1], over the steps that have both."""
     deviations = dict(std)
     both = tuple((step, value) for step, value in mean if math.isfinite(value + deviations.get(step, math.nan)))
-    upper = thin(tuple((step, min(1.0, value + deviations[step])) for step, value in both), MOST_POINTS)
     lower = thin(tuple((step, max(0.0, value - deviations[step])) for step, value in both), MOST_POINTS)
-    places = [f"{frame.x(step):g} {_y(value, 0, 1):g}" for step, value in (*upper, *reversed(lower))]
-    return f"M{'L'.join(places)}Z" if len(upper) > 1 else ""
+    upper = thin(tuple((step, min(1.0, value + deviations[step])) for step, value in both), MOST_POINTS)
+    return (lower, upper) if len(upper) > 1 else None
 
 
-def _phases(found: Mapping[str, Points], frame: _Frame) -> tuple[tuple[Phase, ...], float]:
-    """Return the phases' bars, stacked in the order of the step, and the seconds the axis ends at."""
+def _phases(found: Mapping[str, Points]) -> tuple[Phase, ...]:
+    """Return the phases' seconds, in the order of the step, all over the same steps."""
     labels = sorted(found, key=lambda name: (PHASES.index(name) if name in PHASES else len(PHASES), name))
     steps = sorted({step for points in found.values() for step, _ in points})
-    tables = {label: dict(found[label]) for label in labels}
-    columns = {
-        label: thin(tuple((step, _or_zero(tables[label].get(step))) for step in steps), MOST_BARS) for label in labels
-    }
-    places = [step for step, _ in columns[labels[0]]] if labels else []
-    heights = [sum(columns[label][i][1] for label in labels) for i in range(len(places))]
-    high_s = max(heights, default=0.0) or 1.0
-    total = sum(heights) or 1.0
-    edges = _edges(places, frame)
-    floors = [0.0] * len(places)
+    columns = []
+    for label in labels:
+        table = dict(found[label])
+        columns.append(thin(tuple((step, _or_zero(table.get(step))) for step in steps), MOST_BARS))
+    total = sum(value for points in columns for _, value in points) or 1.0
     phases = []
-    for place, label in enumerate(labels):
-        values = [value for _, value in columns[label]]
-        bars = [_bar(edges[i], floors[i], floors[i] + value, high_s) for i, value in enumerate(values) if value > 0]
-        floors = [floor + value for floor, value in zip(floors, values, strict=True)]
-        mean_s = sum(values) / len(values)
-        phases.append(
-            Phase(label.replace("_", " "), place % 8, "".join(bars), mean_s, sum(values) / total, columns[label])
-        )
-    return tuple(phases), high_s
+    for place, (label, points) in enumerate(zip(labels, columns, strict=True)):
+        values = [value for _, value in points]
+        share = sum(values) / total
+        phases.append(Phase(label.replace("_", " "), place % 8, sum(values) / len(values), share, points))
+    return tuple(phases)
 
 
-def _edges(steps: Sequence[float], frame: _Frame) -> list[tuple[float, float]]:
-    """Return the left and right end of each bar: half-way to its neighbours, less a gap."""
-    places = [frame.x(step) for step in steps]
-    widths = [right - left for left, right in pairwise(places)]
-    edges = []
-    for i, place in enumerate(places):
-        left = widths[i - 1] if i else (widths[0] if widths else 8.0)
-        right = widths[i] if i < len(widths) else (widths[-1] if widths else 8.0)
-        edges.append((max(0.0, place - left * 0.42), min(100.0, place + right * 0.42)))
-    return edges
-
-
-def _bar(edges: tuple[float, float], low_s: float, top_s: float, high_s: float) -> str:
-    left, right = edges
-    bottom, top = _y(low_s, 0, high_s), _y(top_s, 0, high_s)
-    return f"M{left:.2f} {bottom:g}H{right:.2f}V{top:g}H{left:.2f}Z"
-
-
-def _y(value: float, low: float, high: float) -> float:
-    """Return a value's height: `high` at the top, within the picture."""
-    return round((1 - min(max((value - low) / (high - low), 0.0), 1.0)) * HEIGHT, 2)
+def _half_bar(phases: tuple[Phase, ...]) -> float:
+    """Return half the distance of two bars in steps, 0 where there are not two."""
+    places = [step for step, _ in phases[0].points] if phases else []
+    return min((after - before for before, after in pairwise(places)), default=0.0) / 2
 
 
 def _mean(points: Points) -> tuple[float, float]:
@@ -250,11 +212,6 @@ def _last(points: Points) -> float:
 
 def _or_zero(value: float | None) -> float:
     return value if value is not None and math.isfinite(value) else 0.0
-
-
-def _end(value: float) -> str:
-    """Return an axis end in few characters."""
-    return f"{value:.3g}" if abs(value) >= 10 else f"{value:.2g}"
 
 
 def _number(value: float) -> str:

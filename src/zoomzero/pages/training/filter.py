@@ -5,44 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoomzero.config import settings_hash
 from zoomzero.data.difficulty import KEPT, REASONS, Bin, Judged, histogram, hit_histogram
+from zoomzero.pages.charts.bars import Pile, count_chart
 from zoomzero.pages.render import render, write_page
 
 if TYPE_CHECKING:
     from zoomzero.train.filter import FilterReport
 
-WIDTH, HEIGHT = 460.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 4.0, 4.0, 22.0, 40.0  # margins
-GAP = 0.18  # of a bin's width
 SHOWN = 6  # examples of each reason
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One bin as drawn, in SVG units: the kept part stands below the dropped one."""
-
-    x: float
-    width: float
-    kept_y: float
-    kept_height: float
-    dropped_y: float
-    dropped_height: float
-    label: str
-    label_x: float
-    count: int
-    title: str
-
-
-@dataclass(frozen=True, slots=True)
 class Chart:
-    """A histogram: its title, what the axis says, and its bars."""
+    """A histogram, drawn, and its title."""
 
     title: str
-    axis: str
-    bars: tuple[Bar, ...]
+    picture: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +45,8 @@ def filter_page(report: FilterReport) -> str:
     answered = [one for one in judged if one.difficulty is not None]
     sizes = {one.difficulty.n for one in answered if one.difficulty is not None}
     charts = (
-        Chart("Right answers", "share of an example's answers that are right", _bars(hit_histogram(judged))),
-        Chart("Overlap", "mean IoU of an example's answers", _bars(histogram(judged, lambda one: one.mean_iou))),
+        Chart("Right answers", _counts("share of an example's answers that are right", hit_histogram(judged))),
+        Chart("Overlap", _counts("mean IoU of an example's answers", histogram(judged, lambda one: one.mean_iou))),
     )
     return render(
         "filter.html.j2",
@@ -77,7 +58,6 @@ def filter_page(report: FilterReport) -> str:
         hash=settings_hash(report.settings),
         rule=report.settings.rule,
         charts=charts if answered else (),
-        box={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "base": HEIGHT - BOTTOM},
         groups=_groups(judged, report.counts),
         sources=_sources(judged),
     )
@@ -92,30 +72,17 @@ def write_filter_page(path: str | Path, report: FilterReport) -> Path:
     return write_page(path, filter_page(report), "--html")
 
 
-def _bars(bins: Sequence[Bin]) -> tuple[Bar, ...]:
-    most = max([one.kept + one.dropped for one in bins] + [1])
-    step = (WIDTH - LEFT - RIGHT) / len(bins)
-    high = HEIGHT - TOP - BOTTOM
-    bars = []
-    for place, one in enumerate(bins):
-        kept, dropped = high * one.kept / most, high * one.dropped / most
-        x = LEFT + (place + GAP / 2) * step
-        base = HEIGHT - BOTTOM
-        bars.append(
-            Bar(
-                x=round(x, 1),
-                width=round(step * (1 - GAP), 1),
-                kept_y=round(base - kept, 1),
-                kept_height=round(kept, 1),
-                dropped_y=round(base - kept - dropped, 1),
-                dropped_height=round(dropped, 1),
-                label=one.label,
-                label_x=round(x + step * (1 - GAP) / 2, 1),
-                count=one.kept + one.dropped,
-                title=f"{one.label}: {one.kept} kept, {one.dropped} dropped",
-            )
+def _counts(axis: str, bins: Sequence[Bin]) -> Any:
+    """Return a histogram with the kept part of each bin below the dropped one."""
+    piles = [
+        Pile(
+            ((one.kept, "final", 1.0), (one.dropped, "soft", 0.38)),
+            f"{one.label}: {one.kept} kept, {one.dropped} dropped",
+            f"{one.kept + one.dropped:,}" if one.kept + one.dropped else "",
         )
-    return tuple(bars)
+        for one in bins
+    ]
+    return count_chart(piles, [one.label for one in bins], axis)
 
 
 def _groups(judged: Sequence[Judged], counts: dict[str, int]) -> tuple[Group, ...]:

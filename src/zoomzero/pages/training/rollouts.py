@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.errors import DataError
+from zoomzero.pages.charts.lines import Points
 from zoomzero.pages.render import compact_json, embedded, render, write_page
-from zoomzero.pages.training.curves import Curves, Points, curves
+from zoomzero.pages.training.curves import Curves, curves
 from zoomzero.pages.training.rows import GroupFacts, Place, group_facts, pack_group
 from zoomzero.prompts import PROBLEMS
 from zoomzero.train.credit.rewards import REWARDS
@@ -207,7 +208,7 @@ def _hover(drawn: Curves | None) -> dict[str, Any] | None:
     lines = [[asdict(line) for line in chart.lines] for chart in (*drawn.charts, *drawn.others)]
     lines += [[asdict(phase) for phase in drawn.phases]] if drawn.phases else []
     charts = [[{"label": one["label"], "points": _plain(one["points"])} for one in chart] for chart in lines]
-    return {"first": drawn.first, "last": drawn.last, "charts": charts}
+    return {"low": drawn.low, "high": drawn.high, "first": drawn.first, "last": drawn.last, "charts": charts}
 
 
 def _plain(points: Points) -> list[list[float | None]]:

@@ -75,7 +75,7 @@ class FrameEncoder:
         device, dtype = model.visual.device, _dtype(model.visual)
         temporal, factor = self.geometry.temporal, self.geometry.factor
         stacks = [clip.frames[i : i + temporal] for clip in clips for i in range(0, len(clip.frames), temporal)]
-        tower = self._tower_key(model.visual, dtype)
+        tower = self._tower_key(model.visual)
         keys = [key for group in patch_keys([c.frames for c in clips], temporal, tower) for key in group]
         first = {key: place for place, key in reversed(list(enumerate(keys)))}
         cache.count_repeats(len(keys) - len(first))
@@ -86,15 +86,15 @@ class FrameEncoder:
             sizes = [stacks[i].shape[1] * stacks[i].shape[2] // factor**2 for i in new]
             for i, patch in zip(new, split_features(fresh, sizes), strict=True):
                 held[keys[i]] = patch
-                cache.put(keys[i], patch)
+                cache.put(keys[i], patch, dtype)
         patches = [found for key in keys if (found := held[key]) is not None]
         return join_patches(patches, device) if patches else None
 
-    def _tower_key(self, tower: Any, dtype: torch.dtype) -> str:
-        """Return the name of the tower as it computes now; it is frozen, so its weights are looked at once."""
+    def _tower_key(self, tower: Any) -> str:
+        """Return the name of the tower; it is frozen, so its weights are looked at once."""
         if self._tower is None:
             self._tower = tower_key(tower, self.family.mean, self.family.std)
-        return f"{self._tower} {dtype} autocast={torch.is_autocast_enabled(tower.device.type)}"
+        return self._tower
 
 
 def _dtype(tower: Any) -> torch.dtype:

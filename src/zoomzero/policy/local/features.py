@@ -7,6 +7,7 @@ in every clip, pass, rollout and epoch. A pair is known by its pixels, not by wh
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import threading
@@ -63,9 +64,9 @@ class FeatureCounts:
 class FeatureCache:
     """Least-recently-used features of temporal patches, bounded in bytes. Safe to share between threads and policies.
 
-    In memory features keep the type they were computed in, so what comes back is bit for bit what was put. On disk they
-    are float16 in one safetensors file each (in their own type where float16 does not hold them); the directory may be
-    shared by runs and only grows.
+    In memory features keep the number type they were computed in, so what comes back is bit for bit what was put, and
+    each type has its own. On disk they are float16 in one safetensors file each (in their own type where float16 does
+    not hold them), whichever type computed them; the directory may be shared by runs and only grows.
 
     Args:
         max_bytes: most bytes of features in memory (of the CPU).
@@ -86,7 +87,7 @@ class FeatureCache:
             except OSError as error:
                 fix = "choose a directory that can be written, or none"
                 raise ConfigError("feature cache", f"{directory} cannot be made ({error.strerror})", fix) from error
-        self._held: OrderedDict[str, tuple[Tensor, ...]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, torch.dtype], tuple[Tensor, ...]] = OrderedDict()
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(FeatureCounts.__slots__, 0)
         self._disk_works = True
@@ -105,24 +106,30 @@ class FeatureCache:
 
         Args:
             key: from `patch_keys`.
-            dtype: what features from disk are turned into.
+            dtype: that they are computed in now; features from disk are turned into it.
         """
         with self._lock:
-            found = self._held.get(key)
+            found = self._held.get((key, dtype))
             if found is not None:
-                self._held.move_to_end(key)
+                self._held.move_to_end((key, dtype))
                 self._counts["memory_hits"] += 1
                 return found
         found = self._load(key, dtype)
         with self._lock:
             self._counts["misses" if found is None else "disk_hits"] += 1
         if found is not None:
-            self._hold(key, found)
+            self._hold((key, dtype), found)
         return found
 
-    def put(self, key: str, features: tuple[Tensor, ...]) -> None:
-        """Keep a patch's features (tensors on the CPU that own their memory); the oldest go when they do not fit."""
-        self._hold(key, features)
+    def put(self, key: str, features: tuple[Tensor, ...], dtype: torch.dtype | None = None) -> None:
+        """Keep a patch's features; the oldest go when they do not fit.
+
+        Args:
+            key: from `patch_keys`.
+            features: tensors on the CPU that own their memory.
+            dtype: as `get` is asked for them; by default the type of the first.
+        """
+        self._hold((key, dtype or features[0].dtype), features)
         if self.directory is not None and self._disk_works:
             self._save(key, features)
 
@@ -131,7 +138,7 @@ class FeatureCache:
         with self._lock:
             self._counts["repeats"] += count
 
-    def _hold(self, key: str, features: tuple[Tensor, ...]) -> None:
+    def _hold(self, key: tuple[str, torch.dtype], features: tuple[Tensor, ...]) -> None:
         size = sum(x.nbytes for x in features)
         if size > self.max_bytes:
             return
@@ -211,11 +218,13 @@ def patch_keys(clips: Iterable[np.ndarray], temporal: int, tower: str) -> list[l
 def tower_key(tower: Any, *context: object) -> str:
     """Return what names a vision tower's computation: its weights, its configuration, and the given context.
 
-    Of each weight tensor the sum, the sum of squares and some values count: enough to tell checkpoints apart.
+    Of each weight tensor the sum, the sum of squares and some values count, in bfloat16: enough to tell checkpoints
+    apart, and the same in whichever number type they were loaded.
     """
-    digest = hashlib.sha256(repr((tower.config.to_json_string(), *context)).encode())
+    config = {name: value for name, value in tower.config.to_dict().items() if name not in ("dtype", "torch_dtype")}
+    digest = hashlib.sha256(repr((json.dumps(config, sort_keys=True, default=str), *context)).encode())
     for name, weight in tower.named_parameters():
-        flat = weight.detach().flatten()
+        flat = weight.detach().flatten().to(torch.bfloat16)
         values = torch.stack([flat.double().sum(), flat.double().square().sum()])
         sample = flat[:: max(1, flat.numel() // 16)].double()
         digest.update(name.encode() + torch.cat([values, sample]).cpu().numpy().tobytes())

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zoomzero.policy.base import Sampling
 from zoomzero.policy.local.attention.decoding import DecodePass, FixedDecodePass
-from zoomzero.policy.local.attention.group_attention import Segment
+from zoomzero.policy.local.attention.group_attention import Segment, segment_length
 from zoomzero.policy.local.attention.packed import core, family, head
 from zoomzero.policy.local.attention.step import can_record, fast_step, plain_step
 from zoomzero.policy.local.sampling import Sampler, peakedness
@@ -70,7 +70,7 @@ class Start:
     @property
     def length(self) -> int:
         """Tokens read."""
-        return sum(segment[0][0].shape[2] for segment in self.segments)
+        return sum(segment_length(segment) for segment in self.segments)
 
 
 def decode(

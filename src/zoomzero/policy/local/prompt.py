@@ -23,6 +23,12 @@ class Message:
     parts: tuple[ClipLayout | str, ...]
 
 
+class Reasoning(str):
+    """The thinking in an assistant's message."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class PromptBuilder:
     """Builds prompts for one checkpoint.
@@ -49,9 +55,15 @@ class PromptBuilder:
         """Return the prompt of a chat that ends before the assistant's next words."""
         return self.layout(self.messages(turns), [p for t in turns for p in t.parts if isinstance(p, Clip)])
 
-    def layout(self, messages: Sequence[Message], clips: Sequence[Clip] = ()) -> Prompt:
-        """Return the prompt of messages, with the pixels of their clips when these are given."""
-        pieces = self._pieces(messages)
+    def layout(self, messages: Sequence[Message], clips: Sequence[Clip] = (), *, closed: bool = False) -> Prompt:
+        """Return the prompt of messages, with the pixels of their clips when these are given.
+
+        Args:
+            messages: a chat that ends before the assistant's next words.
+            clips: its clips, for their pixels.
+            closed: end a think block the template opens, so that the answer itself comes next.
+        """
+        pieces = self._pieces(messages, closed)
         ids, blocks = self._tokens(pieces)
         layouts = [part for m in messages for part in m.parts if isinstance(part, ClipLayout)]
         grids = [layout.grid for layout in layouts]
@@ -63,15 +75,34 @@ class PromptBuilder:
             grids=torch.tensor(grids, dtype=torch.int64).view(-1, 3),
         )
 
-    def _pieces(self, messages: Sequence[Message]) -> list[Piece]:
+    @property
+    def opening(self) -> str:
+        """What the chat template writes of a reply before the model does, such as `<think>\\n`."""
+        return self.template.opening
+
+    def unwritten(self, reply: str) -> str:
+        """Return what of a reply is still to be written after the `opening`."""
+        if not self.opening or not reply.startswith("<think>"):
+            return reply
+        return reply.removeprefix(self.opening) if reply.startswith(self.opening) else reply.removeprefix("<think>")
+
+    def _pieces(self, messages: Sequence[Message], closed: bool) -> list[Piece]:
+        if self.template.knows_thinking:
+            messages = [_with_reasoning(message) for message in messages]
         parts = [part for message in messages for part in message.parts]
+        reasoning = {i for i, part in enumerate(parts) if isinstance(part, Reasoning)}
+        margins = {i: _margins(part) for i, part in enumerate(parts) if isinstance(part, str)}
+        counts = [len(m.parts) for m in messages]
+        rendered = self.template.render(
+            [m.role for m in messages], counts, margins=margins, reasoning=reasoning, closed=closed
+        )
         pieces: list[Piece] = []
-        for piece in self.template.render([m.role for m in messages], [len(m.parts) for m in messages]):
+        for piece in rendered:
             if isinstance(piece, str):
                 pieces += self.codec.split_special(piece)
                 continue
             part = parts[piece]
-            pieces += [part] if isinstance(part, str) else self.family.pieces(part)
+            pieces += [part.strip()] if isinstance(part, str) else self.family.pieces(part)
         return merge_text(pieces)
 
     def _tokens(self, pieces: Sequence[Piece]) -> tuple[list[int], VisionBlocks]:
@@ -90,3 +121,19 @@ class PromptBuilder:
             torch.tensor([run.grid for run in runs], dtype=torch.int64).view(-1, 3),
             torch.tensor([run.step for run in runs], dtype=torch.float32),
         )
+
+
+def _with_reasoning(message: Message) -> Message:
+    """Return an assistant's message with its thinking as a part of its own: the template decides whether it stays."""
+    text = "".join(part for part in message.parts if isinstance(part, str))
+    before, closing, after = text.rpartition("</think>")
+    if message.role != "assistant" or not closing or any(not isinstance(part, str) for part in message.parts):
+        return message
+    return Message(message.role, (Reasoning(before.strip().removeprefix("<think>").strip()), after.lstrip("\n")))
+
+
+def _margins(text: str) -> tuple[str, str]:
+    """Return the whitespace before and after a text."""
+    inner = text.strip()
+    at = text.find(inner) if inner else len(text)
+    return text[:at], text[at + len(inner) :]

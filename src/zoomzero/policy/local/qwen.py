@@ -9,24 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoomzero.errors import ModelError
 from zoomzero.policy.base import Choice, Context, Sampling, TokenCompletion, Turn, Written
 from zoomzero.policy.local.attention import packed
-from zoomzero.policy.local.attention.group_attention import CachedPass, Group, PackedRow
+from zoomzero.policy.local.attention.group_attention import CachedPass
 from zoomzero.policy.local.attention.packed import Prompt
-from zoomzero.policy.local.context import QwenState, common_prefix, cut
+from zoomzero.policy.local.context import QwenState, Reader, clips_of
 from zoomzero.policy.local.encoder import FrameEncoder
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.generate import Row, Start, Vocabulary, decode
-from zoomzero.policy.local.memory import memory_named
+from zoomzero.policy.local.memory import in_halves, memory_named, tokens_that_fit
 from zoomzero.policy.local.positions import continue_positions
-from zoomzero.policy.local.prompt import Message, PromptBuilder
+from zoomzero.policy.local.prompt import PromptBuilder
 from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.video.types import Clip, Geometry
 
 # Prompt tokens of several chats that are read or scored together. A CPU is faster on less: what a layer makes stays in
 # its caches.
 ROW_TOKENS = {"cpu": 2048, "cuda": 65536}
+THINK_AT_LEAST = (
+    128  # tokens; a reply that may not be longer has no room for thinking, so that its block is ended first
+)
 TOKENS_AT_ONCE = 65536  # prompt tokens of several chats that are written after together
 
 
@@ -51,6 +53,8 @@ class QwenPolicy:
         self.geometry: Geometry = self.family.geometry
         self.stops = tuple(sorted(stops))
         text_config = packed.core(model).language_model.config
+        self._reader = Reader(self)
+        self._token_bytes = _bytes_of_a_token(text_config, packed.core(model).language_model.embed_tokens.weight.dtype)
         self.max_tokens = int(text_config.max_position_embeddings)
         visual = {getattr(model.config, name) for name in self.family.special}
         forbidden = sorted(visual | set(range(builder.codec.size, text_config.vocab_size)))
@@ -65,9 +69,10 @@ class QwenPolicy:
         return weight.device
 
     def _row_tokens(self, wished: int | None) -> int:
-        """Return how many prompt tokens to put in one row."""
+        """Return how many prompt tokens to put in one row: what suits the device and fits its free memory."""
         most = ROW_TOKENS.get(self.device.type, ROW_TOKENS["cpu"])
-        return most if wished is None else min(wished, most)
+        most = most if wished is None else min(wished, most)
+        return tokens_that_fit(self.device, self._token_bytes, most)
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Return the prompt `read` would run: what training packs with suffixes (`packed.packed_states`)."""
@@ -78,8 +83,11 @@ class QwenPolicy:
         return len(self.builder.layout(self.builder.messages(turns)))
 
     def tokens(self, text: str, end: bool = False) -> Tensor:
-        """Return a continuation's token ids, (S,) int64; with `end`, the end-of-turn token after them."""
-        ids = self.builder.codec.encode(text)
+        """Return a continuation's token ids, (S,) int64; with `end`, the end-of-turn token after them.
+
+        What the chat template has written of it already (an opened think block) is left out.
+        """
+        ids = self.builder.codec.encode(self.builder.unwritten(text))
         return torch.tensor(ids + ([self.end_of_turn] if end else []), dtype=torch.int64)
 
     @property
@@ -111,7 +119,7 @@ class QwenPolicy:
         Raises:
             ModelError: more than the model or the memory takes.
         """
-        return self._read(self.builder.messages(turns), _clips(turns), None)
+        return self._reader.read(self.builder.messages(turns), clips_of(turns), None)
 
     @torch.inference_mode()
     def read_many(self, chats: Sequence[Sequence[Turn]], *, max_prompt_tokens: int | None = None) -> list[Context]:
@@ -131,45 +139,20 @@ class QwenPolicy:
         messages = [self.builder.messages(turns) for turns in chats]
         prompts = [self.builder.layout(m) for m in messages]
         contexts: list[Context | None] = [None] * len(chats)
-        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
+
+        def read(batch: Sequence[int]) -> None:
             began = time.perf_counter()
-            states = self._read_row(
+            states = self._reader.read_row(
                 [messages[i] for i in batch], [prompts[i] for i in batch], [chats[i] for i in batch]
             )
             per_token_s = (time.perf_counter() - began) / sum(len(prompts[i]) for i in batch)
             for i, state in zip(batch, states, strict=True):
                 size, seen = len(prompts[i]), len(prompts[i].visual_index)
                 contexts[i] = Context(state, size, size, seen, per_token_s * size)
-        return [context for context in contexts if context is not None]
 
-    def _read_row(
-        self, messages: Sequence[tuple[Message, ...]], prompts: Sequence[Prompt], chats: Sequence[Sequence[Turn]]
-    ) -> list[QwenState]:
-        """Prefill prompts, in order of length, as one row."""
-        lengths = [len(prompt) for prompt in prompts]
-        self._check_length(max(lengths))
-        ends = torch.tensor(lengths).cumsum(0)
-        with memory_named(self.name, sum(lengths)):
-            attention = PackedRow([Group(length) for length in lengths], self.device, keep=True)
-            hidden = packed.text_forward(
-                self.model,
-                torch.cat([prompt.ids for prompt in prompts]).to(self.device),
-                torch.cat([prompt.positions for prompt in prompts], 1).to(self.device),
-                torch.cat([p.visual_index + end - len(p) for p, end in zip(prompts, ends, strict=True)]).to(
-                    self.device
-                ),
-                self.encode([clip for turns in chats for clip in _clips(turns)]),
-                attention,
-            )
-            pieces = [[torch.split(x, lengths, 2) for x in pair] for pair in attention.kept]
-            states = []
-            for i, end in enumerate(ends.tolist()):
-                # copies, so that a context does not keep the others' memory
-                segment = tuple((k[i].clone(), v[i].clone()) for k, v in pieces)
-                states.append(QwenState(messages[i], prompts[i], (segment,), hidden[end - 1].clone()))
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return states
+        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
+            in_halves(batch, read)
+        return [context for context in contexts if context is not None]
 
     @torch.inference_mode()
     def extend(self, context: Context, turns: Sequence[Turn]) -> Context:
@@ -182,32 +165,11 @@ class QwenPolicy:
             ModelError: more than the model or the memory takes.
         """
         state: QwenState = context.state
-        return self._read(state.messages + self.builder.messages(turns), _clips(turns), state)
+        return self._reader.read(state.messages + self.builder.messages(turns), clips_of(turns), state)
 
-    def _read(self, messages: tuple[Message, ...], clips: list[Clip], past: QwenState | None) -> Context:
-        began = time.perf_counter()
-        prompt = self.builder.layout(messages)
-        self._check_length(len(prompt))
-        shared = common_prefix(past.prompt.ids, prompt.ids) if past else 0
-        shared = min(shared, len(prompt) - 1)  # the last state must be computed here
-        new = torch.arange(shared, len(prompt))
-        where = prompt.visual_index[prompt.visual_index >= shared] - shared
-        with memory_named(self.name, len(prompt)):
-            segments = cut(past.segments, shared) if past else ()
-            attention = CachedPass(segments, [len(new)], self.device, keep=True)
-            features = self.encode(clips)
-            hidden = packed.text_forward(
-                self.model,
-                prompt.ids[new].to(self.device),
-                prompt.positions[:, new].to(self.device),
-                where.to(self.device),
-                features,
-                attention,
-            )
-        state = QwenState(messages, prompt, (*segments, tuple(attention.kept)), hidden[-1].clone())
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # so that `seconds` is the time it took
-        return Context(state, len(prompt), len(new), len(where), time.perf_counter() - began)
+    def _closes(self, continuations: Sequence[str]) -> bool:
+        """Return whether continuations are answers, not replies with their thinking."""
+        return bool(self.builder.opening) and not all(text.startswith("<think>") for text in continuations)
 
     def encode(self, clips: Sequence[Clip]) -> VisualFeatures | None:
         """Return what the vision tower makes of clips, in order; None without clips.
@@ -254,6 +216,8 @@ class QwenPolicy:
             ModelError: the memory does not take so many rows.
             ValueError: samplings that differ in more than the seed, or not one for each context.
         """
+        if samplings and samplings[0].max_tokens < THINK_AT_LEAST:
+            contexts = [self._reader.closed(context) for context in contexts]
         starts = [
             Start(c.state.segments, c.state.last_hidden, c.state.prompt.next_position, sampling)
             for c, sampling in zip(contexts, samplings, strict=True)
@@ -261,16 +225,24 @@ class QwenPolicy:
         found: list[list[TokenCompletion]] = [[] for _ in contexts]
         if n < 1 or not starts:
             return found
-        self._check_length(max(start.length for start in starts) + starts[0].sampling.max_tokens)
-        for batch in _batches([start.length for start in starts], max_prefix_tokens):
-            with memory_named(self.name, sum(starts[i].length for i in batch)):
+        self._reader.check_length(max(start.length for start in starts) + starts[0].sampling.max_tokens)
+
+        def write(batch: Sequence[int]) -> None:
+            with memory_named(self.name, sum(starts[i].length for i in batch), self.device):
                 rows = decode(self.model, [starts[i] for i in batch], n, self._vocabulary)
             for i, drawn in zip(batch, rows, strict=True):
-                found[i] = [self._completion(row) for row in drawn]
+                opening = "" if contexts[i].state.closed else self.builder.opening
+                found[i] = [self._completion(row, opening) for row in drawn]
+
+        for batch in _batches([start.length for start in starts], max_prefix_tokens):
+            in_halves(batch, write)
         return found
 
-    def _completion(self, row: Row) -> TokenCompletion:
+    def _completion(self, row: Row, opening: str) -> TokenCompletion:
         text, offsets = self.builder.codec.decode(row.token_ids)
+        if opening:  # the chat template began the reply
+            text, by = opening + text, len(opening)
+            offsets = tuple((start + by, end + by) for start, end in offsets)
         return TokenCompletion(text, row.token_ids, offsets, row.logprobs, row.peaks, row.finished)
 
     def score(self, context: Context, continuations: Sequence[str], *, closed: bool = False) -> list[float]:
@@ -284,16 +256,16 @@ class QwenPolicy:
         """Return the log-probability of every token of each continuation.
 
         Args:
-            context: what was read.
-            continuations: texts the assistant might say next.
+            context: what was read. A think block that the chat template opens is ended before answers are scored.
+            continuations: texts the assistant might say next: answers, or whole replies that begin with `<think>`.
             end: include the end-of-turn token.
         """
-        state: QwenState = context.state
+        state: QwenState = (self._reader.closed(context) if self._closes(continuations) else context).state
         tokens = [self.tokens(text, end) for text in continuations]
         lengths = [max(len(ids) - 1, 0) for ids in tokens]
         bodies = [ids[:-1] for ids in tokens if len(ids) > 1]
         states = state.last_hidden[None]  # (1 + sum of bodies, D)
-        with memory_named(self.name, len(state)):
+        with memory_named(self.name, len(state), self.device):
             if bodies:
                 start = state.prompt.next_position
                 hidden = packed.text_forward(
@@ -355,35 +327,38 @@ class QwenPolicy:
         max_prompt_tokens: int | None = None,
     ) -> list[list[tuple[float, ...]]]:
         """Return the log-probability of every token of each continuation of each chat; see `score_many`."""
-        prompts = [self.builder.layout(self.builder.messages(turns)) for turns in chats]
+        prompts = [
+            self.builder.layout(self.builder.messages(turns), closed=self._closes(texts))
+            for turns, texts in zip(chats, continuations, strict=True)
+        ]
         tokens = [[self.tokens(text, end) for text in texts] for texts in continuations]
-        self._check_length(
+        self._reader.check_length(
             max((len(p) + max(map(len, group), default=0) for p, group in zip(prompts, tokens, strict=True)), default=0)
         )
         found: list[list[tuple[float, ...]]] = [[] for _ in chats]
-        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
+
+        def score(batch: Sequence[int]) -> None:
             some, suffixes = [prompts[i] for i in batch], [tokens[i] for i in batch]
-            with memory_named(self.name, sum(map(len, some))):
-                features = self.encode([clip for i in batch for clip in _clips(chats[i])])
+            with memory_named(self.name, sum(map(len, some)), self.device):
+                features = self.encode([clip for i in batch for clip in clips_of(chats[i])])
                 states = packed.packed_states(self.model, some, suffixes, features)
                 scores = states.split(packed.suffix_logprobs(self.model, states))
             for i, pieces in zip(batch, scores, strict=True):
                 found[i] = [tuple(piece.tolist()) for piece in pieces]
+
+        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
+            in_halves(batch, score)
         return found
-
-    def _check_length(self, tokens: int) -> None:
-        if tokens > self.max_tokens:
-            raise ModelError(
-                self.name,
-                f"{tokens} tokens are more than its {self.max_tokens} positions",
-                "lower --budget or the number of frames, or shorten the text",
-            )
-
-
-def _clips(turns: Sequence[Turn]) -> list[Clip]:
-    return [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
 
 
 def _batches(sizes: Sequence[int], most: int) -> list[list[int]]:
     """Cut things of these sizes, from the smallest on, into batches of at most `most` (a larger one goes alone)."""
     return packed.fill_rows(sizes, most, sorted(range(len(sizes)), key=sizes.__getitem__))
+
+
+def _bytes_of_a_token(text_config: Any, dtype: torch.dtype) -> float:
+    """Return about what a token takes while a row is read: its keys and values, kept and copied, and a layer's work."""
+    head_width = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
+    kept = 4 * text_config.num_hidden_layers * text_config.num_key_value_heads * head_width
+    inner = getattr(text_config, "intermediate_size", None) or 4 * text_config.hidden_size
+    return float(dtype.itemsize * (kept + 2 * inner + 8 * text_config.hidden_size))

@@ -27,10 +27,14 @@ class Sampler:
 
     def __init__(self, sampling: Sequence[Sampling], n: int, device: torch.device) -> None:
         self.temperature, self.top_p = sampling[0].temperature, sampling[0].top_p
+        # the running sum of 150,000 probabilities must not drift; Apple's GPUs have no float64
+        self.wide = torch.float32 if device.type == "mps" else torch.float64
         self.uniform = torch.empty(0)
         if self.temperature > 0:
             numbers = [uniform_numbers(s.seed, row, s.max_tokens) for s in sampling for row in range(n)]
-            self.uniform = torch.from_numpy(np.stack(numbers, 1)).flatten().to(device)  # (max_tokens * rows,) float64
+            self.uniform = (
+                torch.from_numpy(np.stack(numbers, 1)).flatten().to(device, self.wide)
+            )  # (max_tokens * rows,)
 
     def draw(self, logits: Tensor, at: Tensor) -> Tensor:
         """Return the next token of some rows, (m,) int64.
@@ -45,8 +49,7 @@ class Sampler:
         order = None
         if self.top_p < 1:
             logits, order = logits.sort(-1, descending=True)
-        # float64: the running sum of 150,000 probabilities must not drift
-        probs = (logits.double() / self.temperature).softmax(-1)
+        probs = (logits.to(self.wide) / self.temperature).softmax(-1)
         total = probs.cumsum(-1)
         if order is not None:  # the likeliest tokens that reach top_p together
             total = probs.masked_fill(total - probs >= self.top_p, 0.0).cumsum(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,7 @@ FALLBACK_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _MARK = re.compile("\ue000(\\d+)\ue001")
+_OPEN_THINK = re.compile(r"<think>\s*\Z")
 
 
 class ChatTemplate:
@@ -135,36 +136,73 @@ class ChatTemplate:
     Args:
         source: the jinja template, or "" for the standard ChatML form.
         system: the system message of the standard form, "" for none.
+        think: told to templates that know `enable_thinking`; None: nothing is said.
     """
 
-    def __init__(self, source: str = "", system: str = "") -> None:
+    def __init__(self, source: str = "", system: str = "", think: bool | None = None) -> None:
         self.source, self.system = source or FALLBACK_TEMPLATE, system
+        self._switches = {} if think is None else {"enable_thinking": think}
+        # templates that know of reasoning decide themselves whether old reasoning stays in a chat
+        self.knows_thinking = "reasoning_content" in self.source
+        self._opening: str | None = None
 
-    def render(self, roles: Sequence[str], part_counts: Sequence[int]) -> list[str | int]:
+    @property
+    def opening(self) -> str:
+        """The think block the template opens in the assistant's name, such as `<think>\\n`, "" when it opens none."""
+        if self._opening is None:
+            last = self.render(["user"], [1])[-1]
+            found = _OPEN_THINK.search(last) if isinstance(last, str) else None
+            self._opening = found.group() if found else ""
+        return self._opening
+
+    def render(
+        self,
+        roles: Sequence[str],
+        part_counts: Sequence[int],
+        *,
+        margins: Mapping[int, tuple[str, str]] | None = None,
+        reasoning: Collection[int] = (),
+        closed: bool = False,
+    ) -> list[str | int]:
         """Return the chat as template text (str) and part numbers (int), up to where the assistant speaks
         next.
 
         Args:
             roles: the role of each turn.
             part_counts: how many parts each turn has; parts are numbered through all turns.
+            margins: whitespace before and after parts, which a template may cut off.
+            reasoning: numbers of parts that are an assistant's thinking; a template may leave them out.
+            closed: end a think block the template opens, empty, so that the answer itself comes next.
         """
         from transformers.utils.chat_template_utils import render_jinja_template
 
         number = iter(range(sum(part_counts)))
-        messages = [
-            {
-                "role": role,
-                "content": [{"type": "text", "text": f"\ue000{next(number)}\ue001"} for _ in range(count)],
-            }
-            for role, count in zip(roles, part_counts, strict=True)
-        ]
+        messages: list[dict[str, Any]] = []
+        for role, count in zip(roles, part_counts, strict=True):
+            message: dict[str, Any] = {"role": role, "content": []}
+            for i in (next(number) for _ in range(count)):
+                before, after = (margins or {}).get(i, ("", ""))
+                text = f"{before}\ue000{i}\ue001{after}"
+                if i in reasoning:
+                    message["reasoning_content"] = text
+                else:
+                    message["content"].append({"type": "text", "text": text})
+            messages.append(message)
         rendered, _ = render_jinja_template(
-            [messages], chat_template=self.source, add_generation_prompt=True, system=self.system, add_vision_id=False
+            [messages],
+            chat_template=self.source,
+            add_generation_prompt=True,
+            system=self.system,
+            add_vision_id=False,
+            **self._switches,
         )
         (text,) = rendered
-        found = _MARK.split(text)
-        pieces: list[str | int] = [int(p) if i % 2 else p for i, p in enumerate(found)]
-        if [p for p in pieces if isinstance(p, int)] != list(range(sum(part_counts))):
+        if closed and (found := _OPEN_THINK.search(text)):
+            text = text[: found.start()] + "<think>\n\n</think>\n\n"
+        found_parts = _MARK.split(text)
+        pieces: list[str | int] = [int(p) if i % 2 else p for i, p in enumerate(found_parts)]
+        kept = [p for p in pieces if isinstance(p, int)]
+        if [p for p in range(sum(part_counts)) if p in kept or p not in reasoning] != kept:
             raise ValueError("the chat template drops, repeats or reorders parts of the messages")
         return [piece for piece in pieces if piece != ""]
 

@@ -80,8 +80,8 @@ class Client:
                     raise ValueError(f"a JSON {type(reply).__name__} instead of an object")
                 check(reply)
                 return reply
-            except ValueError as error:
-                problem = error
+            except (ValueError, RecursionError) as error:
+                problem: Exception = error
         raise self._error(f"its reply is not what the protocol says ({self._line(str(problem))})", _FIX_GARBLED)
 
     def _send(self, path: str, body: dict[str, Any] | None) -> str:
@@ -159,7 +159,7 @@ def _message(text: str) -> str:
     """Return what an error's body says."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text if "<html" not in text.lower() else "an HTML page"
     inner = body.get("error", body) if isinstance(body, dict) else body
     said = inner.get("message") or inner.get("detail") or inner if isinstance(inner, dict) else inner

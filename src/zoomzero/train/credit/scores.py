@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,15 +159,38 @@ class Reference:
         policy: the model that answers.
         settings: of the run.
         adapter: a peft model whose adapter is switched off while the reference answers; None: `policy` is a copy.
+        visits: the device the model is brought to while it is asked, its weights staying where they are; None: it
+            lives where it is asked.
     """
 
-    def __init__(self, policy: QwenPolicy, settings: GrpoSettings, adapter: Any = None) -> None:
-        self.policy, self.adapter = policy, adapter
+    def __init__(
+        self, policy: QwenPolicy, settings: GrpoSettings, adapter: Any = None, visits: torch.device | None = None
+    ) -> None:
+        self.policy, self.adapter, self.visits = policy, adapter, visits
+        self._home: list[tuple[nn.Parameter, Tensor]] = []  # while the model is away: its weights at home
         self.scores = GroupScores(policy.model, settings.rollout.temperature, settings.head_chunk)
 
-    def guard(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def guard(self) -> Iterator[None]:
         """Make the policy the reference for a while."""
-        return nullcontext() if self.adapter is None else self.adapter.disable_adapter()
+        with self.present(), nullcontext() if self.adapter is None else self.adapter.disable_adapter():
+            yield
+
+    @contextmanager
+    def present(self) -> Iterator[None]:
+        """Have the model on the device that asks it; what is asked inside needs no further journey."""
+        if self.visits is None or self._home:
+            yield
+            return
+        self._home = [(weight, weight.data) for weight in self.policy.model.parameters()]
+        try:
+            for weight, at_home in self._home:
+                weight.data = at_home.to(self.visits)
+            yield
+        finally:
+            for weight, at_home in self._home:
+                weight.data = at_home  # it is frozen: the copy that travelled is dropped
+            self._home = []
 
     def log_probs(self, row: PackedGroups) -> Tensor:
         """Return the reference's log-probability of every token of a row, (T,)."""

@@ -19,6 +19,8 @@ from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
 from zoomzero.policy.capabilities import require
+from zoomzero.policy.local.checkpoint.network import pick_dtype
+from zoomzero.policy.local.families import family_of
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
@@ -30,7 +32,7 @@ from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.engine import LocalEngine
-from zoomzero.train.rollouts.stream import ExampleStream
+from zoomzero.train.rollouts.stream import ExampleStream, difficulty_weights
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
 from zoomzero.train.run.progress import GrpoProgress
@@ -39,8 +41,6 @@ from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData
 from zoomzero.world.labels import with_span_labels
 
-# The text model's matrices; the vision tower stays as it is.
-LORA_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 # What a resumed run may change: no weight depends on it.
 FREE_TO_CHANGE = (
     *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
@@ -112,6 +112,7 @@ def _finish(
         device=device_name(),
         versions=versions(),
         data=data,
+        validation=trainer.validation_summary(),
     )
     trainer.write_model(out, getattr(torch, settings.save_dtype))
     if trainer.is_world_process_zero():
@@ -185,6 +186,7 @@ def make_trainer(
         features = FeatureCache(settings.data.feature_cache_mb << 20, settings.data.feature_cache_dir)
         for one in (policy, copied, *([reference.policy] if reference else [])):
             one.features = features  # one frozen tower, whoever runs it
+    weights = difficulty_weights(examples, settings.data.difficulty) if settings.data.difficulty else None
     engine = LocalEngine(
         copied, watch, shares_weights=copied is policy, computing=lambda: computing(settings, policy.device)
     )
@@ -192,7 +194,7 @@ def make_trainer(
         engine,
         copied,
         make_verifier(settings, model_settings, copied, reference, watch),
-        ExampleStream(examples, settings.seed, rank, world),
+        ExampleStream(examples, settings.seed, rank, world, weights),
         settings,
         model_settings,
         watch,
@@ -237,19 +239,29 @@ def add_adapter(model: Any, lora: LoraSettings) -> Any:
     """Return the model with fresh low-rank adapters on the text model's matrices; only they learn."""
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS)
+    targets = family_of(model).lora_targets
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will be another
         return get_peft_model(model, config)
 
 
 def make_reference(settings: GrpoSettings, policy: QwenPolicy) -> Reference | None:
-    """Return the frozen start model: the adapter switched off, a copy, or nothing when nobody asks it."""
+    """Return the frozen start model: the adapter switched off, a copy, or nothing when nobody asks it.
+
+    Args:
+        settings: of the run.
+        policy: the model that is trained.
+    """
     if not settings.needs_reference:
         return None
     if settings.lora is not None:
         return Reference(policy, settings, adapter=policy.model)
-    return Reference(_load(settings, settings.dtype), settings)
+    if not settings.offload_reference:
+        return Reference(_load(settings, settings.dtype), settings)
+    device = torch.device(_device())
+    dtype = str(pick_dtype(settings.model, settings.dtype, device)).removeprefix("torch.")
+    return Reference(load_policy(settings.model, device="cpu", dtype=dtype), settings, visits=device)
 
 
 def load_teacher(settings: GrpoSettings, policy: QwenPolicy) -> Teacher | None:
@@ -275,7 +287,8 @@ def _device() -> str:
 
 def _load(settings: GrpoSettings, dtype: str) -> QwenPolicy:
     """Load the start model onto this process's own device."""
-    policy = load_policy(settings.model, device=_device(), dtype=dtype)
+    model_settings = settings.model_settings(load_model_settings(find(settings.model)))
+    policy = load_policy(settings.model, device=_device(), dtype=dtype, settings=model_settings)
     require(policy, "train", "training")
     return policy
 

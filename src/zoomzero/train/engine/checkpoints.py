@@ -31,7 +31,8 @@ PREFIX = "model."  # what the names of weights have before them inside `GroupSco
 class CheckpointedTrainer(PolicyTrainer):
     """A trainer whose checkpoints hold rollouts too.
 
-    `best` are the best validation values so far, `pending` the groups that are still to be learned from.
+    `best` are the best validation values so far, `stale` the validations since, `pending` the groups that are still to
+    be learned from.
     """
 
     settings: GrpoSettings
@@ -39,6 +40,7 @@ class CheckpointedTrainer(PolicyTrainer):
     run_log: RunLog
     out: Path
     best: dict[str, float]
+    stale: int
     pending: list[RolloutGroup]
 
     @property
@@ -77,6 +79,7 @@ class CheckpointedTrainer(PolicyTrainer):
             "seen": self.collector.seen,
             "unreadable": self.collector.unreadable,
             "best": self.best,
+            "stale": self.stale,
             "pending": [json.loads(group.to_json()) for group in self.pending],
         }
         (directory / f"grpo_state_{self.rank}.json").write_text(json.dumps(state), encoding="utf-8")
@@ -112,7 +115,7 @@ class CheckpointedTrainer(PolicyTrainer):
             state = json.loads((checkpoint / f"grpo_state_{self.rank}.json").read_text(encoding="utf-8"))
             self.collector.stream.taken = state["taken"]
             self.collector.seen, self.collector.unreadable = state["seen"], state["unreadable"]
-            self.best = state["best"]
+            self.best, self.stale = state["best"], state.get("stale", 0)
             self.pending = [group_from_json(values) for values in state["pending"]]
             self.args.eval_on_start = False
         self.run_log.cut(step)

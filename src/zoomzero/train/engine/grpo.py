@@ -10,6 +10,7 @@ Source: METHOD "optimisation" in docs/method.md; docs/training.md.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -115,6 +116,7 @@ class GrpoTrainer(CheckpointedTrainer):
         self.out = Path(self.args.output_dir)
         self.run_log = RunLog(self.out, self.rank, settings.rollouts_logged)
         self.best: dict[str, float] = {}
+        self.stale = 0
         self._validated = -1
         self.add_callback(OptimizerClock(watch))
 
@@ -165,18 +167,25 @@ class GrpoTrainer(CheckpointedTrainer):
         wants_reference = self.settings.objective.loss.beta > 0
         if not (wants_old or wants_reference or self.teacher is not None):
             return list(groups)
-        done: dict[int, RolloutGroup] = {}
         count = self.settings.mini_batch_size // self.args.world_size
         updates = [groups[first : first + count] for first in range(0, len(groups), count)]
         # packed as the updates will pack them, so that the first one's ratios are exactly 1
-        for row in (row for update in updates for row in self._packed(update, self._rows(update))):
+        rows = (row for update in updates for row in self._packed(update, self._rows(update)))
+        with self.reference.present() if self.reference is not None and wants_reference else nullcontext():
+            done = self._scored(rows, wants_old, wants_reference)
+        return [done[group.index] for group in groups]
+
+    def _scored(self, rows: Iterator[PackedGroups], wants_old: bool, wants_reference: bool) -> dict[int, RolloutGroup]:
+        """Return the groups of rows with the log-probabilities that are wanted, by index."""
+        done: dict[int, RolloutGroup] = {}
+        for row in rows:
             with torch.no_grad(), self._computing():
                 old = self.model(row.prompts, row.completions, row.features)["log_probs"] if wants_old else None
                 reference = self.reference.log_probs(row) if self.reference is not None and wants_reference else None
                 prompted = [self.collector.prompt_of(group) for group in row.groups]
                 teacher = self.teacher.log_probs(row, prompted) if self.teacher is not None else None
             done |= {group.index: group for group in row.filled(old, reference, teacher)}
-        return [done[group.index] for group in groups]
+        return done
 
     def _rows(self, groups: Sequence[RolloutGroup]) -> list[list[int]]:
         """Return which groups share a row; under sharding every process must make equally many forward passes."""
@@ -298,6 +307,30 @@ class GrpoTrainer(CheckpointedTrainer):
         self.monitor.add_features(self._feature_counts())
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
+    def _stop_on_plateau(self, metrics: dict[str, float]) -> None:
+        """End the run when validation has not become better for a while."""
+        reward = statistics.fmean(metrics[name] for name in BEST_BY if name in metrics)
+        better = reward > self.best.get("reward", -1.0)
+        self.best["reward"] = max(reward, self.best.get("reward", -1.0))
+        self.stale = 0 if better else self.stale + 1
+        patience = self.settings.validation.patience
+        if patience is not None and self.stale >= patience:
+            self.control.should_training_stop = True
+
+    def validation_summary(self) -> dict[str, dict[str, float]]:
+        """Return the validation of the start model, of the last one, and of the best by the mean of answer and IoU."""
+        rows = [row for row in self.state.log_history if any(name in row for name in BEST_BY)]
+        if not rows:
+            return {}
+        best = max(rows, key=lambda row: statistics.fmean(row[name] for name in BEST_BY if name in row))
+        named = {"start": rows[0], "last": rows[-1], "best": best}
+        if rows[0]["step"] > 0:
+            named.pop("start")
+        return {
+            which: {name: value for name, value in row.items() if name == "step" or name.startswith("validation/")}
+            for which, row in named.items()
+        }
+
     def _feature_counts(self) -> FeatureCounts:
         """Return what was asked of the feature cache since the last call."""
         cache, before = self.policy.features, self._features_before
@@ -318,6 +351,7 @@ class GrpoTrainer(CheckpointedTrainer):
             if metrics.get(name, 0.0) > self.best.get(name, -1.0):
                 self.best[name] = metrics[name]
                 self.write_model(self.out / f"best-{name.split('/')[1]}", getattr(torch, self.settings.save_dtype))
+        self._stop_on_plateau(metrics)
         self.watch.take()  # its seconds, and what it looked up, are no step's
         self._feature_counts()
         self.monitor.leave_out(time.perf_counter() - began)

@@ -169,7 +169,7 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
     torch.manual_seed(settings.seed)
     source = _start(settings, out)
     model_settings = load_model_settings(source)
-    policy = load_policy(str(source), dtype="float32")
+    policy = load_policy(str(source), dtype="float32", settings=model_settings)
     require(policy, "train", "fine-tuning")
     seen = _pretrain_vision(policy, settings, out, made=last is not None)
     policy.model.train().requires_grad_(settings.train_only != "embeddings")

@@ -76,25 +76,29 @@ def _pack_one(
     chats = [[*before, Turn("user", (sample.clip, sample.header + item.text))] for item in sample.items]
     clips = [*(e.clip for e in sample.history), sample.clip]
     messages = [builder.messages(chat) for chat in chats]
-    wholes = [builder.layout(messages[0], clips), *(builder.layout(message, []) for message in messages[1:])]
+    # an answer without thinking comes after a think block that the chat template opens was ended
+    wholes = [
+        builder.layout(message, [] if i else clips, closed=not item.target.startswith("<think>"))
+        for i, (message, item) in enumerate(zip(messages, sample.items, strict=True))
+    ]
     first = wholes[0]
     shared = _common_prefix([whole.ids for whole in wholes], len(first))
     prompt = Prompt(first.ids[:shared], first.positions[:, :shared], first.visual_index, first.patches, first.grids)
     suffixes, weights, positions, looks = [], [], [], []
     ends_s = sample.clip.times_s[1::2]
     for whole, item in zip(wholes, sample.items, strict=True):
-        target = [*builder.codec.encode(item.target), end_of_turn]
+        said = builder.unwritten(item.target)
+        target = [*builder.codec.encode(said), end_of_turn]
         _, offsets = builder.codec.decode(target)
-        learned = [_weight(item, start, end) for start, end in offsets]
+        begun = len(item.target) - len(said)  # characters the chat template writes
+        learned = [_weight(item, start + begun, end + begun) for start, end in offsets]
         suffixes.append(torch.cat([whole.ids[shared:], torch.tensor(target)]))
         weights.append(torch.tensor([0.0] * (len(whole) - shared) + learned))
         after = continue_positions(whole.next_position, len(target))
         positions.append(torch.cat([whole.positions[:, shared:], after], 1))
+        asked = len(whole) - shared
         pairs = [
-            (
-                len(whole) - shared + next(i for i, (_, end) in enumerate(offsets) if end > place),
-                bisect_left(ends_s, at_s),
-            )
+            (asked + next(i for i, (_, end) in enumerate(offsets) if end + begun > place), bisect_left(ends_s, at_s))
             for place, at_s in item.looks
         ]
         looks.append(torch.tensor(pairs, dtype=torch.int64).view(-1, 2))

@@ -8,7 +8,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class TrainingRecord:
     """What `training.json` in a trained checkpoint says.
 
     `final_loss` is the mean over the last logged steps; `minutes` are those since the start or the last resume; `data`
-    says which splits of which files were learned from.
+    says which splits of which files were learned from, `validation` how the start model, the last and the best one did.
     """
 
     settings: dict[str, Any]
@@ -41,6 +41,7 @@ class TrainingRecord:
     device: str
     versions: dict[str, str]
     data: dict[str, Any]
+    validation: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class Monitor:
             self.add("zero_variance/all", float(not teaches))
             self.add("data/no_spans", float(not group.example.spans))
             if not group.example.spans:
-                self.add("reward/pseudo_truth", float(bool(group.pseudo_truth)))
+                self.add("data/pseudo_truth", float(bool(group.pseudo_truth)))
             for rollout in group.rollouts:
                 self.add("completion/tokens", len(rollout.token_ids))
                 self.add("completion/truncated", float(not rollout.finished))

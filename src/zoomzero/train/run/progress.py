@@ -81,7 +81,6 @@ class GrpoProgress(RichProgress):
     """The same for reinforcement learning: what the run is doing just now, and what came out of each step."""
 
     last = "-"
-    SHOWN = ("reward/format", "reward/iou", "reward/answer", "reward/zoom", "loss/kl")
 
     def follow(self, watch: Stopwatch) -> None:
         """Show the phases of a run's stopwatch on the bar."""
@@ -108,7 +107,8 @@ class GrpoProgress(RichProgress):
             self.console.print(f"step {state.global_step}  validation  {values}", highlight=False, soft_wrap=True)
         elif "loss" in logs:
             self.last = f"{float(logs['loss']):.4f}"
-            values = "  ".join(f"{name.split('/')[1]} {logs[name]:.3f}" for name in self.SHOWN if name in logs)
+            names = [name for name in logs if name.startswith("reward/") and not name.endswith("_std")]
+            values = "  ".join(f"{name.split('/')[1]} {logs[name]:.3f}" for name in [*names, "loss/kl"] if name in logs)
             seconds = "  ".join(
                 f"{name.removeprefix('seconds/')} {value:.1f}"
                 for name, value in logs.items()

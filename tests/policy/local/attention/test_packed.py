@@ -109,8 +109,10 @@ def test_values_and_gradients_equal_separate_forwards(setting, checkpointing):
             model.eval()
     assert mine.keys() == theirs.keys()
     assert any("visual" in name for name in mine)
+    # a gated delta net sums in chunks, which lie elsewhere in a packed row
+    close, least = (1e-4, 1e-4) if "qwen3_5" in ours.config.model_type else (2e-5, 1e-6)
     for name, grad in theirs.items():
-        assert (mine[name] - grad).abs().max() <= 2e-5 * grad.abs().max() + 1e-6, name
+        assert (mine[name] - grad).abs().max() <= close * grad.abs().max() + least, name
 
 
 class Largest(TorchDispatchMode):
@@ -154,12 +156,11 @@ def test_chunked_head_equals_the_plain_one(tied, temperature, chunk):
     found = suffix_scores(model, PackedStates(inputs, targets, ((23,),)), temperature, chunk, entropy=True)
     logprobs = (model.lm_head(inputs) / temperature).log_softmax(1)
     expected = logprobs.gather(1, targets[:, None])[:, 0], -(logprobs.exp() * logprobs).sum(1)
-    weights = torch.randn(2, 23, generator=torch.Generator().manual_seed(1))
+    assert not found[1].requires_grad, "entropy is watched, not learned from"
+    weights = torch.randn(23, generator=torch.Generator().manual_seed(1))
     leaves = [states, embedding.weight, *([] if tied else [model.lm_head.weight])]
-    grads = []
-    for values in (found, expected):
-        loss = sum((v * w).sum() for v, w in zip(values, weights, strict=True))
-        grads.append(torch.autograd.grad(loss, leaves, retain_graph=True))
+    losses = [(values[0] * weights).sum() for values in (found, expected)]
+    grads = [torch.autograd.grad(loss, leaves, retain_graph=True) for loss in losses]
     for a, b in [*zip(found, expected, strict=True), *zip(*grads, strict=True)]:
         torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
     assert suffix_scores(model, PackedStates(inputs, targets, ((23,),)))[1] is None
@@ -260,3 +261,20 @@ def test_own_forward_and_generate_still_work_after_prepare(setting):
         m.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False, pad_token_id=0) for m in (ours, plain)
     )
     assert torch.equal(a, b)
+
+
+def test_watching_entropy_keeps_little_memory():
+    """What the backward pass keeps of a chunk, in chunks of logits: 3.3 where entropy is learned from, too."""
+    tokens, vocabulary = 64, 1000
+    lm_head = torch.nn.Linear(16, vocabulary, bias=False)
+    states, targets = torch.randn(tokens, 16, requires_grad=True), torch.zeros(tokens, dtype=torch.int64)
+    packed_row = PackedStates(states, targets, ((tokens,),))
+    kept: dict[int, int] = {}
+
+    def note(tensor):
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        suffix_scores(SimpleNamespace(lm_head=lm_head, config=QWEN3), packed_row, entropy=True)
+    assert sum(kept.values()) < 1.5 * tokens * vocabulary * 4

@@ -12,6 +12,7 @@ from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.attention.decoding import DecodePass, FixedDecodePass
 from zoomzero.policy.local.attention.step import can_record, fast_step, plain_step, step
 
+OWN_FORWARD = ("qwen3_5", "qwen3_5_moe")  # no step is written out for them
 both = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -39,8 +40,8 @@ def test_equals_the_models_own_forward(policies, family, dtype):
     text = packed.core(policy.model).language_model
     kind = packed.family(policy.model)
     written_out = fast_step(kind, text)
-    assert written_out
-    assert can_record(kind, text)
+    assert can_record(kind, text) == bool(written_out) == (family not in OWN_FORWARD)
+    written_out = written_out or partial(plain_step, kind)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         prompts = [context.state.segments for context in contexts_of(policy, family)]
         kinds = (DecodePass, FixedDecodePass, DecodePass)

@@ -17,10 +17,19 @@ import numpy as np
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
 from zoomzero.benchmarks.definitions.choice.letters import first_capital
 from zoomzero.benchmarks.scoring.metrics import Measure
-from zoomzero.data.annotation import Dataset, Question, read_rows, read_seconds, require
+from zoomzero.data.annotation import Dataset, Question, read_rows, require
+from zoomzero.data.values import Id, Options, Seconds, Text, shown, typed
 from zoomzero.errors import DataError
 from zoomzero.prompts import option_labels
 
+COLUMNS = {
+    "id": Id,
+    "video_path": Id,
+    "question": Text,
+    "duration": Seconds,
+    "duration_group": Id,
+    "question_category": Id,
+}
 LENGTHS = {"15": "8-15 s", "60": "15-60 s", "600": "3-10 min", "3600": "15-60 min"}
 NO_OPTION = "N/A"
 LEADS = (
@@ -42,21 +51,23 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 
 def _question(row: dict[str, Any], path: Path, where: str) -> Question:
-    require(row, ("id", "video_path", "question", "duration", "duration_group", "question_category"), path, where)
+    row = require(row, COLUMNS, path, where)
     choices = _options(row, path, where)
     groups = {
-        "duration": (LENGTHS.get(str(row["duration_group"]), str(row["duration_group"])),),
-        "question_category": (str(row["question_category"]),),
+        "duration": (LENGTHS.get(row["duration_group"], row["duration_group"]),),
+        "question_category": (row["question_category"],),
     }
-    groups |= {name: (str(row[name]),) for name in ("level", "topic_category") if row.get(name)}
+    groups |= {
+        name: (typed(row[name], Id, name, path, where),) for name in ("level", "topic_category") if row.get(name)
+    }
     return Question(
-        id=str(row["id"]),
-        video=str(row["video_path"]),
-        question=str(row["question"]),
+        id=row["id"],
+        video=row["video_path"],
+        question=row["question"],
         options=choices,
         answer=_answer(row.get("correct_choice"), len(choices), path, where),
         spans=(),
-        duration_s=read_seconds(row["duration"], path, where),
+        duration_s=row["duration"],
         groups=groups,
     )
 
@@ -66,10 +77,9 @@ def _options(row: dict[str, Any], path: Path, where: str) -> tuple[str, ...]:
         listed = row["candidates"]
     else:
         require(row, ("option0",), path, where)
-        listed = [row[f"option{i}"] for i in range(5) if row.get(f"option{i}", NO_OPTION) != NO_OPTION]
-    if not isinstance(listed, list):
-        raise DataError(path, where, f"candidates must be a list of texts, not {listed!r}")
-    return tuple(map(str, listed))
+        listed = [row[f"option{i}"] for i in range(5) if row.get(f"option{i}") not in (None, NO_OPTION)]
+    options: tuple[str, ...] = typed(listed, Options, "candidates", path, where)
+    return options
 
 
 def _answer(place: Any, n_options: int, path: Path, where: str) -> str:
@@ -77,7 +87,9 @@ def _answer(place: Any, n_options: int, path: Path, where: str) -> str:
     if place is None or place == -1:
         return ""
     if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < n_options:
-        raise DataError(path, where, f"correct_choice {place!r} is none of the {n_options} options, counted from 0")
+        raise DataError(
+            path, where, f"correct_choice {shown(place)} is none of the {n_options} options, counted from 0"
+        )
     return option_labels(n_options)[place]
 
 

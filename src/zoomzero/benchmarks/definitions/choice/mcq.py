@@ -16,7 +16,6 @@ Video-MMMU, MMVU, Video-Holmes, MINERVA, EgoSchema and what you make yourself.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,9 @@ from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, 
 from zoomzero.benchmarks.definitions.choice.letters import without_letters
 from zoomzero.benchmarks.scoring.metrics import Measure
 from zoomzero.data.annotation import Dataset, Question, read_rows, read_seconds, read_spans
+from zoomzero.data.values import Id, Labels, Options, Text, Words, as_id, shown, typed
 from zoomzero.errors import DataError
+from zoomzero.files import parse_json
 from zoomzero.prompts import option_labels
 
 IDS = ("id", "question_id", "qid", "uid", "q_uid")
@@ -56,29 +57,36 @@ USUAL_S = 60.0
 
 def _read(source: Source, options: ReadOptions) -> Dataset:
     path = source.files[0]
-    questions = [_question(row, n, path) for n, row in enumerate(read_rows(path), 1)]
+    questions = [_question(row, n, path) for n, row in enumerate(read_rows(path, keep_line_ends=True), 1)]
     return Dataset("mcq", source.split, tuple(questions), (path,))
 
 
 def _question(row: dict[str, Any], number: int, path: Path) -> Question:
     where = f"row {number}"
     choices = read_options(row, path, where)
-    video = str(_needed(row, VIDEOS, "video", path, where))
+    video = typed(_needed(row, VIDEOS, "video", path, where), Id, "the video", path, where)
     spans, duration = _first(row, SPANS), _first(row, DURATIONS)
     id_ = _first(row, IDS)
     answer = read_answer(_first(row, ANSWERS), choices, path, where)
     return Question(
-        id=str(number if id_ is None else id_),
+        id=str(number) if id_ is None else as_id(id_, path, where),
         video=video if Path(video).suffix else f"{video}.mp4",
-        question=str(_needed(row, QUESTIONS, "question", path, where)),
+        question=typed(_needed(row, QUESTIONS, "question", path, where), Text, "the question", path, where),
         options=choices,
         answer=answer,
         spans=() if spans is None else read_spans(_parsed(spans, path, where), path, where),
         duration_s=0.0 if duration is None else read_seconds(duration, path, where),
         estimate_s=USUAL_S,
-        groups={name: (str(row[name]),) for name in GROUPS if row.get(name) not in (None, "")},
+        groups=_groups(row, path, where),
         in_words=not choices,
     )
+
+
+def _groups(row: Mapping[str, Any], path: Path, where: str) -> dict[str, tuple[str, ...]]:
+    """Return where a row counts in tables; with a list, in several places."""
+    given = {name: row[name] for name in GROUPS if row.get(name) not in (None, "", [])}
+    listed = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+    return {name: typed(value, Labels, name, path, where) for name, value in listed.items()}
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -99,9 +107,9 @@ def _parsed(value: Any, path: Path, where: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise DataError(path, where, f"{value[:60]!r} must be a list written as JSON") from error
+        return parse_json(value)
+    except ValueError as error:
+        raise DataError(path, where, f"{shown(value)} must be a list written as JSON") from error
 
 
 def read_options(row: Mapping[str, Any], path: Path, where: str) -> tuple[str, ...]:
@@ -116,23 +124,22 @@ def read_options(row: Mapping[str, Any], path: Path, where: str) -> tuple[str, .
     """
     written = _first(row, OPTIONS)
     if isinstance(written, str):
-        written = json.loads(written) if _is_json(written) else re.split(r"\s*\n\s*", written.strip())
+        written = parse_json(written) if _is_json(written) else re.split(r"\s*\n\s*", written.strip())
     if isinstance(written, Mapping):
         written = [written[key] for key in sorted(written) if written[key] is not None]
     if written is None:
         names = next((names for names in COLUMNS if all(name in row for name in names[:2])), ())
         written = [row[name] for name in names if row.get(name) is not None and str(row[name]) not in NO_OPTION]
-    if not isinstance(written, list) or not all(isinstance(one, (str, int, float)) for one in written):
-        raise DataError(path, where, f"options must be a list of texts, not {written!r}")
-    if len(written) == 1:
+    listed = typed(written, Options, "options", path, where)
+    if len(listed) == 1:
         raise DataError(path, where, "has one option; give two or more, or none for an open question")
-    return without_letters([str(one) for one in written])
+    return without_letters(listed)
 
 
 def _is_json(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), (list, dict))
-    except json.JSONDecodeError:
+        return isinstance(parse_json(text), (list, dict))
+    except ValueError:
         return False
 
 
@@ -144,17 +151,17 @@ def read_answer(written: Any, options: Sequence[str], path: Path, where: str) ->
     """
     if written is None:
         return ""
+    text: str = typed(written, Words, "the answer", path, where).strip()
     if not options:
-        return str(written).strip()
+        return text
     labels = option_labels(len(options))
-    text = str(written).strip()
     if text in options:
         return labels[options.index(text)]
     if text.strip("().").upper() in labels:
         return text.strip("().").upper()
-    if text.isdecimal() and int(text) < len(labels):
+    if text.isdecimal() and len(text) < 5 and int(text) < len(labels):
         return labels[int(text)]
-    reason = f"the answer {text!r} is no letter {labels[0]}..{labels[-1]}, no place from 0 and no option's text"
+    reason = f"the answer {shown(text)} is no letter {labels[0]}..{labels[-1]}, no place from 0 and no option's text"
     raise DataError(path, where, reason)
 
 

@@ -11,21 +11,33 @@ Source: MME-Benchmarks/Video-MME-v2, evaluation/test_video_mme_v2.py; EvolvingLM
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy
 from zoomzero.benchmarks.definitions.choice.letters import first_capital, without_letters
 from zoomzero.benchmarks.scoring.metrics import BoolArray, FloatArray, Measure
 from zoomzero.data.annotation import Dataset, Question, read_label, read_rows, require
+from zoomzero.data.values import Id, Options, Text, shown, typed
 from zoomzero.errors import DataError
+from zoomzero.files import parse_json
 
-COLUMNS = ("video_id", "group_type", "group_structure", "question_id", "question", "options", "answer")
+# A list, or a text with one option a line.
+Choices = Annotated[Options, BeforeValidator(lambda v: v.strip().split("\n") if isinstance(v, str) else v)]
+COLUMNS = {
+    "video_id": Id,
+    "group_type": Text,
+    "group_structure": Any,
+    "question_id": Id,
+    "question": Text,
+    "options": Choices,
+    "answer": Text,
+}
 OF_THE_GROUP = ("level", "second_head", "third_head")
 SIZE = 4
 USUAL_S = 600.0
@@ -58,9 +70,9 @@ LEADS = (
 def _read(source: Source, options: ReadOptions) -> Dataset:
     groups: defaultdict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
     path = source.files[0]
-    for number, row in enumerate(read_rows(path), 1):
-        require(row, COLUMNS, path, f"row {number}")
-        groups[str(row["video_id"])].append((f"row {number}", row))
+    for number, row in enumerate(read_rows(path, keep_line_ends=True), 1):
+        row = require(row, COLUMNS, path, f"row {number}")
+        groups[row["video_id"]].append((f"row {number}", row))
     questions = [one for rows in groups.values() for one in _group(rows, path)]
     return Dataset("videomme-v2", source.split, tuple(questions), (path,))
 
@@ -69,43 +81,43 @@ def _group(rows: list[tuple[str, dict[str, Any]]], path: Path) -> list[Question]
     """Return a video's questions in their order; what the group's last row states holds for all of them."""
     rows = sorted(rows, key=lambda pair: _place(pair[1], path, pair[0]))
     where, last = rows[-1]
-    stated = {name: str(last[name]) for name in OF_THE_GROUP if str(last.get(name) or "None") not in ("None", "nan")}
+    given = [name for name in OF_THE_GROUP if str(last.get(name) or "None") not in ("None", "nan")]
     kind = _kind(last, path, where)
-    groups = {"video": (str(last["video_id"]),), "scored_as": (kind,), "group_type": (kind.partition(" ")[0],)}
-    groups |= {name: (value,) for name, value in stated.items()}
+    groups = {"video": (last["video_id"],), "scored_as": (kind,), "group_type": (kind.partition(" ")[0],)}
+    groups |= {name: (typed(last[name], Id, name, path, where),) for name in given}
     return [_question(row, groups, path, place) for place, row in rows]
 
 
 def _place(row: dict[str, Any], path: Path, where: str) -> int:
-    number = str(row["question_id"]).rpartition("-")[2]
-    if not number.isdecimal():
-        raise DataError(path, where, f"question_id {row['question_id']!r} must end in its place in the group: 001-1")
+    number = row["question_id"].rpartition("-")[2]
+    if not number.isdecimal() or len(number) > 9:
+        raise DataError(
+            path, where, f"question_id {shown(row['question_id'])} must end in its place in the group: 001-1"
+        )
     return int(number)
 
 
 def _kind(row: dict[str, Any], path: Path, where: str) -> str:
     """Return how a group is scored, a key of WORTH."""
-    kind = str(row["group_type"])
+    kind: str = row["group_type"]
     if kind == "logic":
         structure = row["group_structure"]
         try:
-            listed = json.loads(structure) if isinstance(structure, str) else structure
+            listed = parse_json(structure) if isinstance(structure, str) else structure
         except ValueError as error:
-            raise DataError(path, where, f"group_structure {structure!r} is no list") from error
-        kind = f"logic {json.dumps(listed)}"
+            raise DataError(path, where, f"group_structure {shown(structure)} is no list") from error
+        kind = f"logic {listed}"
     if kind not in WORTH:
-        raise DataError(path, where, f"a group scored as {kind!r} is unknown; known are {', '.join(WORTH)}")
+        raise DataError(path, where, f"a group scored as {shown(kind)} is unknown; known are {', '.join(WORTH)}")
     return kind
 
 
 def _question(row: dict[str, Any], groups: Mapping[str, tuple[str, ...]], path: Path, where: str) -> Question:
-    written = row["options"]
-    listed = written.strip().split("\n") if isinstance(written, str) else [str(one) for one in written]
-    choices = without_letters(listed)
+    choices = without_letters(row["options"])
     return Question(
-        id=str(row["question_id"]),
+        id=row["question_id"],
         video=f"{row['video_id']}.mp4",
-        question=str(row["question"]),
+        question=row["question"],
         options=choices,
         answer=read_label(row["answer"], len(choices), path, where),
         spans=(),

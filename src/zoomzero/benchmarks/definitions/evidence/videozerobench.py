@@ -14,19 +14,24 @@ Source: marinero4972/VideoZeroBench, eval/VLMEvalKit-lite/vlmeval/dataset/VideoB
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
 from zoomzero.benchmarks.scoring.metrics import Measure
 from zoomzero.data.annotation import Dataset, Question, read_rows, read_spans, require
+from zoomzero.data.values import Id, Labels, Number, Text, Words, as_id, listed_as, shown, typed
 from zoomzero.errors import DataError
+from zoomzero.files import parse_json
 from zoomzero.spans import Span, iou
 
+COLUMNS = {"video": Id, "question": Text, "answer": Words}
+Share = Annotated[Number, Field(ge=-1000, le=1000)]  # of the frame; a corner may lie outside
+BOX = {"time": Number, "box": listed_as(Share)}
 LEVELS = ("level-3", "level-2", "level-1")
 LEAST_IOU = 0.3
 USUAL_S = 600.0
@@ -43,7 +48,7 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 
 def _question(row: dict[str, Any], level: str, path: Path, where: str) -> Question:
-    require(row, ("video", "question", "answer"), path, where)
+    row = require(row, COLUMNS, path, where)
     id_ = next((row[name] for name in ("question_id", "id", "index") if row.get(name) not in (None, "")), None)
     if id_ is None:
         raise DataError(path, where, "lacks a question_id")
@@ -51,17 +56,18 @@ def _question(row: dict[str, Any], level: str, path: Path, where: str) -> Questi
     spans = read_spans([pair for pair in windows if None not in pair], path, where)
     abilities = row.get("annotation_capabilities")
     groups: dict[str, tuple[str, ...]] = {"level": (level,)}
-    groups |= {name: (str(row[name]),) for name in GROUPS if row.get(name)}
+    groups |= {name: (typed(row[name], Id, name, path, where),) for name in GROUPS if row.get(name)}
     if abilities:
-        groups["capability"] = tuple(map(str, _list(abilities, "annotation_capabilities", path, where)))
+        listed = _list(abilities, "annotation_capabilities", path, where)
+        groups["capability"] = typed(listed, Labels, "annotation_capabilities", path, where)
     told = _moments(spans) if level in ("level-1", "level-2") else ""
-    told += _boxes(_objects(row, "evidence_boxes", path, where)) if level == "level-1" else ""
+    told += _boxes(_objects(row, "evidence_boxes", path, where), path, where) if level == "level-1" else ""
     return Question(
-        id=str(id_),
-        video=str(row["video"]),
-        question=str(row["question"]).strip() + told,
+        id=as_id(id_, path, where),
+        video=row["video"],
+        question=row["question"].strip() + told,
         options=(),
-        answer=str(row["answer"]).strip(),
+        answer=row["answer"].strip(),
         spans=tuple(span for span in spans if span.end_s > span.start_s),
         estimate_s=USUAL_S,
         groups=groups,
@@ -73,13 +79,13 @@ def _list(value: Any, name: str, path: Path, where: str) -> list[Any]:
     """Return a list that may be written as JSON text; nothing at all is an empty one."""
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.strip() else []
-        except json.JSONDecodeError as error:
-            raise DataError(path, where, f"{name} is not JSON ({error.msg})") from error
+            value = parse_json(value) if value.strip() else []
+        except ValueError as error:
+            raise DataError(path, where, f"{name} is not JSON ({error})") from error
     if value is None:
         return []
     if not isinstance(value, list):
-        raise DataError(path, where, f"{name} must be a list, not {value!r}")
+        raise DataError(path, where, f"{name} must be a list, not {shown(value)}")
     return value
 
 
@@ -97,13 +103,14 @@ def _moments(spans: tuple[Span, ...]) -> str:
     return f" The answer is seen at {', '.join(f'{s.start_s:.2f} to {s.end_s:.2f} seconds' for s in spans)}."
 
 
-def _boxes(boxes: list[dict[str, Any]]) -> str:
+def _boxes(boxes: list[dict[str, Any]], path: Path, where: str) -> str:
     """Return the sentence that tells the boxes, in thousandths of the frame as Qwen-VL counts them."""
     told = []
     for one in boxes:
         corners = one.get("box")
         if one.get("time") is not None and isinstance(corners, list) and len(corners) == 4:
-            told.append(f"{[int(1000 * float(x)) for x in corners]} at {float(one['time']):.2f} seconds")
+            box = require(one, BOX, path, where)
+            told.append(f"{[int(1000 * x) for x in box['box']]} at {box['time']:.2f} seconds")
     return f" Look at the boxes {', '.join(told)} (0 to 1000, from the left and the top)." if told else ""
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
 from zoomzero.benchmarks.definitions.grounding.moments import asked_when, window_measures
 from zoomzero.benchmarks.scoring.metrics import Measure
-from zoomzero.data.annotation import Dataset, Question, read_rows, read_seconds, read_spans, read_text, require
+from zoomzero.data.annotation import Dataset, Question, read_rows, read_spans, read_text, require
+from zoomzero.data.values import Id, Rows, Seconds, Text
 from zoomzero.errors import DataError
 from zoomzero.spans import Span
 
@@ -64,16 +65,16 @@ def _lines(path: Path) -> Iterator[Moment]:
 def _rows(path: Path) -> Iterator[Moment]:
     for number, row in enumerate(read_rows(path), 1):
         where = f"row {number}"
-        require(row, ("video", "caption", "timestamp"), path, where)
+        row = require(row, {"video": Id, "caption": Text, "timestamp": Rows}, path, where)
         (span,) = read_spans([row["timestamp"]], path, where)
-        yield str(row["video"]).removesuffix(".mp4"), span, str(row["caption"])
+        yield row["video"].removesuffix(".mp4"), span, row["caption"]
 
 
 def _lengths(path: Path) -> dict[str, float]:
     lengths = {}
     for number, row in enumerate(read_rows(path), 2):
-        require(row, ("id", "length"), path, f"line {number}")
-        lengths[str(row["id"])] = read_seconds(row["length"], path, f"line {number}")
+        row = require(row, {"id": Id, "length": Seconds}, path, f"line {number}")
+        lengths[row["id"]] = row["length"]
     return lengths
 
 

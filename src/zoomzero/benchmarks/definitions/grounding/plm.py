@@ -18,7 +18,7 @@ from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions, Source
 from zoomzero.benchmarks.definitions.grounding.moments import moment_measures
 from zoomzero.data.annotation import Dataset, Question, read_rows, require
 from zoomzero.data.captions import Caption, order_questions, shown_questions
-from zoomzero.data.values import Id, Number, Options, Rows, Text
+from zoomzero.data.values import Id, Number, Options, Rows, Text, typed
 from zoomzero.errors import DataError
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
@@ -103,7 +103,7 @@ def _two_options(row: dict[str, Any], path: Path, where: str) -> Question:
     written = row["options"]
     if isinstance(written, dict) and all(isinstance(key, str) for key in written):
         written = [written[key] for key in sorted(written)]
-    listed = require({"options": written}, {"options": Options}, path, where)["options"]
+    listed = typed(written, Options, "options", path, where)
     labels = option_labels(len(listed))
     right = _frames(row["answer_idx"], path, where)
     if not 0 <= right < len(labels):

@@ -15,9 +15,11 @@ from typing import Any
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
 from zoomzero.benchmarks.definitions.grounding.moments import asked_when, window_measures
 from zoomzero.benchmarks.scoring.metrics import Measure
-from zoomzero.data.annotation import Dataset, Question, read_json, read_seconds, read_spans, require
+from zoomzero.data.annotation import Dataset, Question, read_json, read_spans, require
+from zoomzero.data.values import Rows, Seconds, Texts
 from zoomzero.errors import DataError
 
+COLUMNS = {"duration": Seconds, "spans": Rows, "queries": Texts}
 SOURCES = ("charades", "activitynet", "qvhighlights")
 
 
@@ -31,22 +33,19 @@ def _read(source: Source, options: ReadOptions) -> Dataset:
 
 
 def _questions(video: str, row: Any, split: str, path: Path) -> list[Question]:
-    if not isinstance(row, dict):
-        raise DataError(path, video, "must be an object with duration, spans, queries")
-    require(row, ("duration", "spans", "queries"), path, video)
+    row = require(row, COLUMNS, path, video)
     spans, queries = read_spans(row["spans"], path, video), row["queries"]
-    if not isinstance(queries, list) or len(spans) != len(queries):
+    if len(spans) != len(queries):
         raise DataError(path, video, f"must have one span for each query, not {len(spans)}")
-    duration_s = read_seconds(row["duration"], path, video)
     return [
         Question(
             id=f"{video}_{place}",
             video=f"{split}/{video}.mp4",
-            question=asked_when(str(query)),
+            question=asked_when(query),
             options=(),
             answer="",
             spans=(span,),
-            duration_s=duration_s,
+            duration_s=row["duration"],
         )
         for place, (span, query) in enumerate(zip(spans, queries, strict=True))
     ]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zoomzero.policy.local.attention.group_attention import KV, Segment
+from zoomzero.policy.local.attention.group_attention import KV, Segment, segment_length
+from zoomzero.policy.local.attention.recurrent import Mixer, State
 from zoomzero.policy.local.attention.shared_attention import Ragged, attend_all, attend_own, join
 
 PADDED_SHARE = 1.5  # how much larger a block may be than what it holds; on a CPU calls are dearer than padding
@@ -48,6 +49,9 @@ def _pad_together(first: int, prompts: Sequence[Sequence[Segment]]) -> _Block:
     lengths = [_length(prompt) for prompt in prompts]
     layers: list[KV] = []
     for layer, (like, _) in enumerate(prompts[0][0]):
+        if like.ndim != 4:  # a recurrent layer: its state is forked, not attended to
+            layers.append((like.new_empty(len(prompts), 0), like.new_empty(len(prompts), 0)))
+            continue
         shape = (len(prompts), like.shape[1], max(lengths), like.shape[3])
         pair = (like.new_zeros(shape), like.new_zeros(shape))
         for i, prompt in enumerate(prompts):
@@ -81,7 +85,18 @@ def _blocks(prompts: Sequence[Sequence[Segment]], padded_share: float) -> list[_
 
 
 def _length(prompt: Sequence[Segment]) -> int:
-    return sum(segment[0][0].shape[2] for segment in prompt)
+    return sum(segment_length(segment) for segment in prompt)
+
+
+def _forked(ends: Sequence[Segment], rows: Sequence[int]) -> dict[int, State]:
+    """Return, for every recurrent layer, the state of each row: a copy of its prompt's last one."""
+    found: dict[int, State] = {}
+    for layer, (like, _) in enumerate(ends[0]):
+        if like.ndim != 4:
+            counts = torch.tensor(rows, device=like.device)
+            inputs, memory = (torch.cat([end[layer][which] for end in ends]) for which in (0, 1))
+            found[layer] = inputs.repeat_interleave(counts, 0), memory.repeat_interleave(counts, 0)
+    return found
 
 
 class DecodePass:
@@ -96,8 +111,9 @@ class DecodePass:
     def __init__(self, prompts: Sequence[Sequence[Segment]], rows: Sequence[int], capacity: int) -> None:
         self.capacity, self.step = capacity, 0
         self.mask: Tensor | None = None
-        self.caches: list[KV] = []
+        self.caches: dict[int, KV] = {}
         self.device = prompts[0][0][0][0].device
+        self.states = _forked([prompt[-1] for prompt in prompts], rows)
         # fused kernels of a GPU take no mask; there every prompt is a call of its own
         share = 0.0 if self.device.type == "cuda" else PADDED_SHARE
         self.blocks = _blocks(prompts, share)
@@ -108,6 +124,11 @@ class DecodePass:
         keys, values = self._write(layer, k, v)
         shared_out, shared_lse = self._shared(layer, q, scale)
         return attend_own(q, keys, values, scale, shared_out, shared_lse, self.mask)
+
+    def recur(self, layer: int, x: Tensor, decay: Tensor, beta: Tensor, mix: Mixer) -> Tensor:
+        """x (m, 1, C), decay and beta (m, 1, H) -> (m, 1, H, dv); moves the rows' states on by a token."""
+        out, self.states[layer] = mix(x, decay, beta, self.states[layer], None)
+        return out
 
     def _write(self, layer: int, k: Tensor, v: Tensor) -> KV:
         """Put one token into the rows' cache and return all that is written, (m, Hkv, S, d)."""
@@ -140,20 +161,23 @@ class DecodePass:
             rows: (m,) their index among the rows so far.
             counts: how many of them each prompt has.
         """
-        written = self.caches[0][0].shape[2] if self.caches else 0
-        self.caches = [
-            (
-                _room(k[:, :, : self.step].index_select(0, rows), written),
-                _room(v[:, :, : self.step].index_select(0, rows), written),
+        self.caches = {
+            layer: (
+                _room(k[:, :, : self.step].index_select(0, rows), k.shape[2]),
+                _room(v[:, :, : self.step].index_select(0, rows), v.shape[2]),
             )
-            for k, v in self.caches
-        ]
+            for layer, (k, v) in self.caches.items()
+        }
+        self.states = {
+            layer: (inputs.index_select(0, rows), memory.index_select(0, rows))
+            for layer, (inputs, memory) in self.states.items()
+        }
         self._plan(counts)
 
     def _cache(self, layer: int, k: Tensor, v: Tensor) -> KV:
-        if len(self.caches) <= layer:
+        if layer not in self.caches:
             size = min(FIRST_CACHE, self.capacity)
-            self.caches.append((_room(k[:, :, :0], size), _room(v[:, :, :0], size)))
+            self.caches[layer] = _room(k[:, :, :0], size), _room(v[:, :, :0], size)
         keys, values = self.caches[layer]
         if keys.shape[2] == self.step:
             size = min(2 * self.step, self.capacity)
@@ -205,9 +229,9 @@ class FixedDecodePass(DecodePass):
         raise TypeError("rows of fixed shape cannot leave")
 
     def _write(self, layer: int, k: Tensor, v: Tensor) -> KV:
-        if len(self.caches) <= layer:  # zeros: hidden values count 0 times, which must not be 0 times NaN
+        if layer not in self.caches:  # zeros: hidden values count 0 times, which must not be 0 times NaN
             shape = (k.shape[0], k.shape[1], self.capacity, k.shape[3])
-            self.caches.append((k.new_zeros(shape), v.new_zeros(shape)))
+            self.caches[layer] = k.new_zeros(shape), v.new_zeros(shape)
         keys, values = self.caches[layer]
         return keys.index_copy_(2, self.now, k), values.index_copy_(2, self.now, v)
 

@@ -15,11 +15,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from zoomzero.policy.local.attention.recurrent import Mixer, State, Stretch, StretchPlan
 from zoomzero.policy.local.attention.shared_attention import Ragged, causal_attention, suffix_attention
 
 NAME = "zoomzero"
 KV = tuple[Tensor, Tensor]  # keys and values of one layer, each (1, Hkv, P, d)
-Segment = tuple[KV, ...]  # one stretch of read tokens, every layer
+# one stretch of read tokens, every layer; of a recurrent layer its state at the stretch's end in place of a KV
+Segment = tuple[KV, ...]
+
+
+def segment_length(segment: Segment) -> int:
+    """Return the tokens of a stretch."""
+    return next(int(k.shape[2]) for k, _ in segment if k.ndim == 4)  # a recurrent state's inputs are (1, K - 1, C)
 
 
 class AttentionPass(Protocol):
@@ -27,6 +34,10 @@ class AttentionPass(Protocol):
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """Return (B, H, L, d) for q (B, H, L, d), k and v (B, Hkv, L, d) after the rotary embedding."""
+        ...
+
+    def recur(self, layer: int, x: Tensor, decay: Tensor, beta: Tensor, mix: Mixer) -> Tensor:
+        """Return (B, L, H, dv) of a recurrent layer; see `recurrent.StretchPlan.run`."""
         ...
 
 
@@ -56,18 +67,52 @@ class PackedRow:
         groups: the groups in order; neighbours of equal causal length are one attention call.
         device: where the row lives.
         keep: whether to keep the row's keys and values, as `kept` (reading), or not (scoring, training).
+        marks: for each group, after how many of its tokens a recurrent state is kept too; 0 for none.
         watch: layers whose queries and keys are kept, as `watched` (attention guidance).
     """
 
     def __init__(
-        self, groups: Sequence[Group], device: torch.device, keep: bool = False, watch: Collection[int] = ()
+        self,
+        groups: Sequence[Group],
+        device: torch.device,
+        keep: bool = False,
+        marks: Sequence[int] = (),
+        watch: Collection[int] = (),
     ) -> None:
+        self.groups, self.keep, self.marks = tuple(groups), keep, tuple(marks)
         self.watch = frozenset(watch)
         self.watched: dict[int, tuple[Tensor, Tensor]] = {}
-        self.groups, self.keep = tuple(groups), keep
+        self.states: dict[int, list[State]] = {}
+        self._plan: StretchPlan | None = None
         self.kept: list[KV] = []
         self.causal = [group.causal_length for group in groups]
         self.ragged = [None if group.chained else Ragged(group.suffixes, device) for group in groups]
+
+    def recur(self, layer: int, x: Tensor, decay: Tensor, beta: Tensor, mix: Mixer) -> Tensor:
+        """Run causal parts from nothing, and each suffix from where its prefix ends."""
+        if self._plan is None:
+            self._plan = StretchPlan(self._stretches(), x.device)
+        out, ends = self._plan.run(x, decay, beta, mix, None)
+        if self.keep:
+            self.kept.append(ends[-1])
+            self.states[layer] = ends
+        return out
+
+    def _stretches(self) -> list[Stretch]:
+        """Return the row's stretches: for every causal part one, or two with a mark in it, then the suffixes."""
+        found: list[Stretch] = []
+        ends, start = [], 0
+        for length, mark in zip(self.causal, self.marks or [0] * len(self.causal), strict=True):
+            if mark:
+                found.append(Stretch(start, mark))
+            found.append(Stretch(start + mark, length - mark, len(found) - 1 if mark else None))
+            ends.append(len(found) - 1)
+            start += length
+        for group, end in zip(self.groups, ends, strict=True):
+            for length in () if group.chained else group.suffixes:
+                found.append(Stretch(start, length, end))
+                start += length
+        return found
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """Attend causally within each causal part, and from each suffix to its prefix and itself."""
@@ -149,11 +194,32 @@ class CachedPass:
         lengths: the suffixes laid end to end in the row.
         device: where the row lives.
         keep: whether to keep the row's own keys and values, as `kept` (reading), or not (scoring).
+        mark: after how many tokens of a single suffix a recurrent state is kept too; 0 for none.
     """
 
-    def __init__(self, segments: Sequence[Segment], lengths: Sequence[int], device: torch.device, keep: bool) -> None:
+    def __init__(
+        self, segments: Sequence[Segment], lengths: Sequence[int], device: torch.device, keep: bool, mark: int = 0
+    ) -> None:
         self.segments, self.ragged, self.keep = segments, Ragged(lengths, device), keep
+        self.lengths, self.mark = tuple(lengths), mark
         self.kept: list[KV] = []
+        self.states: dict[int, list[State]] = {}
+        self._plan: StretchPlan | None = None
+
+    def recur(self, layer: int, x: Tensor, decay: Tensor, beta: Tensor, mix: Mixer) -> Tensor:
+        """Run every suffix from where what was read before ends."""
+        if self._plan is None:
+            starts = [sum(self.lengths[:i]) for i in range(len(self.lengths))]
+            stretches = [Stretch(start, length) for start, length in zip(starts, self.lengths, strict=True)]
+            if self.mark:
+                stretches = [Stretch(0, self.mark), Stretch(self.mark, self.lengths[0] - self.mark, 0)]
+            self._plan = StretchPlan(stretches, x.device)
+        begin = self.segments[-1][layer] if self.segments else None
+        out, ends = self._plan.run(x, decay, beta, mix, begin)
+        if self.keep:
+            self.kept.append(ends[-1])
+            self.states[layer] = ends
+        return out
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """Attend to everything read before and, causally, within each suffix."""

@@ -24,7 +24,9 @@ def fused(query: Tensor) -> bool:
     if query.device.type == "cpu":
         return query.dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64)
     half = query.dtype in (torch.bfloat16, torch.float16)
-    return query.device.type == "cuda" and half and query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
+    if query.device.type != "cuda" or not half or torch.cuda.get_device_capability(query.device) < (8, 0):
+        return False  # GPUs before Ampere have no flash kernel
+    return query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
 
 
 def _forward(
@@ -146,7 +148,7 @@ def attend_own(
 
 def _float_product(a: Tensor, b: Tensor) -> Tensor:
     """Return the float32 product of batches of matrices, without float32 copies of them where the device can."""
-    if a.device.type == "cuda" and a.dtype in (torch.bfloat16, torch.float16):
+    if a.device.type == "cuda" and fused(a):
         return torch.bmm(a, b, out_dtype=torch.float32)
     with torch.autocast(a.device.type, enabled=False):
         return a.float() @ b.float()
@@ -270,6 +272,6 @@ def suffix_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, scale: flo
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Plain causal attention of whole sequences: q (N, H, P, d), k and v (N, Hkv, P, d) -> (N, H, P, d)."""
     share = q.shape[1] // k.shape[1]
-    if share > 1 and q.device.type == "cpu":  # on a CPU grouped heads leave the fused kernel
+    if share > 1 and (q.device.type == "cpu" or not fused(q)):  # there grouped heads leave the fused kernels
         k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=k.shape[1] != q.shape[1])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from zoomzero.errors import ModelError
+from zoomzero.files import parse_json
+from zoomzero.policy.local.checkpoint.quantised import check_quantised
 from zoomzero.policy.local.families import Family, family_class, supported
 
-DOWNLOADED = ["*.json", "*.safetensors", "*.jinja"]
+WORDS = ["*.json", "*.jinja"]  # read first: they say whether the weights are of any use
+BELOW = ["*/*"]  # folders of a repository hold other things: checkpoints of its training, other formats
 
 
 def find(model: str, revision: str | None = None) -> Path:
@@ -19,6 +21,20 @@ def find(model: str, revision: str | None = None) -> Path:
     Raises:
         ModelError: there is no such directory, or the hub cannot be reached and nothing is cached.
     """
+    return _local(model) or _download(model, revision, weights=True)
+
+
+def find_words(model: str, revision: str | None = None) -> Path:
+    """Return a directory that holds all of a model's files but perhaps its weights; see `find`.
+
+    Raises:
+        ModelError: there is no such directory, or the hub cannot be reached and nothing is cached.
+    """
+    return _local(model) or _download(model, revision, weights=False)
+
+
+def _local(model: str) -> Path | None:
+    """Return the directory of a model that is on this machine, None for a hub id."""
     if model == "tiny":
         where = Path(str(resources.files("zoomzero") / "models" / "tiny"))
         if not (where / "config.json").is_file():
@@ -38,10 +54,10 @@ def find(model: str, revision: str | None = None) -> Path:
             "no such directory",
             "give `tiny`, a local directory, or a hub id like Qwen/Qwen3-VL-2B-Instruct",
         )
-    return _download(model, revision)
+    return None
 
 
-def _download(model: str, revision: str | None) -> Path:
+def _download(model: str, revision: str | None, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -53,7 +69,13 @@ def _download(model: str, revision: str | None) -> Path:
     )
 
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=DOWNLOADED))
+        where = Path(snapshot_download(model, revision=revision, allow_patterns=WORDS, ignore_patterns=BELOW))
+        if not weights:
+            return where
+        wanted = _weight_files(model, where)
+        return Path(
+            snapshot_download(model, revision=revision, allow_patterns=[*WORDS, *wanted], ignore_patterns=BELOW)
+        )
     except GatedRepoError as error:
         raise ModelError(
             model, "the hub wants you to accept its terms", "accept them on its page and run `hf auth login`"
@@ -70,6 +92,23 @@ def _download(model: str, revision: str | None) -> Path:
         ) from error
 
 
+def _weight_files(model: str, where: Path) -> list[str]:
+    """Return which files of a repository hold the weights, once its configuration was found fit for use.
+
+    Raises:
+        ModelError: another architecture, or no configuration.
+    """
+    if (where / "adapter_config.json").is_file():
+        return ["adapter_model.safetensors"]
+    config = read_json(model, where / "config.json")
+    check_family(model, config)
+    check_quantised(model, config)
+    index = where / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["model.safetensors"]
+    return sorted(set(read_json(model, index).get("weight_map", {}).values()))
+
+
 def read_json(model: str, path: Path) -> dict[str, Any]:
     """Return a JSON file's object.
 
@@ -77,10 +116,10 @@ def read_json(model: str, path: Path) -> dict[str, Any]:
         ModelError: it is missing or damaged.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(model, f"has no {path.name}", "give the directory of a whole checkpoint") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(model, f"{path.name} is damaged", "download the checkpoint again") from error
     if not isinstance(value, dict):
         raise ModelError(model, f"{path.name} is damaged", "download the checkpoint again")

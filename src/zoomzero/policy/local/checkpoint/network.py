@@ -12,35 +12,77 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from zoomzero.errors import ModelError
-from zoomzero.policy.local.checkpoint.find import one_line
+from zoomzero.policy.local.checkpoint.find import one_line, read_json
+from zoomzero.policy.local.checkpoint.quantised import check_quantised, load_arguments, on_the_fly
 from zoomzero.policy.local.families import Family
+
+LARGE_ON_A_CPU = 1_000_000_000  # parameters above which `auto` keeps bfloat16 on a CPU
+
+
+def stored_parameters(where: Path) -> int:
+    """Return about how many parameters a checkpoint's files hold, from their sizes: two bytes each."""
+    return sum(path.stat().st_size for path in where.glob("*.safetensors")) // 2
 
 
 def pick_device(model: str, device: str) -> torch.device:
-    """Return the device a setting names."""
+    """Return the device a setting names; `auto` takes a CUDA GPU, then Apple's, then the CPU."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         target = torch.device(device)
     except RuntimeError as error:
         raise ModelError(model, f"unknown device {device}", "use auto, cpu, cuda or cuda:N") from error
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
         raise ModelError(model, f"there is no {device} here", "use --device cpu or install a CUDA build of torch")
+    if target.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError(model, "there is no Apple GPU here", "use --device cpu")
     return target
 
 
-def pick_dtype(model: str, dtype: str, device: torch.device) -> torch.dtype:
-    """Return the number type a setting names: half precision only where it is fast."""
+def pick_dtype(model: str, dtype: str, device: torch.device, parameters: int = 0) -> torch.dtype:
+    """Return the number type a setting names; `auto` takes half precision where it is fast or memory is short.
+
+    Args:
+        model: what the user called it.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        device: where the model will be.
+        parameters: of the model; on a CPU large ones stay in bfloat16 (7B in float32 are 33 GB).
+
+    Raises:
+        ModelError: an unknown type.
+    """
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        if device.type == "cuda":  # GPUs before Ampere only imitate bfloat16
+            return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+        if device.type == "mps":
+            return torch.float16
+        return torch.bfloat16 if parameters > LARGE_ON_A_CPU else torch.float32
     if dtype not in named:
         raise ModelError(model, f"unknown dtype {dtype}", f"use auto, {', '.join(named)}")
     return named[dtype]
 
 
-def load_network(model: str, where: Path, family: type[Family], dtype: torch.dtype, device: torch.device) -> Any:
+def load_network(
+    model: str,
+    where: Path,
+    family: type[Family],
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    quantize: str | None = None,
+) -> Any:
     """Load the weights onto the device, safetensors only and no code from the checkpoint.
+
+    Args:
+        model: what the user called it.
+        where: its directory.
+        family: its class.
+        dtype: number type of weights that are not quantised.
+        device: where to.
+        quantize: `4bit` or `8bit` for matrices of a plain checkpoint; None: as they are.
 
     Raises:
         ModelError: weights are missing, damaged or of other shapes than the config says.
@@ -52,6 +94,10 @@ def load_network(model: str, where: Path, family: type[Family], dtype: torch.dty
     with quiet():  # the import itself warns about what is not installed
         network_class = family.network_class()
     again = "download the checkpoint again, or fix config.json"
+    method = check_quantised(model, read_json(model, where / "config.json"))
+    if method and quantize:
+        raise ModelError(model, f"is quantised already ({method})", "leave --quantize out")
+    packed = load_arguments(method, device) | on_the_fly(model, quantize, device)
     placed = {} if device.type == "cpu" else {"device_map": {"": device}}  # straight to the GPU, not by way of RAM
     with quiet():
         try:
@@ -62,13 +108,19 @@ def load_network(model: str, where: Path, family: type[Family], dtype: torch.dty
                 local_files_only=True,
                 output_loading_info=True,
                 **placed,
+                **packed,
             )
         except SafetensorError as error:
             raise ModelError(model, f"weights are damaged ({one_line(error)})", "download them again") from error
+        except ImportError as error:
+            fix = "install it, or use the checkpoint it was made from"
+            raise ModelError(model, f"needs a package that is missing ({one_line(error)})", fix) from error
         except (OSError, RuntimeError, ValueError, LookupError, TypeError, StrictDataclassError) as error:
             raise ModelError(model, f"cannot be loaded ({one_line(error)})", again) from error
     if "sliding_attention" in getattr(network.config.text_config, "layer_types", ()):
         raise ModelError(model, "sliding-window attention is not supported", "set use_sliding_window to false")
+    if method == "fp8" and packed:
+        network.to(dtype)  # what was not quantised may have come in another type
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(model, f"{len(missing)} weights are missing, first {missing[0]}", again)

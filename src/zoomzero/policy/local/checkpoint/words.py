@@ -86,8 +86,14 @@ def make_family(
     return family.from_checkpoint(config, mean, std, options or {})
 
 
-def load_template(model: str, where: Path, family: Family) -> ChatTemplate:
+def load_template(model: str, where: Path, family: Family, think: bool | None = None) -> ChatTemplate:
     """Load the checkpoint's chat template, or the standard ChatML form when it has none.
+
+    Args:
+        model: what the user called it.
+        where: its directory.
+        family: gives the standard form's system message.
+        think: whether it is to think before it answers, for templates that can be told; None: as they like.
 
     Raises:
         ModelError: it cannot be read, or does not take video and text.
@@ -95,7 +101,7 @@ def load_template(model: str, where: Path, family: Family) -> ChatTemplate:
     from jinja2 import TemplateError
 
     try:
-        template = ChatTemplate(_template_source(model, where), family.system)
+        template = ChatTemplate(_template_source(model, where), family.system, think)
         template.render(["user"], [2])
     except (TemplateError, ValueError, TypeError) as error:
         reason = f"its chat template does not take video and text ({one_line(error)})"

@@ -12,6 +12,8 @@ __all__ = ["FAMILIES", "Family", "family_class", "family_of", "supported"]
 # model type of config.json -> file in this folder and class
 FAMILIES = {
     "qwen2_5_vl": "qwen2_5_vl.Qwen25VL",
+    "qwen3_5": "qwen3_5.Qwen35",
+    "qwen3_5_moe": "qwen3_5_moe.Qwen35Moe",
     "qwen3_vl": "qwen3_vl.Qwen3VL",
     "qwen3_vl_moe": "qwen3_vl_moe.Qwen3VLMoe",
 }

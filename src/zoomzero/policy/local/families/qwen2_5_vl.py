@@ -26,7 +26,7 @@ class Qwen25VL(Family):
         tokens_per_second: time positions of a second.
     """
 
-    text_after_time: bool = False
+    text_after_time: bool = True
     tokens_per_second: float = 2.0
 
     name: ClassVar[str] = "qwen2_5_vl"
@@ -52,7 +52,7 @@ class Qwen25VL(Family):
         seen = config.vision_config
         geometry = Geometry(seen.patch_size, seen.spatial_merge_size, seen.temporal_patch_size, cls.free_times)
         ids = (config.vision_start_token_id, config.vision_end_token_id)
-        after = bool(options.get("text_after_time", False))
+        after = bool(options.get("text_after_time", True))
         return cls(geometry, mean, std, *ids, after, float(seen.tokens_per_second))
 
     @staticmethod

@@ -1,0 +1,1 @@
+"""The pages' charts: matplotlib figures, rendered to static SVG in the colours of the style sheet."""

@@ -1,0 +1,103 @@
+"""The names of weights in real checkpoints: every one finds its place in the built model, and no place stays empty.
+
+Models are built from the real config.json with few and narrow layers; the files that are loaded carry the names of the
+real index, old ones included.
+"""
+
+import gzip
+import json
+import re
+from itertools import product
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from zoomzero.policy.local.checkpoint.network import load_network
+from zoomzero.policy.local.families import family_class
+
+LAYERS = 4
+REAL = (
+    *("Qwen2.5-VL-7B-Instruct", "Qwen2.5-VL-7B-lexiq", "olmOCR-2-7B-1025", "Cosmos-Reason2-8B"),
+    *("Qwen3-VL-4B-Instruct", "Qwen3-VL-8B-Instruct", "Qwen3-VL-30B-A3B-Instruct", "Qwen3.5-4B"),
+)
+
+
+@pytest.fixture(params=REAL)
+def real(request, shared):
+    where = shared / "checkpoints" / request.param
+    if not where.is_dir():
+        pytest.skip("needs ../shared/checkpoints (metadata of real checkpoints)")
+    return where
+
+
+def narrow(config):
+    """The same structure with few and narrow layers."""
+    text, seen = config.get("text_config", config), config["vision_config"]
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    text |= sizes | {"num_hidden_layers": LAYERS, "vocab_size": 512, "bos_token_id": None, "eos_token_id": None}
+    text |= {"pad_token_id": None}
+    if "layer_types" in text:
+        text["layer_types"] = text["layer_types"][:LAYERS]
+    if "num_experts" in text:
+        text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    if "linear_num_key_heads" in text:
+        text |= {"linear_num_key_heads": 1, "linear_num_value_heads": 2}
+    seen |= {"depth": LAYERS, "hidden_size": 64, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64}
+    if seen.get("deepstack_visual_indexes"):
+        seen["deepstack_visual_indexes"] = [0, 1, 2]
+    config.pop("quantization_config", None)
+    return config
+
+
+def names_of(where, config):
+    """The names of the real index, those of layers that are built."""
+    if (where / "weights.json").is_file():
+        kinds = config["text_config"].get("layer_types", [])
+        return [n for n, _ in json.loads((where / "weights.json").read_text())["weights"] for n in spread(n, kinds)]
+    names = json.loads(gzip.decompress((where / "model.safetensors.index.json.gz").read_bytes()))["weight_map"]
+    return [name for name in names if all(int(i) < LAYERS for i in re.findall(r"\.(?:layers|blocks)\.(\d+)\.", name))]
+
+
+def spread(name, kinds):
+    """`{linear}`, `{full}` and `{0..47}` stand for several layers."""
+    found = re.search(r"\{(.*?)\}", name)
+    if not found:
+        return [name]
+    numbers = range(LAYERS)
+    if found[1] in ("linear", "full"):
+        numbers = [i for i, kind in enumerate(kinds) if kind.startswith(found[1])]
+    return [name.replace(found[0], str(i)) for i in numbers]
+
+
+def place_of(name, wanted):
+    """Where a released name belongs: older ones lack the name of the part."""
+    for old, new in product(("", "model.", "visual."), ("", "model.language_model.", "model.visual.", "model.")):
+        candidate = new + name.removeprefix(old)
+        if name.startswith(old) and candidate in wanted:
+            return candidate
+    return None
+
+
+def test_names_find_their_places(real, tmp_path):
+    config = narrow(json.loads((real / "config.json").read_text()))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    from transformers import AutoConfig
+
+    family = family_class(config["model_type"])
+    built = family.network_class()(AutoConfig.from_pretrained(tmp_path))
+    wanted, names = built.state_dict(), names_of(real, config)
+    generator, stored = torch.Generator().manual_seed(0), {}
+    for name in names:
+        place = place_of(name, wanted)
+        if place is None:
+            assert name.startswith("mtp."), f"{name} has no place"  # heads that predict several tokens are not used
+            continue
+        value = torch.randn(wanted[place].shape, generator=generator)
+        stored[name] = family.stored(place, value).contiguous(), place, value
+    tied = set(built.all_tied_weights_keys)
+    assert {place for _, place, _ in stored.values()} | tied >= set(wanted)
+    save_file({name: value for name, (value, _, _) in stored.items()}, tmp_path / "model.safetensors")
+    network = load_network("x", tmp_path, family, torch.float32, torch.device("cpu"))
+    for _, place, value in stored.values():
+        assert torch.equal(network.state_dict()[place], value), place
