@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoomzero.cli.common import load_model, page_place, print_text
 from zoomzero.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoomzero.evidence.write import Places
 
 MODES_HELP = "direct | coarse | zoom | context | divide | search (docs/method.md)"
 
@@ -38,6 +41,11 @@ def ask(
     fps: Annotated[float | None, typer.Option(help="Frame rate of a directory of images.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     html: Annotated[str | None, typer.Option(help="Write the evidence page to this file.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="Write the found moments: FILE.mp4, FILE.gif, or a folder for one file each.")
+    ] = None,
+    srt: Annotated[str | None, typer.Option(help="Write the found moments as subtitles (SRT).")] = None,
+    edl: Annotated[str | None, typer.Option(help="Write the found moments as an edit list (CMX 3600).")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a model setting, for example coarse.fps=2 (docs/formats.md)."),
@@ -67,6 +75,7 @@ def ask(
     options = tuple(option or ())
     check_question(question, options, mode)
     page = page_place(html)
+    places = _evidence_places(clip, srt, edl)
     _check_positive("--budget", budget)
     _check_positive("--timeout", timeout)
     if subtitles is not None:
@@ -105,6 +114,12 @@ def ask(
         write_evidence_page(page, trace, video=Path(info.path), frames=close_looks(looks))
         if not json_:
             print_text(f"Page      {page}")
+    if places.any:
+        from zoomzero.evidence.write import write_evidence
+
+        for line in write_evidence(places, trace, info, timeout):
+            if not json_:
+                print_text(line)
 
 
 def world(
@@ -166,6 +181,20 @@ def doctor() -> None:
     print_text(text)
     if not healthy:
         raise typer.Exit(4)
+
+
+def _evidence_places(clip: str | None, srt: str | None, edl: str | None) -> Places:
+    """Return where evidence goes; that nothing can be written there is said before the work is done.
+
+    Raises:
+        ConfigError: such a place cannot be written, or names no kind of clip.
+    """
+    from zoomzero.evidence.clips import target_kind
+    from zoomzero.evidence.write import Places
+
+    folder = clip is not None and target_kind(Path(clip).expanduser(), "--clip") == "folder"
+    place = Path(clip).expanduser() if clip is not None and folder else page_place(clip, "--clip")
+    return Places(place, page_place(srt, "--srt"), page_place(edl, "--edl"))
 
 
 def _check_positive(setting: str, value: float | None) -> None:

@@ -38,7 +38,12 @@ def plane(size: tuple[float, float]) -> Plane:
 
 
 def line_chart(
-    lines: Sequence[Points], steps: tuple[float, float], label: str, *, band: Sequence[Points] = (), share: bool = False
+    lines: Sequence[Points],
+    steps: tuple[float, float],
+    label: str,
+    *,
+    band: tuple[Points, Points] | None = None,
+    share: bool = False,
 ) -> Any:
     """Return one or two lines as a small SVG: the first drawn through, the second dashed.
 
@@ -136,7 +141,11 @@ def _line(axes: Axes, points: Points, second: bool) -> None:
 
     steps, values = np.array([s for s, _ in points]), np.array([v for _, v in points])
     values = np.where(np.isfinite(values), values, np.nan)
-    style = {"color": colour("zoom" if second else "coarse"), "clip_on": False, "solid_capstyle": "round"}
+    style: dict[str, Any] = {
+        "color": colour("zoom" if second else "coarse"),
+        "clip_on": False,
+        "solid_capstyle": "round",
+    }
     axes.plot(steps, values, linewidth=1.5 if second else 1.75, linestyle=(0, (4, 2)) if second else "-", **style)
     there = np.isfinite(values)
     alone = there & ~np.append(there[1:], False) & ~np.append(False, there[:-1])

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.errors import DataError
+from zoomzero.pages.charts.lines import Points
 from zoomzero.pages.render import compact_json, embedded, render, write_page
-from zoomzero.pages.training.curves import Curves, Points, curves
+from zoomzero.pages.training.curves import Curves, curves
 from zoomzero.pages.training.rows import GroupFacts, Place, group_facts, pack_group
 from zoomzero.prompts import PROBLEMS
 from zoomzero.train.credit.rewards import REWARDS
