@@ -1,5 +1,6 @@
 # make demo   install and run the main job with the embedded model   (writes outputs/demo/)
 # make test   install and run the whole test suite
+# make test-browser  the pages in Chromium: hostile text, phone-sized windows
 # make check  ruff (lint, format) and mypy
 # make clean  remove what the others made
 
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PARITY := $(VENV)/parity/.tried
 
-.PHONY: demo test check clean install
+.PHONY: demo test test-browser check clean install
 
 install: $(READY)
 
@@ -32,6 +33,11 @@ demo: $(READY)
 
 test: $(READY) $(PARITY)
 	$(BIN)/python -m pytest
+
+# pages in a real browser: apt-get install chromium, or CHROMIUM=/path/to/it
+test-browser: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
+	$(BIN)/python -m pytest -m browser tests/pages
 
 check: $(READY)
 	$(BIN)/ruff check .
