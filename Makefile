@@ -2,6 +2,7 @@
 # make test       install and run the whole test suite, but for what is marked slow
 # make test-slow  the tests marked slow
 # make test-server  build a real vLLM for the CPU (3.5 GB, in .venv-server) and run the tests against it
+# make test-browser  the pages in Chromium: hostile text, phone-sized windows
 # make check      ruff (lint, format) and mypy
 # make coverage   the suite with the share of lines it runs; fails below COVERAGE percent
 # make fuzz       campaigns on damaged input, MINUTES each; what fails is kept under outputs/fuzz*
@@ -20,7 +21,7 @@ PARITY := $(VENV)/parity/.tried
 MINUTES  ?= 5
 COVERAGE ?= 80
 
-.PHONY: demo test test-slow test-server check coverage fuzz docs wheel floors clean install
+.PHONY: demo test test-slow test-server test-browser check coverage fuzz docs wheel floors clean install
 
 install: $(READY)
 
@@ -74,6 +75,11 @@ $(SERVER)/.ready: tests/policy/server/install.sh
 
 test-server: $(READY) $(SERVER)/.ready
 	ZOOMZERO_VLLM=$(SERVER) $(BIN)/python -m pytest -m server tests/policy/server
+
+# pages in a real browser: apt-get install chromium, or CHROMIUM=/path/to/it
+test-browser: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
+	$(BIN)/python -m pytest -m browser tests/pages
 
 check: $(READY)
 	$(BIN)/ruff check .

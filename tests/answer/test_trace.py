@@ -105,7 +105,7 @@ def _frozen(value: object) -> object:
 def test_as_text_line_by_line() -> None:
     assert trace_text(TRACE).splitlines() == [
         "Answer    (B) a bottle   confidence 0.75",
-        "Evidence  10.0-12.5 s, 40.0-41.0 s",
+        "Evidence  10.0-12.5 s (00:10.0 – 00:12.5), 40.0-41.0 s (00:40 – 00:41)",
         "Why       verify 1 is the most confident (0.75 against coarse 0.40)",
         "Note      the header says 70.0 s but the file ends at 60.0 s: truncated",
         "",

@@ -53,6 +53,38 @@ def test_text_answers_with_evidence_and_one_line_a_pass(zoom: Run, video: Path, 
     assert table[-1].startswith("all ")
 
 
+def test_evidence_is_taken_away(zoom: Run, video: Path, model: Path, tmp_path: Path) -> None:
+    places = ("--clip", tmp_path / "e.gif", "--srt", tmp_path / "e.srt", "--edl", tmp_path / "e.edl")
+    ran = zoom("ask", video, QUESTION, *OPTIONS, "--model", model, "--set", "max_new_tokens=60", *places)
+    assert (ran.code, ran.err) == (0, "")
+    written = sorted(one.name for one in tmp_path.iterdir())
+    if "Evidence  none named" in ran.out:
+        assert written == []
+        assert "nothing was written: the model named no moment" in ran.out
+        return
+    assert written == ["e.edl", "e.gif", "e.srt"]
+    assert [line.split()[0] for line in ran.out.splitlines()[-3:]] == ["Clip", "SRT", "EDL"]
+    assert QUESTION in (tmp_path / "e.srt").read_text(encoding="utf-8")
+    assert "FROM CLIP NAME: small.mp4" in (tmp_path / "e.edl").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("option", "place", "complaint"),
+    [
+        ("--clip", "a.avi", "clips are not written as .avi"),
+        ("--clip", "none/a.mp4", "there is no directory"),
+        ("--srt", "none/a.srt", "there is no directory"),
+    ],
+)
+def test_places_are_checked_before_the_work(
+    zoom: Run, video: Path, tmp_path: Path, option: str, place: str, complaint: str
+) -> None:
+    ran = zoom("ask", video, QUESTION, option, tmp_path / place)
+    assert ran.code == 2
+    assert ran.complaint.startswith(f"{option}: ")
+    assert complaint in ran.complaint
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_json_is_one_object_with_the_promised_keys(
     zoom: Run, video: Path, model: Path, tmp_path: Path, mode: str

@@ -15,6 +15,7 @@ from zoomzero.errors import ConfigError
 
 if TYPE_CHECKING:
     from zoomzero.answer.trace import Trace
+    from zoomzero.evidence.write import Places
     from zoomzero.video.types import VideoInfo
 
 MODES_HELP = "direct | coarse | zoom | context | divide | search (docs/method.md)"
@@ -61,6 +62,11 @@ def ask(
     fps: Annotated[float | None, typer.Option(help="Frame rate of a directory of images.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     html: Annotated[str | None, typer.Option(help="Write the evidence page to this file.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="Write the found moments: FILE.mp4, FILE.gif, or a folder for one file each.")
+    ] = None,
+    srt: Annotated[str | None, typer.Option(help="Write the found moments as subtitles (SRT).")] = None,
+    edl: Annotated[str | None, typer.Option(help="Write the found moments as an edit list (CMX 3600).")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a model setting, for example coarse.fps=2 (docs/formats.md)."),
@@ -144,6 +150,7 @@ def ask(
         raise ConfigError(missing, "is not given", "give a video and a question, or --questions FILE --out RUN")
     check_question(question, options, mode)
     page = page_place(html)
+    places = _evidence_places(clip, srt, edl)
     _check_positive("--budget", budget)
     _check_positive("--timeout", timeout)
     if subtitles is not None and transcribe is not None:
@@ -185,6 +192,12 @@ def ask(
         write_evidence_page(page, trace, video=Path(info.path), frames=close_looks(looks))
         if not json_:
             print_text(f"Page      {page}")
+    if places.any:
+        from zoomzero.evidence.write import write_evidence
+
+        for line in write_evidence(places, trace, info, timeout):
+            if not json_:
+                print_text(line)
 
 
 def _print_answer(trace: Trace, heard: dict[str, str | None], *, json_: bool, replies: bool) -> None:
@@ -368,6 +381,20 @@ def doctor(
     print_text(text)
     if not healthy:
         raise typer.Exit(4)
+
+
+def _evidence_places(clip: str | None, srt: str | None, edl: str | None) -> Places:
+    """Return where evidence goes; that nothing can be written there is said before the work is done.
+
+    Raises:
+        ConfigError: such a place cannot be written, or names no kind of clip.
+    """
+    from zoomzero.evidence.clips import target_kind
+    from zoomzero.evidence.write import Places
+
+    folder = clip is not None and target_kind(Path(clip).expanduser(), "--clip") == "folder"
+    place = Path(clip).expanduser() if clip is not None and folder else page_place(clip, "--clip")
+    return Places(place, page_place(srt, "--srt"), page_place(edl, "--edl"))
 
 
 def _check_positive(setting: str, value: float | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zoomzero.answer.trace import PassTrace, Trace, said_confidence
+from zoomzero.pages.timeline import span_label
 from zoomzero.spans import Span
 
 
@@ -12,7 +13,7 @@ def trace_text(trace: Trace) -> str:
     label = f"({trace.option}) " if trace.option is not None else ""
     lines = [
         f"Answer    {label}{chosen}   confidence {said_confidence(trace.confidence)}",
-        f"Evidence  {spans_text(trace.spans) or 'none named'}",
+        f"Evidence  {evidence_text(trace.spans) or 'none named'}",
         f"Why       {trace.reason}",
     ]
     lines += [f"Note      {note}" for note in trace.notes]
@@ -30,6 +31,11 @@ def trace_text(trace: Trace) -> str:
 def spans_text(spans: tuple[Span, ...]) -> str:
     """Return spans as `12.5-18.0 s, 40.0-44.0 s`."""
     return ", ".join(f"{span.start_s:.1f}-{span.end_s:.1f} s" for span in spans)
+
+
+def evidence_text(spans: tuple[Span, ...]) -> str:
+    """Return spans as `72.5-78.0 s (01:12.5 – 01:18.0)`: as the model counts, and as players do."""
+    return ", ".join(f"{spans_text((span,))} ({span_label(span)})" for span in spans)
 
 
 def one_line(text: str, most: int = 1000) -> str:

@@ -38,7 +38,12 @@ def plane(size: tuple[float, float]) -> Plane:
 
 
 def line_chart(
-    lines: Sequence[Points], steps: tuple[float, float], label: str, *, band: Sequence[Points] = (), share: bool = False
+    lines: Sequence[Points],
+    steps: tuple[float, float],
+    label: str,
+    *,
+    band: tuple[Points, Points] | None = None,
+    share: bool = False,
 ) -> Any:
     """Return one or two lines as a small SVG: the first drawn through, the second dashed.
 

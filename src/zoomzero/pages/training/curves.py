@@ -72,7 +72,7 @@ class Curves:
         lines = [line.points for line in chart.lines]
         said = "".join(f"; {line.label} last {line.last}" for line in chart.lines)
         ends = (self.low, self.high)
-        return line_chart(lines, ends, f"{chart.title} by step{said}", band=chart.band or (), share=chart.share)
+        return line_chart(lines, ends, f"{chart.title} by step{said}", band=chart.band, share=chart.share)
 
     def draw_phases(self) -> Any:
         """Return the phases' seconds as SVG."""

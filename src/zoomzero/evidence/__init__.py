@@ -1,0 +1,1 @@
+"""Evidence to take away: the found moments as clips, subtitles and edit lists."""
