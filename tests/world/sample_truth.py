@@ -102,6 +102,8 @@ def check_coarse_item(item: SFTItem, view: View, seen: list[tuple[Event, Span]])
         assert item.target == listing(seen)
         assert item.untrained == ()
         return "list"
+    if lookup := re.fullmatch(r"List when the (\w+ \w+) is visible\.", item.text):
+        return check_lookup(item, lookup[1], seen)
     question, options, mode = parts(item)
     if "[]" in item.target:
         check_not_visible(item, mode)
@@ -127,6 +129,10 @@ def check_coarse_item(item: SFTItem, view: View, seen: list[tuple[Event, Span]])
     assert (read.answer, tenths(read.spans)) == (label, tenths(spans))
     if mode == "think":
         check_reasoning(item.target, question, visible)
+        letter = [] if question.startswith("Which symbol") else [label]
+        assert decisive_in(item) == [*re.findall(r"<time>\((\d+)\.", item.target), *letter]
+    else:
+        assert item.decisive == ()
     return "fewer counted" if len(visible) < len(right.asked) else "end" if question == AT_END else "seen"
 
 
@@ -140,3 +146,17 @@ def check_reasoning(target: str, question: str, visible: list[tuple[Event, Span]
         moments.reverse()
         said = " then ".join(f"the {name_of(e)} visible{at}" for (e, _), at in zip(visible[::-1], moments, strict=True))
     assert target.startswith(f"<think>{said}</think>\n"), (target, said)
+
+
+def check_lookup(item: SFTItem, name: str, seen: list[tuple[Event, Span]]) -> str:
+    """When an object shows, in time order, or that it does not."""
+    spans = [span for event, span in seen if name_of(event) == name]
+    times = "".join(f"<time>({s:.1f}, {e:.1f})</time>" for s, e in spans)
+    assert item.target == (f"the {name} visible{times}" if spans else "not visible")
+    assert decisive_in(item) == [str(int(s)) for s, _ in spans]
+    return "looked up" if spans else "looked up in vain"
+
+
+def decisive_in(item: SFTItem) -> list[str]:
+    """The pieces of a target that count for more: where spans begin, and a letter that can be known."""
+    return [item.target[low:high] for low, high in item.decisive]

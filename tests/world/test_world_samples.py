@@ -15,10 +15,11 @@ from world_truth import name_of, symbol_of, truth
 from zoomzero.data.sft_sample import SFTItem, SFTSample
 from zoomzero.prompts import is_well_formed, read_response, video_header
 from zoomzero.spans import Span, intersection_s
+from zoomzero.video.plan import plan_regular
 from zoomzero.video.types import Geometry
 from zoomzero.world import samples
 from zoomzero.world.samples import LIST_TEXT, coarse_sample, context_sample, picture_sample, zoom_sample
-from zoomzero.world.scenes import Event
+from zoomzero.world.scenes import Event, make_scene
 from zoomzero.world.start import TINY_SETTINGS as SETTINGS
 from zoomzero.world.views import View, sparse_view, whole_view, window_view
 
@@ -50,11 +51,13 @@ def catch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]:
     return lambda make, seed, *rest, **more: Made(make(np.random.default_rng(seed), *rest, **more), caught[-1])
 
 
-def look(make_view: Callable[..., View], seed: int, *lengths: int, questions: int = 6, listing: float = 1.0) -> Made:
+def look(
+    make_view: Callable[..., View], seed: int, *lengths: int, questions: int = 6, lookups: int = 0, listing: float = 1.0
+) -> Made:
     rng = np.random.default_rng((5, seed))
     view = make_view(rng, *lengths)
-    made = coarse_sample(rng, view, COARSE, SETTINGS, GEOMETRY, questions=questions, listing=listing)
-    return Made(made, view)
+    how_many = {"questions": questions, "lookups": lookups, "listing": listing}
+    return Made(coarse_sample(rng, view, COARSE, SETTINGS, GEOMETRY, **how_many), view)
 
 
 def check_look(made: Made) -> Counter[str]:
@@ -133,6 +136,33 @@ def test_listing_comes_as_often_as_asked_and_always_without_questions() -> None:
         (item,) = look(whole_view, seed, 6, 10, questions=0, listing=0.0).sample.items
         assert item.text == LIST_TEXT
         assert len(look(whole_view, seed, 6, 10, questions=2, listing=0.0).sample.items) == 2
+
+
+@pytest.mark.parametrize(("make_view", "lengths"), [(whole_view, (4, 32)), (whole_view, (48, 80)), (window_view, ())])
+def test_objects_are_looked_up_by_name(make_view: Callable[..., View], lengths: tuple[int, ...]) -> None:
+    came_up: Counter[str] = Counter()
+    for seed in range(25):
+        made = look(make_view, seed, *lengths, questions=0, lookups=6, listing=0.0)
+        assert 1 <= len(made.sample.items) <= 6
+        came_up += check_look(made)
+    assert set(came_up) == {"looked up", "looked up in vain"}
+    assert came_up["looked up in vain"] < 0.4 * came_up["looked up"]
+
+
+def test_nothing_is_looked_up_in_vain_where_everything_shows() -> None:
+    """A video of 300 s in 80 frames may show all 24 kinds."""
+    full = 0
+    for seed in range(60):
+        rng = np.random.default_rng((6, seed))
+        view = View(make_scene(rng, 300.0), 0.0, Span(0, 300), 300.0)
+        plan = plan_regular(view.info, COARSE, GEOMETRY, view.span)
+        seen = seen_in(view, plan.times_s)
+        items = samples._lookup_items(rng, view, plan, 24)
+        found = [check_coarse_item(item, view, seen) for item in items]
+        if len({e.kind for e, _ in seen}) == 24:
+            full += 1
+            assert found == ["looked up"] * 24
+    assert full > 5
 
 
 def test_answer_modes_come_in_their_shares() -> None:

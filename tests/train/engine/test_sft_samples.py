@@ -60,7 +60,7 @@ def check_packed(policy: Any, samples: list[SFTSample], packed: PackedSFTSamples
             assert weight.shape == suffix.shape
             assert (weight[:question] == 0).all()
             assert weight[-1] == item.weight, "the end of the answer is learned"
-            if not item.untrained:
+            if not item.untrained and not item.decisive:
                 assert (weight[question:] == item.weight).all()
     rows = sum(len(p) for p in packed.prompts) + sum(len(s) for group in packed.suffixes for s in group)
     assert packed.tokens == rows
@@ -170,6 +170,25 @@ def test_untrained_letters_do_not_count(family_policies: dict[str, Any]) -> None
     assert target[1] == letter
     assert weights == [1.0, 0.0, *[1.0] * (len(target) - 2)]
     assert set(packed.weights[0][2].tolist()) == {0.0, 0.5}
+
+
+def test_decisive_tokens_count_four_times(family_policies: dict[str, Any]) -> None:
+    """Where the span begins, and the letter; what nobody can know counts nothing all the same."""
+    policy = family_policies["qwen3_vl"]
+    target = "the red ring visible<time>(12.0, 14.0)</time>\n<answer>B</answer>"
+    places = tuple((target.index(piece), target.index(piece) + len(piece)) for piece in ("12", "B"))
+    items = (SFTItem("a", target, decisive=places), SFTItem("b", target, decisive=places, weight=0.5))
+    packed = pack_sft_samples([SFTSample(make_clip("qwen3_vl"), "", items)], policy.builder, policy.end_of_turn)
+    ids = [*policy.builder.codec.encode(target), policy.end_of_turn]
+    number, letter = (policy.builder.codec.encode(piece) for piece in ("12", "B"))
+    expected = [4.0 if [token] in (number, letter) else 1.0 for token in ids]
+    assert expected.count(4.0) == 2
+    assert [w[-len(ids) :].tolist() for w in packed.weights[0]] == [expected, [0.5 * w for w in expected]]
+    both = SFTItem("a", target, untrained=places[1:], decisive=places)
+    packed = pack_sft_samples([SFTSample(make_clip("qwen3_vl"), "", (both,))], policy.builder, policy.end_of_turn)
+    (found,) = packed.weights[0]
+    wanted = [0.0 if [token] == letter else w for token, w in zip(ids, expected, strict=True)]
+    assert found[-len(ids) :].tolist() == wanted
 
 
 def test_same_question_twice_keeps_a_token_of_each(family_policies: dict[str, Any]) -> None:
