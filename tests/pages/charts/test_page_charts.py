@@ -134,7 +134,7 @@ def test_the_colours_are_the_style_sheets() -> None:
     from importlib import resources
 
     folder = resources.files("zoomzero.pages").joinpath("templates")
-    css = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "rollouts.css"))
+    css = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "training/rollouts.css"))
     for name, (light, dark) in COLOURS.items():
         found = re.findall(rf"--{name}: (#[0-9a-f]{{6}})", css)
         assert found[0] == light, name

@@ -23,7 +23,8 @@ from zoomzero.prompts import read_response
 from zoomzero.spans import Span
 from zoomzero.train.credit.answers import ZoomResult, zoom_hard
 from zoomzero.train.credit.rewards import RewardValues
-from zoomzero.train.rollouts.collector import chose_right, group_masks, pseudo_truth, teaches
+from zoomzero.train.rollouts.collector import chose_right, pseudo_truth
+from zoomzero.train.rollouts.credited import group_masks, teaches
 from zoomzero.train.rollouts.record import Rollout, RolloutGroup, group_from_json
 from zoomzero.video.types import Clip
 

@@ -32,7 +32,7 @@ from zoomzero.pages.evaluation.scores import (
 )
 from zoomzero.pages.render import embedded_json, render, write_page
 
-ASSETS = ("evaluation.css", "elements.js", "evaluation-card.js", "evaluation.js")
+ASSETS = ("evaluation/evaluation.css", "elements.js", "evaluation/card.js", "evaluation/evaluation.js")
 REASONS_SHOWN = 40
 Say = Callable[[str], None]
 
@@ -125,7 +125,7 @@ def evaluate_runs(
 def evaluation_page(found: Evaluation) -> str:
     """Return the report as one self-contained HTML document."""
     return render(
-        "evaluation.html.j2",
+        "evaluation/evaluation.html.j2",
         assets=ASSETS,
         found=found,
         reasons_shown=REASONS_SHOWN,

@@ -49,8 +49,8 @@ def filter_page(report: FilterReport) -> str:
         Chart("Overlap", _counts("mean IoU of an example's answers", histogram(judged, lambda one: one.mean_iou))),
     )
     return render(
-        "filter.html.j2",
-        assets=["filter.css"],
+        "training/filter.html.j2",
+        assets=["training/filter.css"],
         report=report,
         total=len(judged),
         kept=report.counts[KEPT],

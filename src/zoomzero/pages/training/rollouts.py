@@ -20,7 +20,13 @@ from zoomzero.train.credit.rewards import REWARDS
 from zoomzero.train.rollouts.record import read_groups
 
 LOG_FILE = "log.jsonl"
-ASSETS = ("rollouts.css", "elements.js", "rollouts-charts.js", "rollouts-group.js", "rollouts.js")
+ASSETS = (
+    "training/rollouts.css",
+    "elements.js",
+    "training/rollouts-charts.js",
+    "training/rollouts-group.js",
+    "training/rollouts.js",
+)
 STRONG_SHARE = 0.95  # of the rollouts have no stronger advantage than the colour scale's ends
 _SAY_EVERY = 50  # groups
 
@@ -144,7 +150,7 @@ def rollouts_page(run: RunRecord) -> str:
         "curves": _hover(drawn),
     }
     return render(
-        "rollouts.html.j2",
+        "training/rollouts.html.j2",
         assets=ASSETS,
         run=run,
         drawn=drawn,

@@ -39,7 +39,8 @@ from zoomzero.train.credit.scores import (
 from zoomzero.train.engine.checkpoints import PREFIX, CheckpointedTrainer
 from zoomzero.train.engine.processes import gather
 from zoomzero.train.engine.sharded import shard_with, trained_weights
-from zoomzero.train.rollouts.collector import RolloutCollector, Tally, credited, group_masks
+from zoomzero.train.rollouts.collector import RolloutCollector, Tally
+from zoomzero.train.rollouts.credited import credited, group_masks
 from zoomzero.train.rollouts.record import RolloutGroup
 from zoomzero.train.run.log import RunLog
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
