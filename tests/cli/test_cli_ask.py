@@ -155,7 +155,7 @@ def test_the_embedded_model_finds_and_reads_the_symbol(zoom: Run, video: Path) -
     [
         ((), 2, "VIDEO: is not given; give a video and a question, or --questions FILE --out RUN"),
         (("{video}",), 2, "QUESTION: is not given; give a video and a question"),
-        (("{video}", "q", "--colour", "red"), 2, "No such option: --colour; see `zoomzero ask --help`"),
+        (("{video}", "q", "--quxx", "red"), 2, "No such option: --quxx; see `zoomzero ask --help`"),
         (("{video}", "q", "--budget", "many"), 2, "Invalid value for '--budget': "),
         (("{video}", "q", "--budget", "0"), 2, "--budget: 0 is too little; give a number above 0"),
         (("{video}", "q", "--timeout", "nan"), 2, "--timeout: nan is too little; give a number above 0"),

