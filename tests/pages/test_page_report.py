@@ -73,7 +73,8 @@ def test_kinds_of_videos_have_tables_and_plots_of_their_own(rows, make_trace, re
     ]
     tables = [one.text for one in page.all("tr")]
     assert [text.split()[0] for text in tables] == ["Mode", "coarse", "zoom", "Mode", "divide"]
-    assert [one.text for one in page.all("text", "name")] == ["coarse", "zoom", "divide"]
+    drawn = {one.text for one in page.all("text")}
+    assert {"coarse", "zoom", "divide"} <= drawn
     options = len(rows[0].options)
     assert report._chance(rows) == 1 / options
     assert report._chance([far]) == 0.25

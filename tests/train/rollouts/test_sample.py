@@ -70,7 +70,7 @@ def test_answers_are_what_the_coarse_pass_would_draw(
     place, one = 3, examples[3]
     asked = QuestionSession(policy, SETTINGS, probe(one.video), one.question, one.options)
     look = write(asked, "coarse", plan_regular(asked.info, SETTINGS.coarse.budget(), policy.geometry))
-    drawn = policy.generate(look.context, 3, Sampling(1.0, 1.0, 12, prompt_seed(5, place)))
+    drawn = look.prefix.write(3, Sampling(1.0, 1.0, 12, prompt_seed(5, place))).completions
     rows = [row for row in rows_of(tmp_path / "s.jsonl") if row["id"] == one.id]
     assert [row["text"] for row in rows] == [completion.text for completion in drawn]
     for row in rows:

@@ -13,6 +13,7 @@ import torch
 from grpo_runs import asked_about, grpo_settings, said, spans_text, tiny_settings
 
 from zoomzero.answer.confidence import softmax
+from zoomzero.answer.scoring import score
 from zoomzero.config import PassSettings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.errors import ModelError
@@ -136,7 +137,7 @@ def test_scores_are_those_of_a_zoom_pass_over_the_same_frames(tiny_policy: Any, 
     for one, some, look in zip(asked, spans, verifier.judge(prompts), strict=True):
         wide = [(max(s - 0.5, 0.0), min(e + 0.5, 32.0)) for s, e in some]
         plan = plan_on_grid(one.info, wide, one.settings.zoom.budget(), tiny_policy.geometry)
-        expected = one.score("zoom", plan, header="").trace
+        expected = score(one, "zoom", plan, header="").trace
         assert look.on_span
         assert look.option_log_probs is not None
         assert softmax(look.option_log_probs) == pytest.approx(expected.option_probabilities, abs=1e-5)
