@@ -23,9 +23,9 @@ from zoomzero.benchmarks.scoring.metrics import (
     average,
     bootstrap,
     compare,
-    wilson,
 )
 from zoomzero.benchmarks.scoring.score import BootstrapSettings
+from zoomzero.benchmarks.scoring.wilson import wilson
 from zoomzero.data.annotation import Question
 from zoomzero.pages.evaluation.runs import Entry, QuestionSet
 
