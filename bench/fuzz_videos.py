@@ -171,7 +171,7 @@ def _fault_of_plan(info: VideoInfo, plan: FramePlan, limit_s: float, whole_fps: 
             except ZoomZeroError as error:
                 kind, text = _verdict(error)
                 if kind != "typed":
-                    return f"{kind}: {text}"
+                    raise
                 told.append((text,))
                 continue
             fault = _fault_of_clip(info, clip, whole_fps)

@@ -51,10 +51,12 @@ def write(
     ticks: int = TICKS,
     pixel_shape: Fraction | None = None,
     first: int = 0,
+    container_format: str | None = None,
 ) -> Path:
     """Write one frame at each time.
 
     Args:
+        container_format: ffmpeg's name of it, where the file's ending could mean another.
         size: width and height as shown.
         turns: quarter turns counter-clockwise that a player has to apply (the file holds turned pictures).
         last_s: how long the last frame lasts.
@@ -64,7 +66,7 @@ def write(
     """
     step_s = (times_s[-1] - times_s[0]) / max(1, len(times_s) - 1) or 1.0
     ends = [*times_s[1:], times_s[-1] + (last_s or step_s)]
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with av.open(str(path), "w", format=container_format, options=container_options or {}) as container:
         rate = Fraction(round(1000 / step_s), 1000)
         stream: Any = container.add_stream(codec, rate=max(rate, Fraction(1)), options=options or presets(codec))
         stream.width, stream.height = size[::-1] if turns % 2 else size

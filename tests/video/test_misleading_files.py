@@ -206,7 +206,8 @@ def test_one_part_that_begins_in_mid_group_is_still_sought(folder: Path) -> None
 @pytest.mark.parametrize(("name", "codec"), [("raw.mjpeg", "mjpeg"), ("raw.h264", "libx264"), ("raw.m4v", "mpeg4")])
 def test_streams_without_times_are_refused(name: str, codec: str, folder: Path) -> None:
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-    path = made.write(folder / name, made.grid(20, 10), codec=codec, pix_fmt=pix_fmt, ticks=10)
+    raw = name.removeprefix("raw.")
+    path = made.write(folder / name, made.grid(20, 10), codec=codec, pix_fmt=pix_fmt, ticks=10, container_format=raw)
     with pytest.raises(VideoError, match=r"no times \(a raw stream.*ffmpeg -r FRAMES_A_SECOND") as caught:
         probe(path)
     assert "\n" not in str(caught.value)

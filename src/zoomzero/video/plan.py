@@ -111,7 +111,7 @@ def plan_spans(info: VideoInfo, spans: Sequence[Sequence[float]], budget: FrameB
     while len(kept) * geometry.temporal > limit:
         gaps = [later.start_s - earlier.end_s for earlier, later in pairwise(kept)]
         kept = merge(kept, gap_s=min(gaps) + _EPSILON_S)
-    counts = _share(kept, max(_useful_rate(info, budget.fps, *span) for span in kept), limit, geometry)
+    counts = _share(kept, [_useful_rate(info, budget.fps, *span) for span in kept], limit, geometry)
     times = [
         span.start_s + i * span.length_s / count for span, count in zip(kept, counts, strict=True) for i in range(count)
     ]
@@ -222,15 +222,18 @@ def _whole(count: int, geometry: Geometry) -> int:
     return max(1, math.ceil(count / geometry.temporal)) * geometry.temporal
 
 
-def _share(spans: Sequence[Span], fps: float, limit: int, geometry: Geometry) -> list[int]:
-    """Return the frames of each span: the base rate, or the highest common rate that stays within the limit."""
+def _share(spans: Sequence[Span], rates: Sequence[float], limit: int, geometry: Geometry) -> list[int]:
+    """Return the frames of each span: its own rate, or the highest common rate below it that stays within the limit."""
 
     def counts(rate: float) -> list[int]:
-        return [_whole(math.ceil(span.length_s * rate - _EPSILON_S), geometry) for span in spans]
+        return [
+            _whole(math.ceil(span.length_s * min(rate, own) - _EPSILON_S), geometry)
+            for span, own in zip(spans, rates, strict=True)
+        ]
 
-    if sum(counts(fps)) <= limit:
-        return counts(fps)
-    low, high = 0.0, fps
+    low, high = 0.0, max(rates)
+    if sum(counts(high)) <= limit:
+        return counts(high)
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if sum(counts(middle)) <= limit else (low, middle)

@@ -116,9 +116,10 @@ def test_options_are_asked_as_they_are_annotated(video: str, mode: Any, options:
     ],
 )
 def test_spans_of_any_kind_make_a_row_that_is_json(video: str, text: str, spans: list[list[float]]) -> None:
-    (row,) = ask(ScriptedPolicy(says(text=text)), Item(ASKED, video, "coarse"))
+    # a reply that names no option has its options scored instead
+    (row,) = ask(ScriptedPolicy(says(text=text), rates(1, 1, 8)), Item(ASKED, video, "coarse"))
     assert (row["failed"], row["spans"]) == (None, spans)
-    assert row["answer"] == (None if text == "no idea" else "B")
+    assert row["answer"] == ("C" if text == "no idea" else "B")
 
 
 def test_questions_about_a_video_share_its_frames_and_every_mode_pays_for_its_own(video: str) -> None:

@@ -32,7 +32,7 @@ def test_without_ray_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError(name)
 
     monkeypatch.setattr(ray_workers, "importlib", SimpleNamespace(import_module=missing))
-    with pytest.raises(ConfigError, match=r"--ray: ray is not installed; run `pip install 'zoomzero\[ray\]'`"):
+    with pytest.raises(ConfigError, match=r"--ray: ray is not installed; run `pip install 'ray>=2.40'`"):
         RayActors(SPEC, "local", 1).start()
 
 

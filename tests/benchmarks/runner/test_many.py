@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,11 @@ def test_answers_come_out_as_rows_went_in(
     assert rows[0]["answer"] == rows[0]["options"]["ABCD".index(rows[0]["option"])]
     assert (rows[1]["option"], rows[1]["failed"]) == (None, None)
     assert "broken.mp4" in rows[2]["failed"], "a failure is a row"
+    before = (tmp_path / "run" / "predictions.direct.jsonl").read_bytes()
     again = zoom(*asked, "--mode", "direct", "--set", "max_new_tokens=20")
     assert again.code == 0, again.err
-    assert "3 answers, 1 failed" in again.out, "nothing was asked again"
+    assert re.search(r"3 answers in [\d.]+ s, 1 failed", again.out)
+    assert (tmp_path / "run" / "predictions.direct.jsonl").read_bytes() == before, "nothing was asked again"
 
 
 def test_a_table_comes_out_as_a_table_and_can_be_read_back(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_states_are_those_of_inference_and_the_tower_is_left_as_it_was(policy: A
     tower, batch = policy.model.model.visual, make_batch(pictures_of("crop", 3), policy.family)
     with torch.no_grad():
         before = inference.encode(policy.model.model, batch.patches, torch.tensor([batch.grid] * 3))
-        with TowerStates(tower) as states:
+        with TowerStates(tower, type(policy.family)) as states:
             found = states(batch)
         after = inference.encode(policy.model.model, batch.patches, torch.tensor([batch.grid] * 3))
     assert {name: tuple(value.shape) for name, value in found.items()} == {
@@ -254,7 +254,7 @@ class Knowing:
 def test_measure_counts_tokens_that_are_right_in_everything(
     wrong: float, monkeypatch: pytest.MonkeyPatch, few_held_out: None
 ) -> None:
-    monkeypatch.setattr(vision, "TowerStates", lambda tower: Knowing(tower, wrong))
+    monkeypatch.setattr(vision, "TowerStates", lambda tower, family: Knowing(tower, wrong))
     heads = Heads(8, 8)
     heads.tokens = nn.Identity()
     found = measure(None, heads, FAMILY, seed=1)
