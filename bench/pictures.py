@@ -41,15 +41,14 @@ def main() -> None:
         page = given.evidence or Path(folder) / "evidence.html"
         if given.evidence is None:
             example = read_examples(given.demo / "short" / "examples.jsonl")[given.example]
-            ask(example, given.demo / "short", page, given.mode, given.model)
+            ask(example, page, given.mode, given.model)
         take({"evidence": page, "report": given.demo / "report.html"}, given.out)
 
 
-def ask(example: Example, folder: Path, page: Path, mode: str, model: str) -> None:
+def ask(example: Example, page: Path, mode: str, model: str) -> None:
     """Write the evidence page of one question."""
     options = [part for option in example.options for part in ("--option", option)]
-    video = folder / example.video  # an absolute path stays one
-    command = [sys.executable, "-m", "zoomzero", "ask", str(video), example.question, *options]
+    command = [sys.executable, "-m", "zoomzero", "ask", example.video, example.question, *options]
     subprocess.run([*command, "--mode", mode, "--model", model, "--html", str(page)], check=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,8 @@ def test_an_answer_is_measured_and_drawn(tmp_path: Path) -> None:
     rows = json.loads(out.read_text())["rows"]
     assert [row["mode"] for row in rows] == ["coarse", "divide"]
     assert all(row["seconds"] > 0 and row["memory_mb"] > 100 for row in rows)
-    assert svg.read_text().count("<circle") == 4
+    points = re.findall(r"<use [^>]*fill: var\(--(coarse|window)\)", svg.read_text())
+    assert sorted(points) == ["coarse", "coarse", "window", "window"], "two modes, seconds and memory"
 
 
 def test_waiting_for_video_is_measured(tmp_path: Path) -> None:

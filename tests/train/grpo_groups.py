@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from zoomzero.data.example import Example
 from zoomzero.policy.base import Turn
 from zoomzero.policy.local.positions import continue_positions
 from zoomzero.spans import Span
+from zoomzero.train.credit.answers import ZoomResult
 from zoomzero.train.credit.rewards import RewardValues
 from zoomzero.train.rollouts.prompted import Prompted
 from zoomzero.train.rollouts.record import Rollout, RolloutGroup
@@ -99,3 +102,24 @@ def separate_log_probs(
             scores.append(found.gather(1, target[:, None])[:, 0])
             entropies.append(-(found.exp() * found).sum(-1))
     return torch.cat(scores), torch.cat(entropies)
+
+
+def full_group(**changes: Any) -> RolloutGroup:
+    """A group with one of everything."""
+    example = Example("e", "v.mp4", "Which?", ("x", "y"), "B", (Span(1.0, 2.5),), 32.0, "test", "train")
+    rollout = Rollout(
+        text="<answer>B</answer>",
+        token_ids=(5, 6),
+        offsets=((0, 8), (8, 9)),
+        finished=True,
+        option="B",
+        spans=(Span(1.0, 2.0),),
+        problems=("no_think",),
+        answer_mask=(False, True),
+        rewards=RewardValues(0.0, 2 / 3, 1.0, 0.1),
+        zoom=ZoomResult(True, (-0.1, -2.3)),
+        advantages=(0.1, -1 / 3),
+        old_log_probs=(-0.30000001192092896, -math.pi),
+        ref_log_probs=(-1e-45, -5e-324),
+    )
+    return replace(RolloutGroup(7, 3, example, "Which?", (rollout,)), **changes)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from grpo_groups import full_group
 from grpo_runs import asked_about, grpo_settings, make_collector, said, spans_text, tiny_settings
-from test_record import make_group
 
 from zoomzero.data.example import Example, read_examples
 from zoomzero.errors import TrainingError, VideoError
@@ -171,7 +171,7 @@ def test_completions_that_were_cut_off_can_be_left_out(tiny_policy: Any, symbol:
 
 
 def test_masks_by_hand() -> None:
-    short = make_group().rollouts[0]
+    short = full_group().rollouts[0]
     long = replace(short, token_ids=(1, 2, 3), answer_mask=(True, False, True))
     mask, answer = group_masks([short, long], grpo_settings())
     assert torch.equal(mask, torch.tensor([[True, True, False], [True, True, True]]))
@@ -249,9 +249,9 @@ def test_each_prompt_draws_its_own_number_of_frames(tiny_policy: Any, examples: 
 
 
 def group_with(answers: list[float], overlaps: list[float]) -> RolloutGroup:
-    one = make_group().rollouts[0]
+    one = full_group().rollouts[0]
     rewards = [RewardValues(0.0, iou, answer) for answer, iou in zip(answers, overlaps, strict=True)]
-    return make_group(rollouts=tuple(replace(one, rewards=r) for r in rewards))
+    return full_group(rollouts=tuple(replace(one, rewards=r) for r in rewards))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from grpo_groups import full_group
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,27 +54,6 @@ groups = st.builds(
 )
 
 
-def make_group(**changes: Any) -> RolloutGroup:
-    """A group with one of everything."""
-    example = Example("e", "v.mp4", "Which?", ("x", "y"), "B", (Span(1.0, 2.5),), 32.0, "test", "train")
-    rollout = Rollout(
-        text="<answer>B</answer>",
-        token_ids=(5, 6),
-        offsets=((0, 8), (8, 9)),
-        finished=True,
-        option="B",
-        spans=(Span(1.0, 2.0),),
-        problems=("no_think",),
-        answer_mask=(False, True),
-        rewards=RewardValues(0.0, 2 / 3, 1.0, 0.1),
-        zoom=ZoomResult(True, (-0.1, -2.3)),
-        advantages=(0.1, -1 / 3),
-        old_log_probs=(-0.30000001192092896, -math.pi),
-        ref_log_probs=(-1e-45, -5e-324),
-    )
-    return replace(RolloutGroup(7, 3, example, "Which?", (rollout,)), **changes)
-
-
 @given(groups)
 def test_round_trip_is_exact(group: RolloutGroup) -> None:
     line = group.to_json()
@@ -83,7 +62,7 @@ def test_round_trip_is_exact(group: RolloutGroup) -> None:
 
 
 def test_round_trip_keeps_the_last_bit_of_every_float() -> None:
-    group = make_group()
+    group = full_group()
     back = group_from_json(json.loads(group.to_json()))
     assert back == group
     assert math.copysign(1.0, back.rollouts[0].ref_log_probs[1]) == -1.0  # type: ignore[index]
@@ -91,8 +70,8 @@ def test_round_trip_keeps_the_last_bit_of_every_float() -> None:
 
 
 def test_numbers_that_json_does_not_know_are_refused_unless_asked_for() -> None:
-    rollout = replace(make_group().rollouts[0], old_log_probs=(math.nan, -math.inf))
-    group = make_group(rollouts=(rollout,))
+    rollout = replace(full_group().rollouts[0], old_log_probs=(math.nan, -math.inf))
+    group = full_group(rollouts=(rollout,))
     with pytest.raises(ValueError, match="not JSON compliant"):
         group.to_json()
     back = group_from_json(json.loads(group.to_json(finite=False)))
@@ -103,7 +82,7 @@ def test_numbers_that_json_does_not_know_are_refused_unless_asked_for() -> None:
 
 def test_files_are_read_in_order_without_a_half_written_last_line(tmp_path: Path) -> None:
     path = tmp_path / "rollouts.jsonl"
-    whole = [make_group(index=i) for i in range(3)]
+    whole = [full_group(index=i) for i in range(3)]
     lines = [group.to_json() + "\n" for group in whole]
     path.write_text("".join(lines), encoding="utf-8")
     assert list(read_groups(path)) == whole
@@ -117,13 +96,13 @@ def test_files_are_read_in_order_without_a_half_written_last_line(tmp_path: Path
 
 @pytest.mark.parametrize(
     "damaged",
-    ["{}", "[]", "not json", '{"index": 1}', "", make_group().to_json().replace('"offsets": [[0, 8]', '"offsets": [8')],
+    ["{}", "[]", "not json", '{"index": 1}', "", full_group().to_json().replace('"offsets": [[0, 8]', '"offsets": [8')],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, damaged: str) -> None:
     path = tmp_path / "rollouts.jsonl"
-    path.write_text(f"{make_group().to_json()}\n{damaged}\n{make_group().to_json()}\n", encoding="utf-8")
+    path.write_text(f"{full_group().to_json()}\n{damaged}\n{full_group().to_json()}\n", encoding="utf-8")
     read = read_groups(path)
-    assert next(read) == make_group()
+    assert next(read) == full_group()
     with pytest.raises(DataError, match=r"rollouts\.jsonl: line 2: is no rollout group"):
         next(read)
 

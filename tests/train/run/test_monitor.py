@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_record import make_group
+from grpo_groups import full_group
 
 from zoomzero.policy.local.features import FeatureCounts
 from zoomzero.train.credit.loss import LossDiagnostics
@@ -38,9 +38,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def group_of(*rewards: RewardValues, tokens: int = 2, problems: tuple[str, ...] = ()) -> RolloutGroup:
     """A group whose completions have these rewards and nothing else to tell them apart."""
-    model = make_group().rollouts[0]
+    model = full_group().rollouts[0]
     alike = {"token_ids": tuple(range(tokens)), "problems": problems, "spans": () if problems else model.spans}
-    return make_group(rollouts=tuple(replace(model, rewards=one, **alike) for one in rewards))
+    return full_group(rollouts=tuple(replace(model, rewards=one, **alike) for one in rewards))
 
 
 def diagnostics(tokens: float, kl: float | None = 0.5, **values: float) -> LossDiagnostics:
@@ -81,7 +81,7 @@ def test_completions_by_hand() -> None:
     odd = group_of(reward, tokens=4, problems=("loose_answer",)).rollouts[0]
     fine = group_of(reward, reward, tokens=1).rollouts
     monitor = Monitor()
-    monitor.add_rollouts([make_group(rollouts=(cut, odd, *fine))], Tally())
+    monitor.add_rollouts([full_group(rollouts=(cut, odd, *fine))], Tally())
     found = pooled([monitor.take()])
     assert found["completion/tokens"] == pytest.approx((10 + 4 + 1 + 1) / 4)
     assert found["completion/truncated"] == pytest.approx(1 / 4)
