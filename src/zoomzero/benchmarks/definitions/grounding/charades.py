@@ -13,9 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
-from zoomzero.benchmarks.definitions.grounding.moments import asked_when, window_measures
-from zoomzero.benchmarks.scoring.metrics import Measure
+from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions, Source
+from zoomzero.benchmarks.definitions.grounding.moments import asked_when, row_measures
 from zoomzero.data.annotation import Dataset, Question, read_rows, read_spans, read_text, require
 from zoomzero.data.values import Id, Rows, Seconds, Text
 from zoomzero.errors import DataError
@@ -78,11 +77,6 @@ def _lengths(path: Path) -> dict[str, float]:
     return lengths
 
 
-def _measure(pairs: Pairs) -> list[Measure]:
-    """Score the first window of every row: one without a readable time counts, as 0."""
-    return window_measures(pairs, pairs.present)
-
-
 BENCHMARKS = (
     Benchmark(
         name="charades",
@@ -93,7 +87,7 @@ BENCHMARKS = (
         },
         default_split="test",
         read=_read,
-        measure=_measure,
+        measure=row_measures,
         scores_answers=False,
         headline=("R1@0.3", "R1@0.5", "R1@0.7", "mIoU"),
     ),

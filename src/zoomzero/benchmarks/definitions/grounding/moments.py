@@ -28,6 +28,11 @@ def window_measures(pairs: Pairs, counted: BoolArray) -> list[Measure]:
     return [*measures, Measure("mIoU", ious, counted, domain)]
 
 
+def row_measures(pairs: Pairs) -> list[Measure]:
+    """Return the measures of the first window of every row: one without a readable time counts, as 0."""
+    return window_measures(pairs, pairs.present)
+
+
 def moment_measures(pairs: Pairs) -> list[Measure]:
     """Return the measures of the first window, and accuracy on questions made of captions (ours, nobody's official)."""
     return [*window_measures(pairs, pairs.grounded), accuracy(pairs, "Acc@QA", pairs.asked_to_answer())]

@@ -12,9 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
-from zoomzero.benchmarks.definitions.grounding.moments import asked_when, window_measures
-from zoomzero.benchmarks.scoring.metrics import Measure
+from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions, Source
+from zoomzero.benchmarks.definitions.grounding.moments import asked_when, row_measures
 from zoomzero.data.annotation import Dataset, Question, read_json, read_spans, require
 from zoomzero.data.values import Rows, Seconds, Texts
 from zoomzero.errors import DataError
@@ -51,11 +50,6 @@ def _questions(video: str, row: Any, split: str, path: Path) -> list[Question]:
     ]
 
 
-def _measure(pairs: Pairs) -> list[Measure]:
-    """Score the first window of every row: one without a readable time counts, as 0."""
-    return window_measures(pairs, pairs.present)
-
-
 BENCHMARKS = (
     Benchmark(
         name="timelens",
@@ -63,7 +57,7 @@ BENCHMARKS = (
         splits={name: (f"{name}-timelens.json",) for name in SOURCES},
         default_split="charades",
         read=_read,
-        measure=_measure,
+        measure=row_measures,
         scores_answers=False,
         headline=("R1@0.3", "R1@0.5", "R1@0.7", "mIoU"),
     ),
