@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-from zoomzero.config import ModelSettings, load_model_settings, settings_hash
+from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
@@ -25,20 +24,20 @@ from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.credit.advantages import find_estimator
-from zoomzero.train.credit.scores import Reference, Teacher, computing
 from zoomzero.train.engine.grpo import GrpoTrainer
 from zoomzero.train.engine.processes import join_processes
 from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.engine import LocalEngine
+from zoomzero.train.rollouts.scores import Reference, Teacher, computing
 from zoomzero.train.rollouts.stream import ExampleStream, difficulty_weights
 from zoomzero.train.rollouts.verify import Verifier
-from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
+from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.progress import GrpoProgress
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.world.labels import with_span_labels
 
 # What a resumed run may change: no weight depends on it.
@@ -103,20 +102,17 @@ def _finish(
 ) -> TrainingRecord:
     """Write the model and the record of a run that has made all its updates."""
     out = Path(settings.out)
-    record = TrainingRecord(
-        settings=settings.model_dump(mode="json"),
-        settings_hash=settings_hash(settings),
+    record = make_record(
+        settings,
         steps=result.global_step,
-        minutes=round((time.perf_counter() - started) / 60, 1),
-        final_loss=round(trainer.last_loss, 6),
-        device=device_name(),
-        versions=versions(),
+        started=started,
+        final_loss=trainer.last_loss,
         data=data,
         validation=trainer.validation_summary(),
     )
     trainer.write_model(out, getattr(torch, settings.save_dtype))
     if trainer.is_world_process_zero():
-        (out / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+        record.write(out)
     trainer.accelerator.wait_for_everyone()
     return record
 

@@ -27,7 +27,13 @@ from zoomzero.policy.local.features import FeatureCounts
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.credit.advantages import distillation, goes_over_batch
 from zoomzero.train.credit.loss import LossDiagnostics, LossInputs, loss_denominator, policy_loss, pool_diagnostics
-from zoomzero.train.credit.scores import (
+from zoomzero.train.engine.checkpoints import PREFIX, CheckpointedTrainer
+from zoomzero.train.engine.processes import gather
+from zoomzero.train.engine.sharded import shard_with, trained_weights
+from zoomzero.train.rollouts.collector import RolloutCollector, Tally
+from zoomzero.train.rollouts.credited import credited, group_masks
+from zoomzero.train.rollouts.record import RolloutGroup
+from zoomzero.train.rollouts.scores import (
     GroupScores,
     PackedGroups,
     Reference,
@@ -36,17 +42,11 @@ from zoomzero.train.credit.scores import (
     pack_groups,
     plan_rows,
 )
-from zoomzero.train.engine.checkpoints import PREFIX, CheckpointedTrainer
-from zoomzero.train.engine.processes import gather
-from zoomzero.train.engine.sharded import shard_with, trained_weights
-from zoomzero.train.rollouts.collector import RolloutCollector, Tally
-from zoomzero.train.rollouts.credited import credited, group_masks
-from zoomzero.train.rollouts.record import RolloutGroup
 from zoomzero.train.run.log import RunLog
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings
+from zoomzero.train.stopwatch import Stopwatch
 
 BEST_BY = ("validation/answer", "validation/iou")
 

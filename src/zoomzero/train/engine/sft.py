@@ -9,10 +9,8 @@ pure function of the run's seed, so a resumed run reads what the uninterrupted o
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import TrainerCallback
 
-from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings, settings_hash
+from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings
 from zoomzero.data.example import read_examples
 from zoomzero.data.sft_sample import SFTSample
 from zoomzero.files import read_rows
@@ -36,7 +34,7 @@ from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSample
 from zoomzero.train.engine.trainer import PolicyTrainer, engine_arguments
 from zoomzero.train.engine.vision import LOG_FILE as VISION_LOG
 from zoomzero.train.engine.vision import pretrain
-from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
+from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.held_out import HeldOut
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
@@ -207,18 +205,15 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
     )
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
-    record = TrainingRecord(
-        settings=settings.model_dump(mode="json"),
-        settings_hash=settings_hash(settings),
+    record = make_record(
+        settings,
         steps=result.global_step,
-        minutes=round((time.perf_counter() - started) / 60, 1),
-        final_loss=round(trainer.last_loss, 4),
-        device=device_name(),
-        versions=versions(),
+        started=started,
+        final_loss=trainer.last_loss,
         data={"examples": settings.examples} if settings.examples else {"world_seed": settings.world_seed, **seen},
     )
     trainer.save_weights(out, torch.float16)
-    (out / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
+    record.write(out)
     return record
 
 

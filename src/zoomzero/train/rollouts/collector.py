@@ -27,8 +27,8 @@ from zoomzero.train.rollouts.record import Rollout, RolloutGroup
 from zoomzero.train.rollouts.stream import ExampleStream, prompt_seed
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.rollouts.zoom_frames import ZoomFrames, ZoomPrompts
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import GrpoSettings
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.types import Clip
 

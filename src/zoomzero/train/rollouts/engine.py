@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoomzero.policy.base import Sampling, TokenCompletion, Turn
 from zoomzero.policy.local.qwen import QwenPolicy
-from zoomzero.train.run.stopwatch import Stopwatch
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.types import Clip
 
 Weights = Callable[[], Iterable[tuple[str, Tensor]]]

@@ -32,7 +32,7 @@ def install(layers: Any) -> None:
 @torch.no_grad()
 def _settle(net: Any) -> None:
     """Let transformers say once, unseen, which kernels it has: `zoomzero doctor` tells the user."""
-    from zoomzero.policy.local.checkpoint.network import quiet
+    from zoomzero.policy.quiet import quiet
 
     if net.A_log.is_meta:
         return

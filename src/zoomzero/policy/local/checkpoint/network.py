@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from zoomzero.errors import ModelError
 from zoomzero.policy.local.checkpoint.find import one_line, read_json
 from zoomzero.policy.local.checkpoint.quantised import check_quantised, load_arguments, on_the_fly
 from zoomzero.policy.local.families import Family
+from zoomzero.policy.quiet import quiet
 
 LARGE_ON_A_CPU = 1_000_000_000  # parameters above which `auto` keeps bfloat16 on a CPU
 
@@ -125,19 +124,3 @@ def load_network(
     if missing:
         raise ModelError(model, f"{len(missing)} weights are missing, first {missing[0]}", again)
     return network
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' log messages and progress bars from the user's screen, and restore them after."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
