@@ -94,7 +94,7 @@ class ValidationSettings(Settings):
 class SftSettings(Settings):
     """A supervised run."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row", "stage": "stages"}
 
     model: str = Field(description="Start: a directory, a hub id, `tiny`, or `random` (the embedded model untrained).")
     out: str = Field(description="Directory for checkpoints and, at the end, the model.")
