@@ -85,7 +85,7 @@ def separate_logprobs(plain, prompts, suffixes):
 def gradients(model, logprobs):
     weight = torch.randn(len(logprobs), generator=torch.Generator().manual_seed(5))
     model.zero_grad()
-    (logprobs * weight).sum().backward()
+    (logprobs * weight).mean().backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -109,10 +109,10 @@ def test_values_and_gradients_equal_separate_forwards(setting, checkpointing):
             model.eval()
     assert mine.keys() == theirs.keys()
     assert any("visual" in name for name in mine)
-    # a gated delta net sums in chunks, which lie elsewhere in a packed row
-    close, least = (2e-4, 1e-4) if "qwen3_5" in ours.config.model_type else (2e-5, 1e-6)
+    # a gated delta net sums in chunks, which lie elsewhere in a packed row; test_recurrent compares in float64
+    close = 1e-4 if "qwen3_5" in ours.config.model_type else 2e-5
     for name, grad in theirs.items():
-        assert (mine[name] - grad).abs().max() <= close * grad.abs().max() + least, name
+        assert (mine[name] - grad).abs().max() <= close * grad.abs().max() + 1e-7, name
 
 
 class Largest(TorchDispatchMode):
@@ -195,7 +195,7 @@ def test_chunks_of_a_real_row(setting):
         grads.append((found.detach(), gradients(ours, found)))
     torch.testing.assert_close(grads[0][0], grads[1][0], atol=1e-5, rtol=1e-5)
     for name, grad in grads[1][1].items():
-        assert (grads[0][1][name] - grad).abs().max() <= 1e-5 * grad.abs().max() + 1e-6, name
+        assert (grads[0][1][name] - grad).abs().max() <= 1e-5 * grad.abs().max() + 1e-7, name
 
 
 def test_bfloat16_autocast_is_close_and_has_gradients(setting):
