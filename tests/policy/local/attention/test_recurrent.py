@@ -162,3 +162,36 @@ def test_the_layer_equals_its_rule_written_out(family):
             torch.testing.assert_close(mine.double(), theirs, atol=1e-5, rtol=0)
         for mine, theirs in zip(*(grads for _, grads in runs), strict=True):
             assert (mine - theirs).abs().max() <= 2e-5 * theirs.abs().max()
+
+
+def test_which_function_runs_where():
+    one, chunks = "torch_recurrent_gated_delta_rule", "torch_chunk_gated_delta_rule"
+    half, full = torch.bfloat16, torch.float32
+    pick = delta_net.pick_rule
+    assert pick("cuda", half, 1, learning=False) == (one, True)
+    assert pick("cuda", half, 1, learning=True) == (chunks, True), "the kernel for single tokens has no backward pass"
+    assert pick("cuda", torch.float16, 9, learning=True) == (chunks, True)
+    assert pick("cuda", full, 1, learning=True) == (one, False)
+    assert pick("cuda", full, 9, learning=False) == (chunks, False), "the chunked kernel does not take float32"
+    assert pick("cpu", half, 1, learning=True) == (one, False)
+    assert pick("cpu", half, 9, learning=False) == (chunks, False)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_a_cpu_needs_no_kernel_although_the_package_is_installed(monkeypatch, length):
+    """With flash-linear-attention installed transformers' functions call its kernels, which know GPUs only."""
+    from transformers.models.qwen3_5 import modeling_qwen3_5
+
+    layers = make_model(make_config("qwen3_5", 60, IDS)).model.language_model.layers
+    delta_net.install(layers)
+    net = layers[0].linear_attn
+    for name in ("torch_recurrent_gated_delta_rule", "torch_chunk_gated_delta_rule"):
+        plain = getattr(modeling_qwen3_5, name)
+
+        def kernel(*args, **kwargs):
+            raise RuntimeError("Pointer argument cannot be accessed from Triton (cpu tensor?)")
+
+        kernel.__wrapped__ = getattr(plain, "__wrapped__", plain)
+        monkeypatch.setattr(modeling_qwen3_5, name, kernel)
+    x, gate = torch.randn(2, length, net.conv_dim), torch.rand(2, length, net.num_v_heads)
+    assert torch.isfinite(net.mix(x, -gate, gate, None, None)[0]).all()
