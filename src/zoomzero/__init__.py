@@ -69,7 +69,8 @@ def load(model: str = "tiny", *, device: str = "auto", dtype: str = "auto", sett
             `Qwen/Qwen3-VL-2B-Instruct`, or a server, `http://HOST:PORT/v1#NAME` (docs/servers.md).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        settings: changes to how the model is asked, `key=value` each, for example `coarse.fps=2` (docs/formats.md).
+        settings: changes to how the model is asked, `key=value` each, for example `coarse.fps=2`
+            (docs/reference/formats.md).
 
     Returns:
         A model with `ask` and `ask_many`.
