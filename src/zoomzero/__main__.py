@@ -12,7 +12,8 @@ def leave_at_once(number: int = 0, frame: object = None) -> None:
     """
     try:
         sys.stdout.flush()
-        os.write(2, b"zoomzero: interrupted\n")
+        clean = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # a spinner's line, and the cursor it hid
+        os.write(2, clean + b"zoomzero: interrupted\n")
     except (OSError, ValueError, RuntimeError):  # the reader is gone, or Ctrl-C came in the middle of a write
         pass
     os._exit(130)  # what a shell shows for a command that Ctrl-C ended

@@ -79,3 +79,16 @@ def importing(frame: Any) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C, which a terminal sends to all: it is the parent's to end them."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # when it starts it makes its parent hear again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
