@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from kill_jobs import Job, Materials
 
-ASK = ("When is the first symbol shown?", "--model", "tiny", "--device", "cpu", "--set", "max_new_tokens=60")
+ASK = ("--model", "tiny", "--device", "cpu", "--mode", "zoom", "--set", "max_new_tokens=60")
 
 
 def _ask(option: str, name: str) -> Job:
     def words(things: Materials, folder: Path) -> list[str]:
         (folder / "run").mkdir(exist_ok=True)
-        return ["ask", str(things.folder / "0.mp4"), *ASK, "--mode", "zoom", option, str(folder / "run" / name)]
+        row = json.loads((things.folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()[0])
+        options = [word for one in row["options"] for word in ("--option", one)]
+        video = str(things.folder / row["video"])
+        return ["ask", video, row["question"], *options, *ASK, option, str(folder / "run" / name)]
 
     return Job(f"ask {option}", words, names)
 

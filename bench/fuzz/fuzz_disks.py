@@ -3,7 +3,8 @@
     python bench/fuzz/fuzz_disks.py --minutes 10 [--jobs world,merge,eval,...] [--seed 1]
 
 Each round mounts a small disk (a tmpfs in a mount namespace of this process alone) where a command writes: of a size
-drawn between nothing and what the command needs, or read-only. What is right: the command ends with a code of its own
+drawn between nothing and what the command needs, or one that something else fills at a moment drawn from the command's
+duration, or one that is read-only. What is right: the command ends with a code of its own
 and one line, no traceback, and no file under its final name is half. Then the disk gets room, the same command runs to
 its end, and must leave what the undisturbed run left. Folders that fail are kept in OUT/failing.
 
@@ -29,7 +30,8 @@ from fuzz_kills import LIMIT_S, Broken, Tally, check_json, difference, ended, ru
 from kill_jobs import JOBS, Job, Materials
 
 INSIDE = "ZOOMZERO_FUZZ_DISKS"
-ROOMY = "size=256m,mode=0755"
+ROOMY, FILLER = "size=256m,mode=0755", ".filler"
+KINDS = ("small", "filling", "read-only")
 
 
 def mount(folder: Path, options: str, *, again: bool = False) -> None:
@@ -37,6 +39,17 @@ def mount(folder: Path, options: str, *, again: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     words = ["mount", "-o", f"remount,{options}"] if again else ["mount", "-t", "tmpfs", "-o", options, "tmpfs"]
     subprocess.run([*words, str(folder)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Take all the room of a disk."""
+    with open(disk / FILLER, "wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
 
 
 def size_kb(folder: Path) -> int:
@@ -55,15 +68,20 @@ def play(job: Job, things: Materials, folder: Path, tally: Tally, kind: str, dic
     if kind == "read-only":
         job.words(things, folder)  # what it writes beside the disk, and the folders it expects
         mount(disk, f"ro,{ROOMY}", again=True)
-    else:
+    elif kind == "small":
         mount(disk, f"size={dice.randrange(4, max(8, tally.truth['kb']))}k", again=True)
     screen.touch()
     try:
-        words = job.words(things, folder)
-        code = ended(start(words, screen), LIMIT_S)
+        pid = start(job.words(things, folder), screen)
+        code = None
+        if kind == "filling":
+            code = ended(pid, dice.uniform(0.0, tally.undisturbed_s))
+            fill(disk)
+        code = ended(pid, LIMIT_S) if code is None else code
         said = check_said(code, screen.read_text(encoding="utf-8", errors="replace"))
         check_json(disk)
         mount(disk, f"rw,{ROOMY}", again=True)
+        (disk / FILLER).unlink(missing_ok=True)
         code = ended(start(job.words(things, folder), screen), LIMIT_S)
         if code != 0:
             raise Broken(f"with room again it ends with {code}: {screen.read_text()[-900:]}")
@@ -104,11 +122,11 @@ def campaign(args: argparse.Namespace, say: Callable[[str], None]) -> dict[tuple
         left, seconds = run_whole(job, things, folder)
         truth: dict[str, Any] = {"left": left, "kb": size_kb(folder / "run")}
         say(f"{job.name}: {seconds:.1f} s undisturbed, {truth['kb']} KB")
-        for kind in ("full", "read-only"):
+        for kind in KINDS:
             tallies[job.name, kind] = Tally(truth=truth, undisturbed_s=seconds)
     end, number = time.monotonic() + args.minutes * 60, 0
-    while time.monotonic() < end or number < len(jobs) * 2:
-        job, kind = jobs[number // 2 % len(jobs)], ("full", "read-only")[number % 2]
+    while time.monotonic() < end or number < len(jobs) * len(KINDS):
+        job, kind = jobs[number // len(KINDS) % len(jobs)], KINDS[number % len(KINDS)]
         tally, folder = tallies[job.name, kind], args.out / "work" / job.name / str(number)
         number += 1
         if kind == "read-only" and tally.rounds:

@@ -52,7 +52,8 @@ class Materials:
 
 
 def _write_examples(folder: Path) -> None:
-    examples, rows = [], []
+    examples: list[Example] = []
+    rows: list[dict[str, Any]] = []
     for number, kinds in enumerate([("symbol", "order", "count"), ("last", "symbol")]):
         for seed in range(100):
             rng = np.random.default_rng((number, seed))
@@ -63,8 +64,8 @@ def _write_examples(folder: Path) -> None:
         write_video(folder / f"{number}.mp4", scene)
         for kind, question in zip(kinds, questions, strict=True):
             assert question is not None, "no scene of 32 s allows these questions"
-            named = {"id": f"{number}-{kind}", "video": f"{number}.mp4", "question": question.text}
-            more = {"answer": "ABCD"[question.answer], "spans": question.spans, "duration_s": 32.0}
+            named: dict[str, Any] = {"id": f"{number}-{kind}", "video": f"{number}.mp4", "question": question.text}
+            more: dict[str, Any] = {"answer": "ABCD"[question.answer], "spans": question.spans, "duration_s": 32.0}
             examples.append(Example(**named, options=question.options, **more, source="kills", split="train"))
             rows.append({**named, "options": list(question.options)})
     write_examples(folder / "examples.jsonl", examples)
@@ -80,7 +81,7 @@ def _write_adapter(folder: Path) -> None:
     config = LoraConfig(r=4, target_modules=LINEAR, init_lora_weights=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        get_peft_model(load_policy("tiny", device="cpu", dtype="float32").model, config).save_pretrained(folder)
+        get_peft_model(load_policy("tiny", device="cpu", dtype="float32").model, config).save_pretrained(str(folder))
 
 
 @dataclass(frozen=True, slots=True)

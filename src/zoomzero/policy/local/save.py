@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -91,7 +96,8 @@ def write_weights(
 
     def flush() -> None:
         partial = directory / f"model-{len(parts) + 1:05}.partial"
-        save_file(held, partial, metadata={"format": "pt"})
+        with system_errors(partial):
+            save_file(held, partial, metadata={"format": "pt"})
         partial.chmod(0o644)  # safetensors writes files only their owner can read
         parts.append((partial, list(held)))
         held.clear()
@@ -115,6 +121,26 @@ def write_weights(
         index |= dict.fromkeys(names, final)
     content = {"metadata": {"total_size": total}, "weight_map": index}
     (directory / "model.safetensors.index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Raise what safetensors and torch make of a failed write as the `OSError` it was.
+
+    Args:
+        path: what is written: a file, which is removed then, since a full disk needs its room; or a folder.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        told = re.search(r"os error (\d+)", str(error))
+        if told is None and "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+            raise
+        full = shutil.disk_usage(path.parent).free < 1 << 20
+        number = int(told[1]) if told else errno.ENOSPC if full else errno.EIO
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def write_companions(model: Any, source: Path, directory: Path, *, settings: ModelSettings, dtype: torch.dtype) -> None:

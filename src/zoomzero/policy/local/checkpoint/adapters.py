@@ -101,7 +101,7 @@ def _one_line(checkpoint: str, reason: str, fix: str) -> Iterator[None]:
 
     try:
         yield
-    except (RuntimeError, ValueError, TypeError, KeyError, OSError, SafetensorError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, OSError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         detail = (lines[1] if len(lines) > 1 else lines[0] if lines else type(error).__name__)[:200]
         raise ModelError(checkpoint, f"{reason} ({detail})", fix) from error
