@@ -5,7 +5,8 @@
 Every round copies the embedded model (its weights as a hard link), or an adapter to it, and changes one of the files
 that say what it is: config.json, tokenizer and processor files, zoomzero.json, adapter_config.json, the header of the
 weights. Values are replaced, removed, made huge, negative or another type, or bytes are damaged. It is loaded in a
-process of its own that may take 6 GiB. What fails is kept under OUT: `--seed N --rounds 1` makes it again.
+process of its own that may take 6 GiB and a minute of a
+processor. What fails is kept under OUT: `--seed N --rounds 1` makes it again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from zoomzero.config import load_model_settings
 from zoomzero.errors import ZoomZeroError
 from zoomzero.policy.local.load import find, load_policy
 
-LIMIT_S, MEMORY_BYTES = 90.0, 6 << 30
+LIMIT_S, CPU_S, MEMORY_BYTES = 600.0, 60, 6 << 30
 WEIGHTS = "model.safetensors"
 VALUES: tuple[Any, ...] = (
     *(None, True, "", "x", 0, -1, 1, 2, 3.5, 10**6, 10**12, 10**400, [], {}, [None], {"a": {}}, "9" * 5000),
@@ -137,6 +138,7 @@ def judge(folder: Path) -> tuple[str, str]:
     if not pid:
         os.close(read)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         try:
             said = load(folder)

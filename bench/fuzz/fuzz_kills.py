@@ -191,7 +191,7 @@ def campaign(args: argparse.Namespace, say: Callable[[str], None] = print) -> di
         say(f"{job.name}: {tallies[job.name].undisturbed_s:.1f} s undisturbed")
     end, number = time.monotonic() + args.minutes * 60, 0
     while (left := args.kills - sum(tally.kills for tally in tallies.values())) > 0 and time.monotonic() < end:
-        job = min(jobs, key=lambda one: tallies[one.name].kills)
+        job = min(jobs, key=lambda one: tallies[one.name].kills * tallies[one.name].undisturbed_s ** 0.5)
         tally, folder = tallies[job.name], args.out / "work" / job.name / str(number)
         folder.mkdir(parents=True)
         try:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings
+from zoomzero.files import write_whole
 from zoomzero.policy.local.families import family_of
 
 COPIED = (
@@ -120,7 +121,7 @@ def write_weights(
         partial.replace(directory / final)
         index |= dict.fromkeys(names, final)
     content = {"metadata": {"total_size": total}, "weight_map": index}
-    (directory / "model.safetensors.index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_whole(directory / "model.safetensors.index.json", json.dumps(content, indent=1) + "\n")
 
 
 @contextlib.contextmanager
@@ -155,8 +156,8 @@ def write_companions(model: Any, source: Path, directory: Path, *, settings: Mod
     config.architectures = [type(model).__name__]
     for part in (config, config.text_config, config.vision_config):
         part.dtype = dtype
-    config.save_pretrained(directory)
+    write_whole(directory / "config.json", config.to_json_string())
     for name in COPIED:
         if (source / name).is_file() and source.resolve() != directory.resolve():
-            shutil.copyfile(source / name, directory / name)
-    (directory / MODEL_SETTINGS_FILE).write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            write_whole(directory / name, (source / name).read_bytes())
+    write_whole(directory / MODEL_SETTINGS_FILE, settings.model_dump_json(indent=1) + "\n")

@@ -18,6 +18,7 @@ from zoomzero.config import ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
+from zoomzero.files import write_whole
 from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.checkpoint.network import pick_dtype
 from zoomzero.policy.local.families import family_of
@@ -116,7 +117,7 @@ def _finish(
     )
     trainer.write_model(out, getattr(torch, settings.save_dtype))
     if trainer.is_world_process_zero():
-        (out / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+        write_whole(out / "training.json", json.dumps(asdict(record), indent=1) + "\n")
     trainer.accelerator.wait_for_everyone()
     return record
 

@@ -24,7 +24,7 @@ from transformers import TrainerCallback
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import read_examples
 from zoomzero.data.sft_sample import SFTSample
-from zoomzero.files import read_rows
+from zoomzero.files import read_rows, write_whole
 from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.attention.packed import PackedStates, packed_states
 from zoomzero.policy.local.load import find, load_policy
@@ -218,7 +218,7 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
         data={"examples": settings.examples} if settings.examples else {"world_seed": settings.world_seed, **seen},
     )
     trainer.save_weights(out, torch.float16)
-    (out / "training.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
+    write_whole(out / "training.json", json.dumps(asdict(record), indent=1) + "\n")
     return record
 
 

@@ -21,8 +21,15 @@ def is_adapter(where: Path) -> bool:
 
 
 def adapter_base(checkpoint: str, where: Path) -> str | None:
-    """Return the base model an adapter names."""
-    named: str | None = read_json(checkpoint, where / "adapter_config.json").get("base_model_name_or_path")
+    """Return the base model an adapter names.
+
+    Raises:
+        ModelError: what it names is no name.
+    """
+    named = read_json(checkpoint, where / "adapter_config.json").get("base_model_name_or_path")
+    if named is not None and not isinstance(named, str):
+        reason = "adapter_config.json names a base model that is no text"
+        raise ModelError(checkpoint, reason, "correct base_model_name_or_path, or copy the adapter again")
     return named
 
 
