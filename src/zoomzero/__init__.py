@@ -14,8 +14,9 @@ Importing this loads neither torch nor transformers; `load` does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+# `typing` and what is below would be loaded before the command can end quietly on Ctrl-C
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from zoomzero.answer.trace import PassTrace, Trace
     from zoomzero.errors import (
@@ -46,14 +47,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the command must be able to end quietly a moment after its start."""
-    import importlib
+if not TYPE_CHECKING:
 
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    homes = {"PassTrace": "answer.trace", "Trace": "answer.trace", "Span": "spans"}
-    return getattr(importlib.import_module(f"zoomzero.{homes.get(name, 'errors')}"), name)
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used."""
+        import importlib
+
+        if name in ("answer", "errors", "spans"):
+            return importlib.import_module(f"zoomzero.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        homes = {"PassTrace": "answer.trace", "Trace": "answer.trace", "Span": "spans"}
+        return getattr(importlib.import_module(f"zoomzero.{homes.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:

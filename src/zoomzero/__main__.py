@@ -1,8 +1,22 @@
-"""The command `zoomzero`, also as `python -m zoomzero`."""
+"""The command `zoomzero`, also as `python -m zoomzero`. What little it imports first is what Ctrl-C may interrupt."""
 
+import os
 import signal
+import sys
 
-from zoomzero.interrupts import leave_at_once
+
+def leave_at_once(number: int = 0, frame: object = None) -> None:
+    """Say that the command was interrupted and end the process without Python's own way out.
+
+    That way waits for threads, ends in the signal instead of a code, or crashes in a library's destructor.
+    """
+    try:
+        sys.stdout.flush()
+        clean = b"\r\x1b[K\x1b[?25h" if os.isatty(2) else b""  # a spinner's line, and the cursor it hid
+        os.write(2, clean + b"zoomzero: interrupted\n")
+    except (OSError, ValueError, RuntimeError):  # the reader is gone, or Ctrl-C came in the middle of a write
+        pass
+    os._exit(130)  # what a shell shows for a command that Ctrl-C ended
 
 
 def main() -> None:

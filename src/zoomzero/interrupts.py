@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import _thread
-import os
 import signal
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 INTERRUPTED = 130  # what a shell shows for a command that Ctrl-C ended
 AGAIN_AFTER_S = 0.05
-Leave = Callable[[], Any]
+Leave = Callable[..., Any]
 
 
 class Interrupt(KeyboardInterrupt):
     """Ctrl-C, in a class of its own because weak references can watch that: so it is seen when one is dropped."""
-
-
-def leave_at_once(number: int = 0, frame: Any = None) -> NoReturn:
-    """Say that the command was interrupted and end the process without Python's own way out.
-
-    That way waits for threads, ends in the signal instead of a code, or crashes in a library's destructor.
-    """
-    try:
-        sys.stdout.flush()
-        os.write(2, b"zoomzero: interrupted\n")
-    except (OSError, ValueError, RuntimeError):  # the reader is gone, or Ctrl-C came in the middle of a write
-        pass
-    os._exit(INTERRUPTED)
 
 
 @contextmanager
@@ -48,7 +34,7 @@ def watched_interrupts(leave: Leave | None = None) -> Iterator[threading.Event]:
     """
     came, ended = threading.Event(), threading.Event()
     before, report = signal.getsignal(signal.SIGINT), sys.unraisablehook
-    if before not in (signal.default_int_handler, leave_at_once):
+    if before is not signal.default_int_handler and (leave is None or before is not leave):
         yield came
         return
     raised: list[weakref.ref[Interrupt]] = []
@@ -93,3 +79,16 @@ def importing(frame: Any) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C, which a terminal sends to all: it is the parent's to end them."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # when it starts it makes its parent hear again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

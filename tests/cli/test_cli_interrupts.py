@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -147,3 +148,22 @@ def test_an_ignored_interrupt_stays_ignored() -> None:
         signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert not came.is_set()
+
+
+def test_ctrl_c_in_a_terminal_reaches_all_processes_and_one_speaks(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "zoomzero", "world", "--count", "4", "--out", tmp_path / "world"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heard,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("world/videos/.*")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, out, error) == (130, "", "zoomzero: interrupted\n")
+    assert not list(tmp_path.glob("world/videos/*.mp4"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -31,15 +32,15 @@ _FAULTS = (av.error.FFmpegError, OSError, ValueError, LookupError, ArithmeticErr
 class Slots:
     """The worker's side of the shared memory: `count` slots of `size` bytes, handed back by the parent."""
 
-    def __init__(self, connection: Connection, memory_fd: int, count: int, size: int) -> None:
-        self.connection, self.count, self.size = connection, count, size
+    def __init__(self, connection: Connection, memory_fd: int, count: int, size: int, arm: Callable[[], None]) -> None:
+        self.connection, self.count, self.size, self.arm = connection, count, size, arm
         self.map = mmap.mmap(memory_fd, count * size)
         self.free = list(range(count))
 
     def put(self, frame: npt.NDArray[np.uint8]) -> int:
         """Copy an (H, W, 3) uint8 array into a free slot, waiting for one, and return the slot's number."""
         if not self.free:
-            self.free.append(self.connection.recv())
+            self._wait()
         slot = self.free.pop()
         np.frombuffer(self.map, np.uint8, frame.size, slot * self.size).reshape(frame.shape)[:] = frame
         return slot
@@ -47,8 +48,14 @@ class Slots:
     def settle(self) -> None:
         """Wait until the parent has handed every slot back."""
         while len(self.free) < self.count:
-            self.free.append(self.connection.recv())
+            self._wait()
         self.map.close()
+
+    def _wait(self) -> None:
+        """Wait for a slot. A parent that is stopped or starved takes its time; one that is gone closes the socket."""
+        signal.alarm(0)
+        self.free.append(self.connection.recv())
+        self.arm()
 
 
 class Tasks:
@@ -80,7 +87,7 @@ class Tasks:
             (wish -> why it got none, wishes whose frame follows damage, frames decoded, notes).
         """
         assert self.source is not None, "start comes before decode"
-        source, slots = self.source, Slots(self.connection, self.memory_fd, slot_count, slot_bytes)
+        source, slots = self.source, Slots(self.connection, self.memory_fd, slot_count, slot_bytes, self.arm)
         source.beat = self._beat()
         source.frame_bytes = slot_bytes
         before, last_time_s = source.decoded, None

@@ -15,6 +15,8 @@ import numpy as np
 from zoomzero.data.example import Example, write_examples
 from zoomzero.data.manifest import make_manifest, write_manifest
 from zoomzero.errors import ConfigError
+from zoomzero.files import PARTIAL
+from zoomzero.interrupts import deaf_children
 from zoomzero.world.questions import QUESTION_KINDS, Question, ask
 from zoomzero.world.render import SIZE, render
 from zoomzero.world.scenes import GRID_S, Scene, make_scene
@@ -150,7 +152,9 @@ def write_videos(
     total = sum(world_item(kind, seed, index).scene.duration_s for index in range(len(paths)))
     done = 0.0
     # Spawned, not forked: the parent may hold torch threads.
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(paths))) as pool:
+    with deaf_children():
+        pool = multiprocessing.get_context("spawn").Pool(min(workers, len(paths)))
+    with pool:
         for seconds in pool.imap_unordered(_write_one, jobs):
             done += seconds
             if progress:
@@ -159,11 +163,19 @@ def write_videos(
 
 def write_video(path: str | Path, scene: Scene) -> None:
     """Draw and encode one scene as H.264 mp4 at FPS frames a second, complete or not at all."""
+    path = Path(path)
+    partial = path.parent / f".{path.name}.{os.getpid()}{PARTIAL}"  # two runs may be writing the same world
+    try:
+        _encode(partial, scene)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # on a full disk it is in the way
+
+
+def _encode(path: Path, scene: Scene) -> None:
     import av
 
-    path = Path(path)
-    partial = path.with_suffix(f".{os.getpid()}.partial.mp4")  # two runs may be writing the same world
-    with av.open(str(partial), "w", options={"movflags": "faststart"}) as container:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=FPS)
         stream.width = stream.height = SIZE
         stream.pix_fmt = "yuv420p"
@@ -182,7 +194,6 @@ def write_video(path: str | Path, scene: Scene) -> None:
                 frame.pts, frame.time_base = number, Fraction(1, FPS)
                 container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    partial.replace(path)
 
 
 def _video_path(directory: Path, item_id: str) -> Path:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings
+from zoomzero.files import write_whole
 from zoomzero.policy.local.families import family_of
 
 COPIED = (
@@ -91,7 +97,8 @@ def write_weights(
 
     def flush() -> None:
         partial = directory / f"model-{len(parts) + 1:05}.partial"
-        save_file(held, partial, metadata={"format": "pt"})
+        with system_errors(partial):
+            save_file(held, partial, metadata={"format": "pt"})
         partial.chmod(0o644)  # safetensors writes files only their owner can read
         parts.append((partial, list(held)))
         held.clear()
@@ -114,7 +121,27 @@ def write_weights(
         partial.replace(directory / final)
         index |= dict.fromkeys(names, final)
     content = {"metadata": {"total_size": total}, "weight_map": index}
-    (directory / "model.safetensors.index.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_whole(directory / "model.safetensors.index.json", json.dumps(content, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Raise what safetensors and torch make of a failed write as the `OSError` it was.
+
+    Args:
+        path: what is written: a file, which is removed then, since a full disk needs its room; or a folder.
+    """
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        told = re.search(r"os error (\d+)", str(error))
+        if told is None and "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+            raise
+        full = shutil.disk_usage(path.parent).free < 1 << 20
+        number = int(told[1]) if told else errno.ENOSPC if full else errno.EIO
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def write_companions(model: Any, source: Path, directory: Path, *, settings: ModelSettings, dtype: torch.dtype) -> None:
@@ -129,8 +156,8 @@ def write_companions(model: Any, source: Path, directory: Path, *, settings: Mod
     config.architectures = [type(model).__name__]
     for part in (config, config.text_config, config.vision_config):
         part.dtype = dtype
-    config.save_pretrained(directory)
+    write_whole(directory / "config.json", config.to_json_string())
     for name in COPIED:
         if (source / name).is_file() and source.resolve() != directory.resolve():
-            shutil.copyfile(source / name, directory / name)
-    (directory / MODEL_SETTINGS_FILE).write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            write_whole(directory / name, (source / name).read_bytes())
+    write_whole(directory / MODEL_SETTINGS_FILE, settings.model_dump_json(indent=1) + "\n")

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from zoomzero.config import MODEL_SETTINGS_FILE
-from zoomzero.policy.local.save import save_checkpoint
+from zoomzero.files import write_whole
+from zoomzero.policy.local.save import save_checkpoint, system_errors
 from zoomzero.train.engine.sharded import load_whole_weights
 from zoomzero.train.engine.trainer import PolicyTrainer
 from zoomzero.train.rollouts.collector import RolloutCollector
@@ -56,9 +57,10 @@ class CheckpointedTrainer(PolicyTrainer):
         """Write the model as a plain checkpoint, or its adapter."""
         directory.mkdir(parents=True, exist_ok=True)
         if self.settings.lora is not None:
-            self.policy.model.save_pretrained(str(directory), save_embedding_layers=False)
+            with system_errors(directory):
+                self.policy.model.save_pretrained(str(directory), save_embedding_layers=False)
             settings = self.model_settings.model_dump_json(indent=1)
-            (directory / MODEL_SETTINGS_FILE).write_text(settings + "\n", encoding="utf-8")  # `zoomzero merge` takes it
+            write_whole(directory / MODEL_SETTINGS_FILE, settings + "\n")  # `zoomzero merge` takes it
             return
         own = None if weights is None else {name.removeprefix(PREFIX): value for name, value in weights.items()}
         model = self.policy.model

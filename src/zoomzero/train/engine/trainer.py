@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from zoomzero.config import ModelSettings
-from zoomzero.errors import ConfigError
+from zoomzero.errors import ConfigError, TrainingError
 from zoomzero.policy.local.qwen import QwenPolicy
+from zoomzero.policy.local.save import system_errors
 from zoomzero.train.settings import GrpoSettings, SftSettings, schedule_of
 
 
@@ -36,6 +37,16 @@ class PolicyTrainer(Trainer):  # type: ignore[misc]
     def last_loss(self) -> float:
         """The mean loss of the last logged steps; `TrainOutput` has the mean since the start or the resume."""
         return next(float(row["loss"]) for row in reversed(self.state.log_history) if "loss" in row)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        out = Path(self.args.output_dir)
+        try:
+            with system_errors(out / f"checkpoint-{self.state.global_step}"):
+                super()._save_checkpoint(model, trial)
+        except OSError as error:
+            reason = f"its checkpoint cannot be written to {out} ({error.strerror or error})"
+            fix = "make room, then the same command with --resume goes on from the last one"
+            raise TrainingError(self.state.global_step, reason, fix) from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         weights = load_file(Path(resume_from_checkpoint) / "model.safetensors")

@@ -21,8 +21,15 @@ def is_adapter(where: Path) -> bool:
 
 
 def adapter_base(checkpoint: str, where: Path) -> str | None:
-    """Return the base model an adapter names."""
-    named: str | None = read_json(checkpoint, where / "adapter_config.json").get("base_model_name_or_path")
+    """Return the base model an adapter names.
+
+    Raises:
+        ModelError: what it names is no name.
+    """
+    named = read_json(checkpoint, where / "adapter_config.json").get("base_model_name_or_path")
+    if named is not None and not isinstance(named, str):
+        reason = "adapter_config.json names a base model that is no text"
+        raise ModelError(checkpoint, reason, "correct base_model_name_or_path, or copy the adapter again")
     return named
 
 
@@ -101,7 +108,7 @@ def _one_line(checkpoint: str, reason: str, fix: str) -> Iterator[None]:
 
     try:
         yield
-    except (RuntimeError, ValueError, TypeError, KeyError, OSError, SafetensorError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, OSError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         detail = (lines[1] if len(lines) > 1 else lines[0] if lines else type(error).__name__)[:200]
         raise ModelError(checkpoint, f"{reason} ({detail})", fix) from error

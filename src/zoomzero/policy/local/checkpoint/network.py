@@ -108,7 +108,15 @@ def load_network(
         except ImportError as error:
             fix = "install it, or use the checkpoint it was made from"
             raise ModelError(model, f"needs a package that is missing ({one_line(error)})", fix) from error
-        except (OSError, RuntimeError, ValueError, LookupError, TypeError, StrictDataclassError) as error:
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            StrictDataclassError,
+        ) as error:
             raise ModelError(model, f"cannot be loaded ({one_line(error)})", again) from error
     if "sliding_attention" in getattr(network.config.text_config, "layer_types", ()):
         raise ModelError(model, "sliding-window attention is not supported", "set use_sliding_window to false")

@@ -25,9 +25,12 @@ def quant_method(config: dict[str, Any]) -> str | None:
     """Return how a checkpoint's weights are quantised, as its config.json says; None for plain ones."""
     if "quantization" in config:  # its own word, written twice
         return "mlx"
-    held = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    text = config.get("text_config")
+    held = config.get("quantization_config") or (text.get("quantization_config") if isinstance(text, dict) else None)
     if not held:
         return None
+    if not isinstance(held, dict):
+        return "unknown"
     return str(held.get("quant_method", "bitsandbytes" if "load_in_4bit" in held else "unknown"))
 
 

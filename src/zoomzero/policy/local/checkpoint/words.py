@@ -134,7 +134,11 @@ def stop_tokens(model: str, where: Path, network: Any, codec: TextCodec) -> list
     found: set[int] = set()
     text_eos = getattr(network.config.text_config, "eos_token_id", None)
     for value in (network.generation_config.eos_token_id, text_eos):
-        found |= {value} if isinstance(value, int) else set(value or ())
+        given = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        if not all(isinstance(one, int) for one in given):
+            reason = f"eos_token_id is {str(value)[:80]}, not the number of a token"
+            raise ModelError(model, reason, "correct generation_config.json and config.json")
+        found |= set(given)
     path = where / "tokenizer_config.json"
     eos = read_json(model, path).get("eos_token") if path.is_file() else None
     eos = eos.get("content") if isinstance(eos, dict) else eos
