@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from zoomzero.config import ModelSettings
-from zoomzero.data.sft_sample import Exchange, SFTItem, SFTSample
+from zoomzero.data.sft_sample import Exchange, Look, SFTItem, SFTSample
 from zoomzero.prompts import Mode, coarse_text, format_spans, format_time, video_header, zoom_text
 from zoomzero.spans import Span, clip, intersection_s, widen
 from zoomzero.video.plan import plan_regular, plan_spans
@@ -87,7 +87,8 @@ def context_sample(rng: np.random.Generator, settings: ModelSettings, geometry: 
     guess = LABELS[question.answer] if question.kind != "symbol" else LABELS[int(rng.integers(len(question.options)))]
     seen = view.seen(question.spans, coarse_plan)
     steps = [(name, view.seen([span], coarse_plan)) for name, span in question.reasoning]
-    reply = f"<think>{_reasoning(question, steps)}</think>\n<answer>{guess}</answer>\n<glue>{format_spans(seen)}</glue>"
+    think = f"<think>{_reasoning(question, steps, question.options[question.answer])}</think>\n"
+    reply = f"{think}<answer>{guess}</answer>\n<glue>{format_spans(seen)}</glue>"
     asked = video_header(view.total_s) + coarse_text(question.text, question.options, "think", settings.style)
     plan = _zoom_plan(rng, view, question, settings, geometry)
     item = _zoom_item(rng, question, settings, question.kind != "symbol" or _knowable(question, view, plan))
@@ -116,22 +117,34 @@ def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
     answer = f"<answer>{label}</answer>\n<glue>{format_spans(seen)}</glue>"
     if draw < 0.2:
         return SFTItem(coarse_text(question.text, question.options, "no_think", settings.style), answer)
-    think = f"<think>{_reasoning(question, steps)}</think>\n"
-    decisive = _starts(think)
+    option = LABELS.index(label)
+    think = f"<think>{_reasoning(question, steps, question.options[option])}</think>\n"
+    decisive, looks = _starts(think), _looks(think)
+    text = coarse_text(question.text, question.options, "think", settings.style)
+    ends = option_ends(text)
     if question.kind != "symbol":  # whose letter only a close look can tell
         letter = len(think) + len("<answer>")
         decisive += ((letter, letter + 1),)
-    text = coarse_text(question.text, question.options, "think", settings.style)
-    return SFTItem(text, think + answer, decisive=decisive, looks=_looks(think))
+        looks += (Look("which", letter, ends[option]),)
+    if question.kind in ("order", "last"):  # what is named there was not in the question
+        looks += _named(think, think.rindex("the "), steps[-1][1][0].start_s)
+    return SFTItem(text, think + answer, decisive=decisive, looks=looks, options=ends)
 
 
-def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]]) -> str:
-    """Write what to notice, in the order of noticing, each with its moment."""
+def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]], said: str) -> str:
+    """Write what to notice, in the order of noticing, each with its moment, and at last what it says, if it does."""
     moments = [(name, f"<time>{format_spans(spans)[1:-1]}</time>") for name, spans in steps]
     if question.kind == "count":
-        times = "".join(moment for _, moment in moments)
-        return f"the {moments[0][0]} visible{times} {NUMBERS[len(moments) - 1]}"
-    return " then ".join(f"the {name} visible{moment}" for name, moment in moments)
+        noticed = f"the {moments[0][0]} visible{''.join(moment for _, moment in moments)}"
+    else:
+        noticed = " then ".join(f"the {name} visible{moment}" for name, moment in moments)
+    return noticed if question.kind == "symbol" else f"{noticed} {said}"
+
+
+def option_ends(text: str) -> tuple[int, ...]:
+    """Return the last character of each option in a question with options, by its place."""
+    listed = text.index("Options:")
+    return tuple(m.end() - 1 for m in re.finditer(r"\([A-Z]\) [^(\n]*[^(\n ]", text) if m.start() > listed)
 
 
 def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSettings) -> SFTItem:
@@ -183,16 +196,32 @@ def _starts(target: str) -> tuple[tuple[int, int], ...]:
     return tuple(m.span(1) for m in re.finditer(r"<time>\((\d+)\.", target))
 
 
-def _looks(target: str) -> tuple[tuple[int, float], ...]:
-    """Return at which second of the clip each span begins that an answer's reasoning names, by its character."""
-    return tuple((m.start(1), float(m[1])) for m in re.finditer(r"<time>\((\d+)\.", target))
+def _looks(target: str) -> tuple[Look, ...]:
+    """Return where the spans that an answer's reasoning names begin; numbers are written two digits at a time."""
+    return tuple(
+        Look("when", max(place, m.start(1)), float(m[1]))
+        for m in re.finditer(r"<time>\((\d+)\.", target)
+        for place in range(m.end(1) - 2, m.start(1) - 2, -2)
+    )
+
+
+def _named(target: str, after: int, start_s: float) -> tuple[Look, ...]:
+    """Return what the two words of a name after a character look at: the moment when that object begins to show."""
+    words = re.compile(r" (\w+) (\w+)").search(target, after)
+    assert words is not None
+    return tuple(Look("what", words.start(i), start_s) for i in (1, 2))
 
 
 def _timeline_item(view: View, plan: FramePlan) -> SFTItem:
     """List everything that shows in the planned frames, in order, with its times: the densest lesson in finding."""
     rows = [(e.name, view.seen([e.span], plan)) for e in view.scene.events]
-    text = "".join(f" {name} {format_spans(spans)[1:-1]}" for name, spans in rows if spans)
-    return SFTItem(LIST_TEXT, text)
+    text, looks = "", ()
+    for name, spans in rows:
+        if spans:
+            begun = len(text)
+            text += f" {name} {format_spans(spans)[1:-1]}"
+            looks += _named(text, begun, spans[0].start_s)
+    return SFTItem(LIST_TEXT, text, looks=looks)
 
 
 def _zoom_plan(
