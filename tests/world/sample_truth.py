@@ -162,11 +162,10 @@ def check_looks(item: SFTItem, seen: list[tuple[Event, Span]], options: list[str
         word = re.match(r"\w+", item.target[look.character :])
         assert word
         assert any(word[0] in name_of(e) and s.start_s == look.at for e, s in seen)
-    assert [
-        item.text[place - len(option) + 1 : place + 1] for option, place in zip(options, item.options, strict=True)
-    ] == options
+    listed = [item.text[start : end + 1] for start, end in item.options]
+    assert listed == [f"({label}) {option}" for label, option in zip("ABCD", options, strict=True)]
     for look in written["which"]:
-        assert item.target[look.character] == "ABCD"[item.options.index(int(look.at))]
+        assert item.target[look.character] == "ABCD"[int(look.at)]
 
 
 def check_lookup(item: SFTItem, name: str, seen: list[tuple[Event, Span]]) -> str:

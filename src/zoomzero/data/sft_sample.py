@@ -16,8 +16,7 @@ class Look:
     """What must be looked at to write the token at character `character` of an answer.
 
     `when` tokens say when a named thing begins and look at second `at` of the clip; `what` tokens name the thing that
-    begins at second `at`; `which` tokens are the letter of the option whose text ends at character `at` of the
-    question.
+    begins at second `at`; `which` tokens are the letter of an option, `at` its place.
     """
 
     kind: Literal["when", "what", "which"]
@@ -32,7 +31,8 @@ class SFTItem:
     `text` follows the clip and the sample's header in the user turn; `target` is the assistant's whole answer.
     `untrained` are character ranges of `target` that are read but not learned (a letter nobody can know), `decisive`
     those that count several times as much (the one token of an answer that says where to look). `looks` say what must
-    be looked at to write a token; `options` are the characters of `text` at which the options' texts end.
+    be looked at to write a token; `options` are the characters of `text` at which an option's letter stands and its
+    text ends.
     """
 
     text: str
@@ -41,7 +41,7 @@ class SFTItem:
     weight: float = 1.0
     decisive: tuple[tuple[int, int], ...] = ()
     looks: tuple[Look, ...] = ()
-    options: tuple[int, ...] = ()
+    options: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,6 +20,10 @@ from zoomzero.world.views import MIN_SEEN_S, View, even_s, whole_view
 from zoomzero.world.write import LABELS
 
 LIST_TEXT = "List what you see."
+ABSENT, ABSENT_IN_WINDOW = (
+    0.12,
+    0.35,
+)  # share of items about what does not show: most windows hold nothing of a question
 
 
 def picture_sample(rng: np.random.Generator, budget: FrameBudget, geometry: Geometry, *, symbols: bool) -> SFTSample:
@@ -97,7 +101,7 @@ def context_sample(rng: np.random.Generator, settings: ModelSettings, geometry: 
 
 def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings: ModelSettings) -> SFTItem:
     """Ask one question about a view, in one of the answer modes."""
-    if rng.random() < 0.12:
+    if rng.random() < _absent_share(view):
         return _absent_item(rng, view, plan, settings)
     question = _ask_visible(rng, view, plan)
     label = LABELS[question.answer]
@@ -121,14 +125,13 @@ def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
     think = f"<think>{_reasoning(question, steps, question.options[option])}</think>\n"
     decisive, looks = _starts(think), _looks(think)
     text = coarse_text(question.text, question.options, "think", settings.style)
-    ends = option_ends(text)
     if question.kind != "symbol":  # whose letter only a close look can tell
         letter = len(think) + len("<answer>")
         decisive += ((letter, letter + 1),)
-        looks += (Look("which", letter, ends[option]),)
+        looks += (Look("which", letter, option),)
     if question.kind in ("order", "last"):  # what is named there was not in the question
         looks += _named(think, think.rindex("the "), steps[-1][1][0].start_s)
-    return SFTItem(text, think + answer, decisive=decisive, looks=looks, options=ends)
+    return SFTItem(text, think + answer, decisive=decisive, looks=looks, options=option_places(text))
 
 
 def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]], said: str) -> str:
@@ -141,10 +144,10 @@ def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]], 
     return noticed if question.kind == "symbol" else f"{noticed} {said}"
 
 
-def option_ends(text: str) -> tuple[int, ...]:
-    """Return the last character of each option in a question with options, by its place."""
+def option_places(text: str) -> tuple[tuple[int, int], ...]:
+    """Return where each option's letter stands and its last character, in a question with options."""
     listed = text.index("Options:")
-    return tuple(m.end() - 1 for m in re.finditer(r"\([A-Z]\) [^(\n]*[^(\n ]", text) if m.start() > listed)
+    return tuple((m.start(), m.end() - 1) for m in re.finditer(r"\([A-Z]\) [^(\n]*[^(\n ]", text) if m.start() > listed)
 
 
 def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSettings) -> SFTItem:
@@ -157,22 +160,31 @@ def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSe
     return SFTItem(text, f"{lead}{letter}</answer>\n<glue>[]</glue>", ((len(lead), len(lead) + 1),))
 
 
+def _absent_share(view: View) -> float:
+    return ABSENT if view.whole else ABSENT_IN_WINDOW
+
+
 def _absent_item(rng: np.random.Generator, view: View, plan: FramePlan, settings: ModelSettings) -> SFTItem:
-    """Ask for the symbol or the number of an object that is not there."""
+    """Ask for the symbol, the number or the neighbour of an object that is not there."""
     shown = {e.kind for e in view.scene.events if view.seen([e.span], plan)}
     missing = [k for k in range(KINDS) if k not in shown]
     name = kind_name(int(rng.choice(missing))) if missing else "white ring"
-    symbols = tuple(SYMBOLS[int(s)] for s in rng.permutation(len(SYMBOLS))[:4])
-    order = tuple(NUMBERS[int(i)] for i in rng.permutation(4))
-    if rng.random() < 0.7:
+    draw = rng.random()
+    if draw < 0.5:
+        symbols = tuple(SYMBOLS[int(s)] for s in rng.permutation(len(SYMBOLS))[:4])
         question = Question("symbol", f"Which symbol is on the {name}?", symbols, 0, (), ())
+    elif draw < 0.7:
+        numbers = tuple(NUMBERS[int(i)] for i in rng.permutation(4))
+        question = Question("count", f"How many times does the {name} appear?", numbers, 0, (), ())
     else:
-        question = Question("count", f"How many times does the {name} appear?", order, 0, (), ())
+        others = [other for other in map(kind_name, rng.permutation(KINDS).tolist()) if other != name]
+        where = "next after" if rng.random() < 0.5 else "last before"
+        question = Question("order", f"Which object appears {where} the {name}?", tuple(others[:4]), 0, (), ())
     return _unseen_item(rng, question, settings)
 
 
 def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: int) -> list[SFTItem]:
-    """Look objects up by their names, every eighth one in vain: what finding is, in the words of an answer."""
+    """Look objects up by their names, some in vain: what finding is, in the words of an answer."""
     spans: dict[int, list[Span]] = {}
     for event in view.scene.events:
         for span in view.seen([event.span], plan):
@@ -180,7 +192,7 @@ def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: 
     missing = [k for k in range(KINDS) if k not in spans]  # none in some long videos
     items = []
     for kind in (int(k) for k in rng.permutation(list(spans) or [0])[:count]):
-        if rng.random() < 0.12 and missing:
+        if rng.random() < _absent_share(view) and missing:
             kind = int(rng.choice(missing))
         text = f"List when the {kind_name(kind)} is visible."
         if kind not in spans:

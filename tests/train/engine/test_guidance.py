@@ -12,12 +12,13 @@ import torch
 from zoomzero.policy.local.attention.packed import packed_states
 from zoomzero.policy.local.load import load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
-from zoomzero.train.engine.sft import GUIDED_HEADS, GUIDED_LAYER, SFTLoss, guidance_loss
+from zoomzero.train.engine.sft import GUIDED_HEADS, GUIDED_LAYER, LABEL_HEAD, LABEL_LAYER, SFTLoss, guidance_loss
 from zoomzero.train.engine.sft_samples import LOOKS, PackedSFTSamples, pack_sft_samples
 from zoomzero.world.curriculum import Stage, step_samples
 from zoomzero.world.start import TINY_SETTINGS, write_start
 
 STAGE = Stage(steps=1, clips=2, zooms=1, shortest_s=16, longest_s=40, questions=5, lookups=4, listing=1.0)
+WATCHED = (LABEL_LAYER, GUIDED_LAYER)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def test_tokens_look_at_what_they_say(policy: QwenPolicy, packed: PackedSFTSampl
                     after = decode(suffix[token:].tolist())[0]
                     assert int(re.search(r"\((\d+)\.", after)[1]) == 2 * place
                 else:
-                    last = decode([int(suffix[int(ends[place])])])[0]
+                    last = decode([int(suffix[int(ends[place, 1])])])[0]
+                    assert decode([int(suffix[int(ends[place, 0])])])[0] == f" ({said})"
                     assert decode(suffix[:token].tolist())[0].endswith(f"{last}</think>\n<answer>")
                     assert said == "ABCD"[place]
     assert min(found.values()) >= 2
@@ -57,20 +59,27 @@ def test_tokens_look_at_what_they_say(policy: QwenPolicy, packed: PackedSFTSampl
 
 @torch.no_grad()
 def test_the_loss_by_hand(policy: QwenPolicy, packed: PackedSFTSamples) -> None:
-    seen = packed_states(
-        policy.model, packed.prompts, packed.suffixes, positions=packed.positions, watch=(GUIDED_LAYER,)
-    )
-    query, key = (x[0].numpy() for x in seen.watched[GUIDED_LAYER])  # (H, L, d), (KV, L, d)
-    losses: dict[str, list[float]] = {kind: [] for kind in LOOKS}
+    seen = packed_states(policy.model, packed.prompts, packed.suffixes, positions=packed.positions, watch=WATCHED)
+    losses: dict[str, list[float]] = {kind: [] for kind in (*LOOKS, "label")}
+
+    def loss(layer: int, head: int, row: int, places: list[int], right: int) -> float:
+        query, key = (x[0].numpy() for x in seen.watched[layer])  # (H, L, d), (KV, L, d)
+        keys = [key[head // (len(query) // len(key)), place] for place in places]
+        scores = np.array([query[head, row] @ one for one in keys]) / np.sqrt(query.shape[-1])
+        return float(np.log(np.exp(scores).sum()) - scores[right])
+
+    predictors = seen.predictors.tolist()
     first = 0
     for visual, lengths, looks, options in zip(seen.visual, seen.lengths, packed.looks, packed.options, strict=True):
         for length, rows, ends in zip(lengths, looks, options, strict=True):
             for token, kind, right in rows.tolist():
-                head, row = GUIDED_HEADS[LOOKS[kind]], int(seen.predictors[first + token])
-                places = visual if LOOKS[kind] != "which" else [seen.predictors[first + int(end) + 1] for end in ends]
-                keys = [key[head // (len(query) // len(key)), int(place)] for place in places]
-                scores = np.array([query[head, row] @ one for one in keys]) / np.sqrt(query.shape[-1])
-                losses[LOOKS[kind]].append(np.log(np.exp(scores).sum()) - scores[right])
+                ended = [predictors[first + end + 1] for _, end in ends.tolist()]
+                places = ended if LOOKS[kind] == "which" else visual.tolist()
+                head = GUIDED_HEADS[LOOKS[kind]]
+                losses[LOOKS[kind]].append(loss(GUIDED_LAYER, head, predictors[first + token], places, right))
+            for label, end in ends.tolist():
+                places = [predictors[first + i + 1] for i in range(end + 1)]
+                losses["label"].append(loss(LABEL_LAYER, LABEL_HEAD, places[-1], places, label))
             first += length
     assert all(losses.values())
     by_hand = sum(float(np.mean(of_kind)) for of_kind in losses.values())
@@ -80,7 +89,7 @@ def test_the_loss_by_hand(policy: QwenPolicy, packed: PackedSFTSamples) -> None:
 @torch.no_grad()
 def test_watching_changes_nothing_and_the_weight_adds_the_loss(policy: QwenPolicy, packed: PackedSFTSamples) -> None:
     plain = packed_states(policy.model, packed.prompts, packed.suffixes, positions=packed.positions)
-    seen = packed_states(policy.model, packed.prompts, packed.suffixes, positions=packed.positions, watch=(2,))
+    seen = packed_states(policy.model, packed.prompts, packed.suffixes, positions=packed.positions, watch=WATCHED)
     assert torch.equal(plain.states, seen.states)
     assert not plain.watched
     without, half = SFTLoss(policy.model)(packed)["loss"], SFTLoss(policy.model, 0.5)(packed)["loss"]
@@ -90,7 +99,7 @@ def test_watching_changes_nothing_and_the_weight_adds_the_loss(policy: QwenPolic
 def test_guidance_reaches_the_guided_head(tmp_path: Path, packed: PackedSFTSamples) -> None:
     write_start(tmp_path, seed=2)
     model = load_policy(tmp_path, device="cpu", dtype="float32").model.requires_grad_(True)
-    seen = packed_states(model, packed.prompts, packed.suffixes, positions=packed.positions, watch=(GUIDED_LAYER,))
+    seen = packed_states(model, packed.prompts, packed.suffixes, positions=packed.positions, watch=WATCHED)
     guidance_loss(seen, packed).backward()
     layers = model.model.language_model.layers
     assert layers[GUIDED_LAYER].self_attn.q_proj.weight.grad.abs().sum() > 0

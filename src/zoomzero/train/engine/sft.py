@@ -45,6 +45,7 @@ from zoomzero.world.start import write_start
 
 GUIDED_LAYER = 2  # text layer some heads of which are told where to look
 GUIDED_HEADS = {"when": 0, "what": 2, "which": 3}  # by what they look for, see `Look`
+LABEL_LAYER, LABEL_HEAD = 1, 0  # the head that tells an option's last token which letter the option has
 
 
 class SFTLoss(nn.Module):
@@ -56,7 +57,7 @@ class SFTLoss(nn.Module):
 
     def forward(self, samples: PackedSFTSamples) -> dict[str, Tensor]:
         """Return the weighted mean cross-entropy over the answers' tokens; only they go through the head."""
-        watch = (GUIDED_LAYER,) if self.guidance else ()
+        watch = (LABEL_LAYER, GUIDED_LAYER) if self.guidance else ()
         packed = packed_states(self.model, samples.prompts, samples.suffixes, positions=samples.positions, watch=watch)
         weights = torch.cat([w for group in samples.weights for w in group]).to(packed.states.device)  # (T,)
         counted = weights > 0
@@ -71,29 +72,42 @@ def guidance_loss(packed: PackedStates, samples: PackedSFTSamples) -> Tensor:
 
     For a token that says when something begins, one head's queries and keys are compared over the prompt's visual
     tokens alone: cross-entropy against the one that shows the beginning. Another head does so for the words that name
-    what begins then, and a third finds the option with the text that was just written. They form circuits (looking up
-    by name, by time, by content) which a small model takes very long to find by itself.
+    what begins then, a third finds the option with the text that was just written, a fourth, a layer below, tells an
+    option's text its letter. They form circuits (looking up by name, by time, by content) which a small model takes
+    very long to find by itself.
     """
-    query, key = packed.watched[GUIDED_LAYER]  # (1, H, L, d), (1, KV, L, d)
-    scale, shared = query.shape[-1] ** -0.5, query.shape[1] // key.shape[1]
-    losses: dict[str, list[Tensor]] = {kind: [] for kind in LOOKS}
+    losses: dict[str, list[Tensor]] = {kind: [] for kind in (*LOOKS, "label")}
     first = 0
     for visual, lengths, looks, options in zip(
         packed.visual, packed.lengths, samples.looks, samples.options, strict=True
     ):
         for length, rows, ends in zip(lengths, looks, options, strict=True):
             for number, kind in enumerate(LOOKS):
-                of_kind = rows[rows[:, 1] == number].to(query.device)
+                of_kind = rows[rows[:, 1] == number]
                 if len(of_kind):
-                    head = GUIDED_HEADS[kind]
                     asking = packed.predictors[first + of_kind[:, 0]]
                     # a token lies where its successor is predicted
-                    places = packed.predictors[first + ends.to(query.device) + 1] if kind == "which" else visual
-                    scores = query[0, head, asking] @ key[0, head // shared, places].mT * scale  # (n, N)
-                    losses[kind].append(nn.functional.cross_entropy(scores.float(), of_kind[:, 2], reduction="none"))
+                    places = packed.predictors[first + ends[:, 1] + 1] if kind == "which" else visual
+                    scores = _scores(packed, GUIDED_LAYER, GUIDED_HEADS[kind], asking, places)
+                    losses[kind].append(_cross_entropies(scores, of_kind[:, 2]))
+            for label, end in ends.tolist():
+                places = packed.predictors[first + 1 : first + end + 2]  # the question so far
+                scores = _scores(packed, LABEL_LAYER, LABEL_HEAD, places[-1:], places)
+                losses["label"].append(_cross_entropies(scores, torch.tensor([label])))
             first += length
     means = [torch.cat(found).mean() for found in losses.values() if found]
-    return torch.stack(means).sum() if means else query.new_zeros(())
+    return torch.stack(means).sum() if means else packed.states.new_zeros(())
+
+
+def _scores(packed: PackedStates, layer: int, head: int, asking: Tensor, places: Tensor) -> Tensor:
+    """Return how much a head's queries at n places like its keys at N places, (n, N) float32."""
+    query, key = packed.watched[layer]  # (1, H, L, d), (1, KV, L, d)
+    shared = query.shape[1] // key.shape[1]
+    return (query[0, head, asking] @ key[0, head // shared, places].mT * query.shape[-1] ** -0.5).float()
+
+
+def _cross_entropies(scores: Tensor, right: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(scores, right.to(scores.device), reduction="none")
 
 
 class SftTrainer(PolicyTrainer):

@@ -40,7 +40,8 @@ class PackedSFTSamples:
     `weights[i][j]` is (S,) float32 for suffix j of sample i: how much each of its tokens counts, 0 for the question.
     `positions[i][j]` is (3, S), where inference would put these tokens. `looks[i][j]` is (n, 3) int64: a token of
     suffix j, what kind of look writes it (its place in `LOOKS`), and what must be looked at: a visual token of the
-    prompt, or an option, by its place. `options[i][j]` (K,) int64 are the tokens of suffix j at which options end.
+    prompt, or an option, by its place. `options[i][j]` (K, 2) int64 are the tokens of suffix j with an option's letter
+    and with the last of its text.
     """
 
     prompts: tuple[Prompt, ...]
@@ -125,16 +126,16 @@ def _looks(item: SFTItem, tokens: Sequence[int], ends_s: Sequence[float], option
 
 
 def _looked_at(item: SFTItem, look: Look, ends_s: Sequence[float]) -> int:
-    return item.options.index(int(look.at)) if look.kind == "which" else bisect_left(ends_s, look.at)
+    return int(look.at) if look.kind == "which" else bisect_left(ends_s, look.at)
 
 
 def _option_tokens(item: SFTItem, codec: TextCodec, question: Sequence[int]) -> Tensor:
-    """Return at which of an item's tokens its options end, (K,) int64; none where it shares them with other items."""
+    """Return an item's tokens with its options' letters and ends, (K, 2) int64; none where items share them."""
     text, offsets = codec.decode(question)
-    places = [text.rfind(item.text[place:]) for place in item.options]
+    places = [text.rfind(item.text[place:]) for pair in item.options for place in pair]
     if any(place < 0 for place in places):
         places = []
-    return torch.tensor([_token_at(offsets, place) for place in places], dtype=torch.int64)
+    return torch.tensor([_token_at(offsets, place) for place in places], dtype=torch.int64).view(-1, 2)
 
 
 def _weight(item: SFTItem, start: int, end: int) -> float:
