@@ -53,12 +53,12 @@ coverage: $(READY) $(PARITY)
 
 # Every campaign is a script that takes --minutes and --out, and exits with an error when it has found something.
 fuzz: $(READY)
-	@set -e; for script in bench/fuzz*.py; do \
-		test -f "$$script" || { echo "no campaign in bench/"; exit 1; }; \
+	@set -e; for script in bench/fuzz/fuzz_*.py; do \
+		test -f "$$script" || { echo "no campaign in bench/fuzz/"; exit 1; }; \
 		name=$$(basename $$script .py | tr _ -); echo "$$name, $(MINUTES) minutes"; \
 		$(BIN)/python $$script --minutes $(MINUTES) --out outputs/$$name; \
 	done
-	if test -f bench/reading.py; then $(BIN)/python bench/reading.py --replies 2000; fi
+	$(BIN)/python bench/reading/reading.py --replies 2000
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/site/requirements.txt

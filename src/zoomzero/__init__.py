@@ -14,22 +14,21 @@ Importing this loads neither torch nor transformers; `load` does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from zoomzero.answer.trace import PassTrace, Trace
-from zoomzero.errors import (
-    ConfigError,
-    DataError,
-    EvaluationError,
-    ModelError,
-    TrainingError,
-    VideoError,
-    ZoomZeroError,
-)
-from zoomzero.spans import Span
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoomzero.answer.trace import PassTrace, Trace
+    from zoomzero.errors import (
+        ConfigError,
+        DataError,
+        EvaluationError,
+        ModelError,
+        TrainingError,
+        VideoError,
+        ZoomZeroError,
+    )
     from zoomzero.model import Model
+    from zoomzero.spans import Span
 
 __version__ = "0.1.0"
 __all__ = [
@@ -47,6 +46,16 @@ __all__ = [
 ]
 
 
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: the command must be able to end quietly a moment after its start."""
+    import importlib
+
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    homes = {"PassTrace": "answer.trace", "Trace": "answer.trace", "Span": "spans"}
+    return getattr(importlib.import_module(f"zoomzero.{homes.get(name, 'errors')}"), name)
+
+
 def load(model: str = "tiny", *, device: str = "auto", dtype: str = "auto", settings: Sequence[str] = ()) -> Model:
     """Load a model that answers questions about videos.
 
@@ -55,7 +64,8 @@ def load(model: str = "tiny", *, device: str = "auto", dtype: str = "auto", sett
             `Qwen/Qwen3-VL-2B-Instruct`, or a server, `http://HOST:PORT/v1#NAME` (docs/servers.md).
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        settings: changes to how the model is asked, `key=value` each, for example `coarse.fps=2` (docs/formats.md).
+        settings: changes to how the model is asked, `key=value` each, for example `coarse.fps=2`
+            (docs/reference/formats.md).
 
     Returns:
         A model with `ask` and `ask_many`.

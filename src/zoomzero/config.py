@@ -284,4 +284,4 @@ def _inner(kind: type[Settings], name: str) -> type[Settings] | None:
 
 def _hint(kind: type[Settings], location: Sequence[Any]) -> str:
     field = _table(kind, location[:-1]).model_fields.get(str(location[-1])) if location else None
-    return (field.description or "see docs/formats.md") if field else "see docs/formats.md"
+    return (field.description or "see docs/reference/formats.md") if field else "see docs/reference/formats.md"

@@ -318,10 +318,11 @@ def test_ctrl_c_ends_without_a_trace_and_without_orphans(video: Path, model: Pat
         time.sleep(0.5)  # loading the model by now, or later
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
-    # Python dies of the signal itself where it came while a string of code ran: a shell shows 130 for that too
-    assert (process.returncode in (130, -signal.SIGINT), out) == (True, "")
-    assert error.strip() == "zoomzero: interrupted"
-    assert not [pid for pid in workers if alive(pid)]
+    assert (process.returncode, out, error.strip()) == (130, "", "zoomzero: interrupted"), (process.returncode, error)
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in workers if alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)  # one that was just starting ends when it looks at its socket
+    assert not left
 
 
 def test_ctrl_c_in_a_pass(zoom: Run, video: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

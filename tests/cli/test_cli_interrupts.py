@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from zoomzero import cli
-from zoomzero.cli.interrupts import watched_interrupts
+from zoomzero.errors import ModelError
+from zoomzero.interrupts import watched_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +22,11 @@ def interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def heard() -> None:
+    """A process started by a suite in the background would ignore Ctrl-C, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Interrupted:
@@ -43,6 +51,66 @@ def test_an_interrupt_in_a_destructor_comes_again() -> None:
     assert seen == [True], "it was dropped first"
     assert sys.unraisablehook is hook
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_a_library_swallows_comes_again() -> None:
+    seen = []
+
+    def command() -> None:
+        with watched_interrupts() as came:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except BaseException:  # noqa: BLE001
+                seen.append(came.is_set())
+            time.sleep(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        command()
+    assert seen == [True]
+
+
+def test_one_that_is_on_its_way_does_not_come_twice() -> None:
+    cleaned = []
+
+    def command() -> None:
+        with watched_interrupts():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                time.sleep(0.3)  # longer than AGAIN_AFTER_S
+                cleaned.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        command()
+    time.sleep(0.1)
+    assert cleaned == [True]
+
+
+def test_in_an_import_the_process_is_left_at_once(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\nprint('no')\n")
+    script = "import sys; sys.path.insert(0, sys.argv[1])\nfrom zoomzero import cli, __main__\n"
+    script += "cli.refuse_repeated = str\ncli.app = lambda **_: __import__('interrupted')\n__main__.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False, preexec_fn=heard
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "zoomzero: interrupted\n")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ModelError("m", "damaged", "fetch it")])
+def test_what_a_command_makes_of_an_interrupt_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def loading(**named: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise error from None
+
+    monkeypatch.setattr(cli, "app", loading)
+    monkeypatch.setattr(cli, "refuse_repeated", lambda arguments: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "zoomzero: interrupted\n")
 
 
 def test_what_an_import_makes_of_an_interrupt_is_one(

@@ -24,13 +24,13 @@ def texts() -> dict[str, str]:
     for style in ("full", "brief"):
         for kind, options in (("options", OPTIONS), ("open", ())):
             for mode in ("think", "no_think", "direct"):
-                name = f"{style}-{mode}-{kind}"
+                name = f"{style}/{mode}/{kind}"
                 found[name] = video_header(83.26) + coarse_text(QUESTION, options, mode, style)
                 found[f"{name}-long"] = video_header(4083.0) + coarse_text(
                     QUESTION, options, mode, style, long=True, subtitles=SUBTITLES
                 )
             for answer_as in ("letter", "text"):
-                found[f"{style}-zoom-{answer_as}-{kind}"] = zoom_text(QUESTION, options, style, answer_as)
+                found[f"{style}/zoom/{answer_as}-{kind}"] = zoom_text(QUESTION, options, style, answer_as)
     return found
 
 
@@ -40,7 +40,7 @@ def test_golden(name: str) -> None:
 
 
 def test_no_golden_file_is_left_over() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(texts())
+    assert {path.relative_to(GOLDEN).with_suffix("").as_posix() for path in GOLDEN.rglob("*.txt")} == set(texts())
 
 
 # --- brief: the strings a small model is trained on, written out by hand --------------------------------

@@ -23,7 +23,7 @@ from zoomzero.train.settings_table import KINDS, settings_rows, settings_table, 
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.toml"))
-PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "training.md").read_text(encoding="utf-8")
 LEAST = 'model = "tiny"\nout = "o"\nsteps = 1\n[data]\nexamples = ["e.jsonl"]\n'
 
 
@@ -85,7 +85,7 @@ def test_stages_say_how_many_steps_a_run_has() -> None:
 
 
 def test_the_page_has_the_settings_as_they_are() -> None:
-    assert with_tables(PAGE) == PAGE, "run: python -m zoomzero.train.settings_table docs/training.md"
+    assert with_tables(PAGE) == PAGE, "run: python -m zoomzero.train.settings_table docs/reference/training.md"
 
 
 def test_the_table_of_settings_by_hand() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import made_videos as made
 import pytest
+
+import made_videos as made
 
 
 @pytest.fixture(scope="session")

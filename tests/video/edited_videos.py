@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import av
-import made_videos as made
 import numpy as np
+
+import made_videos as made
 
 Matrix = tuple[int, int, int, int]
 _SKIPPED_VOP = b"\x00\x00\x01\xb6\x5f\x7f"  # stands where the second frame of a packed packet would have been

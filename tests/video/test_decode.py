@@ -7,7 +7,6 @@ from bisect import bisect_right
 from itertools import groupby
 from pathlib import Path
 
-import made_videos as made
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import made_videos as made
 from zoomzero.errors import VideoError
 from zoomzero.spans import Span
 from zoomzero.video.cache import FrameCache

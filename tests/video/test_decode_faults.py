@@ -9,10 +9,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import made_videos as made
 import numpy as np
 import pytest
 
+import made_videos as made
 from zoomzero.errors import VideoError
 from zoomzero.spans import Span
 from zoomzero.video import _pool

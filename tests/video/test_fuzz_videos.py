@@ -8,10 +8,11 @@ import random
 import sys
 from pathlib import Path
 
-import made_videos as made
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+import made_videos as made
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench" / "fuzz"))
 import fuzz_videos
 
 MINUTES = "ZOOMZERO_FUZZ_MINUTES"

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import edited_videos as edited
-import made_videos as made
 import numpy as np
 import pytest
 from PIL import Image
 
+import made_videos as made
 from zoomzero.errors import ConfigError, VideoError
 from zoomzero.spans import Span
 from zoomzero.video.decode import decode

@@ -11,11 +11,11 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-import made_videos as made
 import numpy as np
 import pytest
 from PIL import Image
 
+import made_videos as made
 from zoomzero.errors import ConfigError, VideoError
 from zoomzero.video.probe import key_frames, probe
 

@@ -5,27 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from world_truth import name_of, symbol_of, truth
 
-from cli_runner import Run, make_runner
+from world_films import COUNT, SEED, films, laid_out, layout_of
+from world_truth import name_of, symbol_of, truth
 from zoomzero.benchmarks.definitions.registry import BENCHMARKS, benchmark
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.data.convert import to_examples
 from zoomzero.data.example import read_examples, write_examples
-from zoomzero.errors import ConfigError
 from zoomzero.spans import Span
-from zoomzero.video.probe import probe
-from zoomzero.world.miniature import FORMATS, write_miniature
-from zoomzero.world.miniatures.material import Film, Layout, film, with_options
+from zoomzero.world.miniature import FORMATS
+from zoomzero.world.miniatures.material import film, with_options
 from zoomzero.world.scenes import Event, Scene
-from zoomzero.world.write import WorldKind, world_item, write_video
+from zoomzero.world.write import WorldKind, world_item
 
 ASKING = ("nextgqa", "rextime", "cgbench", "videomme", "videomme-v2", "longvideobench", "mlvu", "lvbench", "mcq")
 IN_WORDS = ("videozerobench",)
@@ -35,31 +31,6 @@ NAMES = (*ASKING, *IN_WORDS, *MOMENTS, *CAPTIONS)
 WITH_SPANS = ("nextgqa", "rextime", "cgbench", "lvbench")
 DURATIONS_STATED = ("nextgqa", "rextime", "cgbench", "mlvu", "longvideobench")
 N_OPTIONS = {"nextgqa": {5}, "cgbench": {5, 6, 7, 8}, "videomme-v2": {8}, "longvideobench": {4, 5}}
-SEED = 3
-COUNT = 6
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    return make_runner(monkeypatch, capfd)
-
-
-@lru_cache
-def films(kind: WorldKind) -> tuple[Film, ...]:
-    return tuple(film(kind, SEED, index) for index in range(COUNT))
-
-
-@lru_cache
-def layout_of(name: str, kind: WorldKind = "short") -> Layout:
-    return FORMATS[name].lay_out(films(kind))
-
-
-def laid_out(name: str, folder: Path, kind: WorldKind = "short") -> Path:
-    """Write a miniature's annotation without its videos."""
-    for path, content in layout_of(name, kind).files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
-    return folder
 
 
 def load(name: str, folder: Path, kind: WorldKind = "short") -> Dataset:
@@ -323,83 +294,3 @@ def test_fields_are_those_of_the_release(
     name: str, ours: str, real: str, fields: Callable[[Path], Any], tmp_path: Path, shared: Path
 ) -> None:
     assert fields(laid_out(name, tmp_path) / ours) == fields(shared / "data" / real)
-
-
-# --- writing --------------------------------------------------------------------------------------------
-
-
-def shortest_seed() -> int:
-    return min(range(100), key=lambda seed: world_item("short", seed, 0).scene.duration_s)
-
-
-def test_writing_puts_the_worlds_videos_under_the_benchmarks_names(tmp_path: Path) -> None:
-    seed = shortest_seed()
-    seen: list[tuple[int, int]] = []
-    made = write_miniature("nextgqa", tmp_path / "mini", 1, seed, progress=lambda a, b: seen.append((a, b)))
-    (question, *_) = benchmark("nextgqa").load(made.annotation).questions
-    assert re.fullmatch(r"0000/(\d{10})\.mp4", question.video)
-    path = made.videos / question.video
-    write_video(tmp_path / "own.mp4", world_item("short", seed, 0).scene)
-    assert path.read_bytes() == (tmp_path / "own.mp4").read_bytes()
-    assert probe(path).duration_s == pytest.approx(question.duration_s, abs=1e-3)
-    assert seen == [(round(question.duration_s), round(question.duration_s))]
-    assert (made.films, made.seconds, made.split) == (1, question.duration_s, "test")
-    assert [p for p in tmp_path.rglob("*") if "partial" in p.name] == []
-
-
-def test_writing_again_keeps_videos_and_annotation(cli: Run, tmp_path: Path) -> None:
-    seed = shortest_seed()
-    layout = FORMATS["mlvu"].lay_out([film("short", seed, 0)])
-    video = tmp_path / "videos" / layout.videos[0]
-    video.parent.mkdir(parents=True)
-    video.write_bytes(b"kept")
-    for _ in range(2):
-        ran = cli("world", "--as", "mlvu", "--out", tmp_path, "--count", 1, "--seed", seed, "--workers", 1)
-        assert (ran.code, ran.err) == (0, "")
-        assert f"--data {tmp_path / 'annotation'} --videos {tmp_path / 'videos'}" in ran.out
-    assert video.read_bytes() == b"kept"
-    assert [p.name for p in (tmp_path / "annotation" / "json").iterdir()] == ["2_needle.json"]
-
-
-def test_another_miniature_in_the_way_is_not_mixed_with(cli: Run, tmp_path: Path) -> None:
-    """Readers take every file that looks like theirs: a left-over task file of MLVU would be counted."""
-    left = laid_out("mlvu", tmp_path / "annotation") / "json" / "5_order.json"
-    ran = cli("world", "--as", "mlvu", "--out", tmp_path, "--count", 1, "--seed", SEED)
-    assert ran.code == 2
-    assert ran.complaint == f"--out: {left} belongs to another miniature; give an empty directory".replace(
-        "5_order", "1_plotQA"
-    )
-    assert not (tmp_path / "videos").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("--as", "vqa"), "--as: 'vqa' has no miniature; choose from nextgqa, rextime"),
-        (("--as", "nextgqa", "--count", "0"), "--count: 0 is not a number of videos"),
-        (("--as", "qvhighlights", "--count", "1"), "--count: qvhighlights takes wrong options from other videos, so 1"),
-        (("--as", "plm", "--kind", "medium"), "--kind: 'medium' is unknown"),
-    ],
-)
-def test_wrong_arguments_are_named(cli: Run, tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
-    ran = cli("world", "--out", tmp_path / "out", *arguments)
-    assert ran.code == 2
-    assert ran.complaint.startswith(says)
-    assert not (tmp_path / "out").exists()
-
-
-def test_parquet_without_pyarrow_is_said_before_anything_is_written(
-    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    ran = cli("world", "--as", "videomme", "--out", tmp_path / "out", "--count", 1)
-    assert ran.code == 2
-    assert ran.complaint == (
-        "--as: videomme is a parquet file, which needs pyarrow; install it with `pip install pyarrow`"
-    )
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_miniature_without_as_is_a_plain_world(cli: Run, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="choose from"):
-        write_miniature("", tmp_path, 1, 0)

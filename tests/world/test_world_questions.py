@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world_truth import COUNTS, name_of, symbol_of, truth
 
+from world_truth import COUNTS, name_of, symbol_of, truth
 from zoomzero.world.questions import QUESTION_KINDS, Question, QuestionKind, ask
 from zoomzero.world.scenes import Event, Scene, make_scene
 from zoomzero.world.write import world_item

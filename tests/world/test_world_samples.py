@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
 from sample_truth import check_coarse_item, named_in, parts, seen_in, tenths
 from world_truth import name_of, symbol_of, truth
-
 from zoomzero.data.sft_sample import SFTItem, SFTSample
 from zoomzero.prompts import is_well_formed, read_response, video_header
 from zoomzero.spans import Span, intersection_s

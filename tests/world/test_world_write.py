@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import av
 import numpy as np
 import pytest
-from world_truth import truth
 
+from world_truth import truth
 from zoomzero.data.example import FIELDS, read_examples
 from zoomzero.data.fingerprint import content_key
 from zoomzero.data.manifest import read_manifest

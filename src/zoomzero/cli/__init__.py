@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -9,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from zoomzero.cli import ask, check, data, demo, eval, prepare, report, rollouts, train
-from zoomzero.cli.interrupts import watched_interrupts
 from zoomzero.errors import ConfigError, ZoomZeroError
+from zoomzero.interrupts import INTERRUPTED, Leave, watched_interrupts
 
 app = typer.Typer(
     name="zoomzero",
@@ -19,39 +20,47 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-INTERRUPTED = 130
 # typer's usage errors are click's or those of a copy of click inside typer, by its version: take what it raises.
 UsageErrors: Any = typer.BadParameter.__mro__[2]
 
 
-def main() -> None:
-    """Run the command line; errors are one line on stderr, the exit code says whose they are."""
-    with watched_interrupts() as interrupted:
+def main(leave: Leave | None = None) -> None:
+    """Run the command line; errors are one line on stderr, the exit code says whose they are.
+
+    Args:
+        leave: how Ctrl-C ends the process; None: it is raised, and this function exits like any other.
+    """
+    code, complaint = None, ""
+    with watched_interrupts(leave) as interrupted:
         try:
-            code = _run()
-        except Exception:
+            code, complaint = _run()
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED
+        except BaseException:
             if not interrupted.is_set():
                 raise
-            code = INTERRUPTED  # what an import made of it
-        if code == INTERRUPTED:
-            _fail("interrupted", INTERRUPTED)
+    if interrupted.is_set() or code == INTERRUPTED:  # whatever an import or a library made of it
+        code, complaint = INTERRUPTED, "interrupted"
+        if leave is not None:
+            atexit._run_exitfuncs()
+            leave()
+    if complaint:
+        sys.stderr.write(f"zoomzero: {complaint}\n")
     sys.exit(code or 0)
 
 
-def _run() -> int | None:
+def _run() -> tuple[int | None, str]:
+    """Return the exit code and the one line that says why it is not 0."""
     try:
         refuse_repeated(sys.argv[1:])
-        code: int | None = app(prog_name="zoomzero", standalone_mode=False)
+        return app(prog_name="zoomzero", standalone_mode=False), ""
     except ZoomZeroError as error:
-        code = _fail(_one_line(str(error)), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED  # some versions of typer return this code themselves
+        return error.exit_code, _one_line(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        code = _fail(f"{where}{error.strerror or error}; check the path, its permissions and the free space", 2)
+        return 2, f"{where}{error.strerror or error}; check the path, its permissions and the free space"
     except UsageErrors as error:
-        code = _usage(error)
-    return code
+        return _usage(error)
 
 
 def refuse_repeated(arguments: Sequence[str]) -> None:
@@ -77,18 +86,13 @@ def refuse_repeated(arguments: Sequence[str]) -> None:
             raise ConfigError(name, f"is given {count} times and takes one value", "give it once")
 
 
-def _usage(error: Any) -> int:
-    """Print a usage error as one line; a command without arguments prints its help."""
+def _usage(error: Any) -> tuple[int, str]:
+    """Return a usage error as one line; a command without arguments prints its help."""
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message())
-        return 2
+        return 2, ""
     command = error.ctx.command_path if getattr(error, "ctx", None) else "zoomzero"
-    return _fail(f"{_one_line(error.format_message()).rstrip('.')}; see `{command} --help`", 2)
-
-
-def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"zoomzero: {message}\n")
-    return code
+    return 2, f"{_one_line(error.format_message()).rstrip('.')}; see `{command} --help`"
 
 
 def _one_line(text: str) -> str:

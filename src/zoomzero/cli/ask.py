@@ -65,7 +65,7 @@ def ask(
     edl: Annotated[str | None, typer.Option(help="Write the found moments as an edit list (CMX 3600).")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a model setting, for example coarse.fps=2 (docs/formats.md)."),
+        typer.Option("--set", help="Change a model setting, for example coarse.fps=2 (docs/reference/formats.md)."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto | float32 | bfloat16 | float16")] = "auto",

@@ -24,7 +24,7 @@ def _group() -> None:
 
 
 def check(
-    examples: Annotated[str, typer.Argument(help="Examples file (docs/formats.md).")],
+    examples: Annotated[str, typer.Argument(help="Examples file (docs/reference/formats.md).")],
     videos: Annotated[
         str | None, typer.Option(help="Folder where missing videos are looked for under other names.")
     ] = None,

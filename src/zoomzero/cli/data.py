@@ -50,7 +50,7 @@ def score(
     predictions: Annotated[
         list[str], typer.Option(help="Predictions, ours or an official submission; twice for two halves.")
     ],
-    split: Annotated[str | None, typer.Option(help="val, test, mini, dev, ... (docs/benchmarks.md)")] = None,
+    split: Annotated[str | None, typer.Option(help="val, test, mini, dev, ... (docs/reference/benchmarks.md)")] = None,
     against: Annotated[list[str] | None, typer.Option(help="Predictions of another run to compare with.")] = None,
     resamples: Annotated[int, typer.Option(help="Draws of the bootstrap behind the 95 % intervals.")] = 1000,
     unit: Annotated[str, typer.Option(help="What the bootstrap draws: video or question.")] = "video",
@@ -96,7 +96,7 @@ def convert(
     name: Annotated[str, typer.Argument(help=NAMES_HELP)],
     src: Annotated[str, typer.Argument(help="Folder (or file) of the annotation, as released.")],
     out: Annotated[str, typer.Option(help="Examples file to write; a manifest is written beside it.")],
-    split: Annotated[str | None, typer.Option(help="train, val, test, ... (docs/benchmarks.md)")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test, ... (docs/reference/benchmarks.md)")] = None,
     videos: Annotated[str | None, typer.Option(help="Folder of the videos, put before every path.")] = None,
     seed: Annotated[int, typer.Option(help=SEED_HELP)] = 0,
     fps: Annotated[float | None, typer.Option(help=FPS_HELP)] = None,
@@ -133,7 +133,7 @@ def export(
     data: Annotated[str, typer.Option(help="Folder (or file) of the annotation, as released.")],
     predictions: Annotated[list[str], typer.Option(help="Predictions, as `zoomzero score` reads them.")],
     out: Annotated[str, typer.Option(help="File to write; a folder for nextgqa and cgbench.")],
-    split: Annotated[str | None, typer.Option(help="val, test, mini, dev, ... (docs/benchmarks.md)")] = None,
+    split: Annotated[str | None, typer.Option(help="val, test, mini, dev, ... (docs/reference/benchmarks.md)")] = None,
     seed: Annotated[int, typer.Option(help=SEED_HELP)] = 0,
     json_: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:

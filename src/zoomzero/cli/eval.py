@@ -24,7 +24,7 @@ def evaluate(
     out: Annotated[str, typer.Option(help="The run's folder. A run that is there goes on where it stopped.")],
     data: Annotated[str | None, typer.Option(help="Folder (or file) of the annotation, as released.")] = None,
     videos: Annotated[str | None, typer.Option(help="Folder of the videos, however they were unpacked.")] = None,
-    split: Annotated[str | None, typer.Option(help="val, test, mini, dev, ... (docs/benchmarks.md)")] = None,
+    split: Annotated[str | None, typer.Option(help="val, test, mini, dev, ... (docs/reference/benchmarks.md)")] = None,
     model: Annotated[
         str, typer.Option(help="`tiny` (embedded), a checkpoint directory, a hub id, or http://HOST:PORT/v1#NAME.")
     ] = "tiny",

@@ -83,7 +83,7 @@ def train(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=DRY_HELP)] = False,
 ) -> None:
-    """Train with Zoom-Zero: rollouts, zoom-in reward, token-selective credit (docs/training.md).
+    """Train with Zoom-Zero: rollouts, zoom-in reward, token-selective credit (docs/reference/training.md).
 
     Examples:
 

@@ -149,7 +149,7 @@ def is_well_formed(
     Raises:
         ValueError: `n_options` does not fit `options`, or an option's text is asked for without `options`.
 
-    Source: METHOD "output contract" in docs/method.md; the grammar is spelled out in docs/formats.md.
+    Source: METHOD "output contract" in docs/method.md; the grammar is spelled out in docs/reference/formats.md.
     """
     return format_score(text, n_options, mode, options=options, answer_as=answer_as, unread_glue=0.0) == 1.0
 

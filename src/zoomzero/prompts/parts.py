@@ -1,6 +1,6 @@
 """Finds the tagged parts of any text: one pass over the tags, with a defined result for every wrong nesting.
 
-Rules (docs/formats.md lists what comes of them):
+Rules (docs/reference/formats.md lists what comes of them):
     - the first closing tag of its kind closes a part; opened again inside itself, it restarts there;
     - a <time> may stand in the thinking, nothing else may: an answer or glue opened in it is `nested` when
       the thinking is closed later, otherwise it ends the thinking;

@@ -109,7 +109,7 @@ def read_response(
     Raises:
         ValueError: `n_options` does not fit `options`, or an option's text is asked for without `options`.
 
-    Source: METHOD "output contract" in docs/method.md; each deviation's result is in docs/formats.md.
+    Source: METHOD "output contract" in docs/method.md; each deviation's result is in docs/reference/formats.md.
     """
     check_question(n_options, options, answer_as)
     tags = spoken_tags(text)

@@ -114,7 +114,7 @@ def read_spans(text: str, cut: bool = False, *, bare: bool = True) -> tuple[tupl
     """Return the proper spans of a text in the order written, and what was wrong with the others.
 
     Reads `(a, b)`, `[a - b]`, `a to b`, `a --> b`, `{"start": a, "end": b}`; seconds, minutes and hours as decimals,
-    with units or as clocks (mm:ss, hh:mm:ss, hh:mm:ss,mmm). docs/formats.md has the table.
+    with units or as clocks (mm:ss, hh:mm:ss, hh:mm:ss,mmm). docs/reference/formats.md has the table.
 
     Args:
         text: the content of a glue or time part.

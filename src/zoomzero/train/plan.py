@@ -3,7 +3,7 @@
 Weights, gradients, optimizer and copies are counted exactly, on a model without memory. Activations, keys and values
 are counted from shapes: what the packed update and the rollouts keep at their largest, without the allocator's waste.
 
-Source: docs/training.md, "Will it fit?".
+Source: docs/reference/training.md, "Will it fit?".
 """
 
 from __future__ import annotations

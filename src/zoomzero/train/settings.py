@@ -177,7 +177,7 @@ class DataSettings(Settings):
 
     RENAMED: ClassVar[Mapping[str, str]] = dict.fromkeys(("decode_ahead", "decode_threads"), "rollout.prompts_at_once")
 
-    examples: tuple[str, ...] = Field((), description="Examples files (docs/formats.md).")
+    examples: tuple[str, ...] = Field((), description="Examples files (docs/reference/formats.md).")
     world: WorldData | None = Field(None, description="Learn from the procedural world as well.")
     difficulty: tuple[str, ...] = Field(
         (),

@@ -1,6 +1,6 @@
 """Every setting of a training run as Markdown tables, from the settings models themselves.
 
-    python -m zoomzero.train.settings_table docs/training.md    # puts the tables between the page's marks anew
+    python -m zoomzero.train.settings_table docs/reference/training.md  # puts the tables between the page's marks anew
 
 Light: loads neither torch nor transformers.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_benchmarks import write_lines
+from made_files import write_lines
 
 from cli_runner import Run, load_once
 from zoomzero.benchmarks.definitions.registry import benchmark

@@ -8,17 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_benchmarks import (
-    MINIATURES,
-    by_id,
-    cgbench,
-    mlvu,
-    nextgqa,
-    rextime,
-    rextime_without_options,
-    scored,
-    write_json,
-)
+from made_benchmarks import MINIATURES, cgbench, nextgqa, rextime, rextime_without_options
+from made_choices import mlvu
+from made_files import by_id, scored, write_json
 
 from zoomzero.benchmarks.definitions.registry import BENCHMARKS, benchmark
 from zoomzero.data.annotation import Question

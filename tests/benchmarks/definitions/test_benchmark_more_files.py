@@ -6,20 +6,9 @@ import importlib
 from pathlib import Path
 
 import pytest
-from made_benchmarks import (
-    FEW,
-    activitynet,
-    by_id,
-    lvbench,
-    mlvu,
-    plm,
-    qvhighlights,
-    scored,
-    videomme,
-    videomme_rows,
-    write_json,
-    write_lines,
-)
+from made_benchmarks import activitynet, plm, qvhighlights
+from made_choices import lvbench, mlvu, videomme, videomme_rows
+from made_files import FEW, by_id, scored, write_json, write_lines
 
 from zoomzero.benchmarks.definitions.base import ReadOptions
 from zoomzero.benchmarks.definitions.choice.videomme import official_letter

@@ -8,19 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_benchmarks import (
-    FRUIT,
-    by_id,
-    charades,
-    longvideobench,
-    mcq,
-    scored,
-    timelens,
-    videomme_v2,
-    videozerobench,
-    write_json,
-    write_lines,
-)
+from made_benchmarks import charades, timelens, videozerobench
+from made_choices import longvideobench, mcq, videomme_v2
+from made_files import FRUIT, by_id, scored, write_json, write_lines
 
 from zoomzero.benchmarks.definitions.choice.letters import first_capital, without_letters
 from zoomzero.benchmarks.definitions.choice.mcq import read_answer, read_options

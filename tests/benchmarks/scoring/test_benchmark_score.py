@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_benchmarks import activitynet, nextgqa, rextime, write_lines
+from made_benchmarks import activitynet, nextgqa, rextime
+from made_files import write_lines
 
 from zoomzero.benchmarks.scoring.score import BootstrapSettings, report_text, score
 from zoomzero.cli import app, main

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import made_benchmarks as made
+import made_choices as choices
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_benchmarks import FEW, write_json, write_lines
+from made_files import FEW, write_json, write_lines
 
 from cli_runner import Run, make_runner
 from zoomzero.benchmarks.definitions.registry import benchmark
@@ -26,10 +27,10 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "rextime": made.rextime,
     "qvhighlights": made.qvhighlights,
     "cgbench": made.cgbench,
-    "videomme": made.videomme,
-    "mlvu": made.mlvu,
-    "lvbench": made.lvbench,
-    "longvideobench": made.longvideobench,
+    "videomme": choices.videomme,
+    "mlvu": choices.mlvu,
+    "lvbench": choices.lvbench,
+    "longvideobench": choices.longvideobench,
 }
 FOLDERS = {"nextgqa", "cgbench"}
 Rows = list[dict[str, Any]]
@@ -310,7 +311,7 @@ def test_faults_are_said_as_score_says_them(cli: Run, tmp_path: Path) -> None:
 
 
 def test_json_gives_the_same_counts(cli: Run, tmp_path: Path) -> None:
-    data = made.lvbench(tmp_path / "data")
+    data = choices.lvbench(tmp_path / "data")
     run = write_lines(tmp_path / "run.jsonl", [{"id": "7", "answer": "D", "spans": [[0, 1]]}])
     ran = cli("export", "lvbench", "--data", data, "--predictions", run, "--out", tmp_path / "o.json", "--json")
     said = json.loads(ran.out)
@@ -337,7 +338,7 @@ def test_a_repeated_id_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_use_is_named_before_anything_is_written(tmp_path: Path, name: str, out: str, says: str) -> None:
-    data = made.cgbench(made.lvbench(made.activitynet(tmp_path / "data")))
+    data = made.cgbench(choices.lvbench(made.activitynet(tmp_path / "data")))
     run = write_lines(tmp_path / "run.jsonl", [{"id": "7", "answer": "A"}])
     before = run.read_bytes()
     with pytest.raises(ConfigError, match=says):

@@ -178,7 +178,7 @@ def set_measures(bench: Benchmark, pairs: Pairs) -> list[Measure]:
     IoU and IoP of the merged predicted spans with the merged true ones; `Acc@GQA` is a right answer with IoP >= 0.5.
     What a benchmark does not ask for (answers, spans) is measured only when the predictions give it.
 
-    Source: docs/benchmarks.md.
+    Source: docs/reference/benchmarks.md.
     """
     all_ = np.ones(len(pairs.questions), dtype=bool)
     true = np.array([bool(question.spans) for question in pairs.questions], dtype=bool)

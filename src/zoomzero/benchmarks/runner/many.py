@@ -1,7 +1,8 @@
 """Many questions at once, over the runner of benchmarks: one model load, videos together, resumable, failures as rows.
 
-A questions file is any that the benchmark `mcq` reads (docs/benchmarks.md): a row is `id, video, question` and maybe
-`options`. Answers come out in the same form: RUN/answers.jsonl, or RUN/answers.csv for questions in .csv or .tsv.
+A questions file is any that the benchmark `mcq` reads (docs/reference/benchmarks.md): a row is `id, video,
+question` and maybe `options`. Answers come out in the same form: RUN/answers.jsonl, or RUN/answers.csv for questions in
+.csv or .tsv.
 """
 
 from __future__ import annotations

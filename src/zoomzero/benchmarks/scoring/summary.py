@@ -39,7 +39,7 @@ def summarise(
         draws: how intervals are made.
 
     Returns:
-        {"n", "modes": {mode: scores, costs, evidence}, "table", "differences"}; see docs/evaluation.md.
+        {"n", "modes": {mode: scores, costs, evidence}, "table", "differences"}; see docs/reference/evaluation.md.
     """
     draws = draws or BootstrapSettings()
     kept = {mode: _of_questions(dataset, found) for mode, found in rows.items()}

@@ -133,7 +133,7 @@ def gather_examples(settings: GrpoSettings) -> tuple[list[Example], list[Example
     if world := settings.data.world:
         examples += with_span_labels(read_examples(files[-1]), world.spans)
     if not examples:
-        raise ConfigError("data.examples", "holds no example", "give files that do (docs/formats.md)")
+        raise ConfigError("data.examples", "holds no example", "give files that do (docs/reference/formats.md)")
     _check_taught(examples, settings)
     unscored = [example.id for example in examples if not example.options]
     if unscored and settings.rollout.verifier != "off" and settings.objective.reward.zoom == "soft":

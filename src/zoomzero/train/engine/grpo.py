@@ -4,7 +4,7 @@ An update reads `mini_batch_size` prompts with G completions each. The trainer a
 has none left, learns from them in one or several updates, and keeps what is not learned from yet in its checkpoints, so
 that a run that was killed goes on as if it had not been.
 
-Source: METHOD "optimisation" in docs/method.md; docs/training.md.
+Source: METHOD "optimisation" in docs/method.md; docs/reference/training.md.
 """
 
 from __future__ import annotations

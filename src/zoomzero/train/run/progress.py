@@ -127,5 +127,5 @@ def nothing_to_learn(logs: dict[str, Any]) -> str:
     equal = ", ".join(f"{name} in {share:.0%}" for name, share in shares.items() if name != "all")
     return (
         "nothing to learn from: in no group does any completion earn more than another "
-        f"(equal: {equal} of the groups); see docs/training.md, What the log says"
+        f"(equal: {equal} of the groups); see docs/reference/training.md, What the log says"
     )

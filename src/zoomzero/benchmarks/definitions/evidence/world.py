@@ -1,6 +1,6 @@
 """Examples files as benchmarks: the procedural world (`world-short`, `world-long`), and your own (`examples`).
 
-`examples.jsonl` as in docs/formats.md. World questions are grouped by kind: symbol, order, count, last.
+`examples.jsonl` as in docs/reference/formats.md. World questions are grouped by kind: symbol, order, count, last.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import re
 from typing import Any, NamedTuple
 
 from world_truth import COUNTS, name_of, truth
-
 from zoomzero.data.sft_sample import SFTItem
 from zoomzero.prompts import is_well_formed, read_response
 from zoomzero.spans import Span

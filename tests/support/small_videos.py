@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import av
@@ -10,7 +9,6 @@ import av
 from zoomzero.world.scenes import Event, Scene
 from zoomzero.world.write import write_video
 
-sys.path.append(str(Path(__file__).parent / "video"))  # the makers of damaged files: `import made_videos`
 DURATION_S = 48.0
 SCENE = Scene(
     DURATION_S,

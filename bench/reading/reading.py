@@ -1,6 +1,6 @@
 """How well the reader of replies understands what is written: precision and recall on replies of known meaning.
 
-    python bench/reading.py [--replies 2000] [--seed 0] [--show 20]
+    python bench/reading/reading.py [--replies 2000] [--seed 0] [--show 20]
 
 Half of the replies name an option (or several, or none) in many ways (`reading_forms.json`), half give spans in many
 notations. Each is made from its meaning, so what should be read is known; a reply whose meaning nobody could be sure of

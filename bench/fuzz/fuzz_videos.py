@@ -1,6 +1,6 @@
 """Mutated and odd videos through probe and decode, for minutes or hours, looking for what must never happen.
 
-    python bench/fuzz_videos.py --minutes 5 --out outputs/fuzz-videos
+    python bench/fuzz/fuzz_videos.py --minutes 5 --out outputs/fuzz-videos
 
 Seeds are written with PyAV in about twenty containers and codecs, every frame with its number in its pixels. Each
 round takes a seed and changes bytes of it, or joins it to another. What is right: a clip with ascending finite times
@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "video"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))
 import made_videos as made
-
 from zoomzero.errors import ZoomZeroError
 from zoomzero.spans import Span
 from zoomzero.video.decode import decode

@@ -1,6 +1,6 @@
 """A campaign of damaged texts and files through every reader: typed one-line errors or sound values only.
 
-    python bench/fuzz.py [--minutes 3] [--seed 0] [--kinds completions,predictions,annotation,subtitles,settings]
+    python bench/fuzz/fuzz_readers.py [--minutes 3] [--seed 0] [--kinds completions,annotation]
 
 Every round has a seed of its own (`--seed` counts up from there). What fails is kept under outputs/fuzz/: the input,
 its kind and seed, and what happened; `--seed N --rounds 1` makes it again.
@@ -32,7 +32,7 @@ from zoomzero.spans import Span
 from zoomzero.video.subtitles import cues_in, read_subtitles
 
 SLOW_S = 10.0
-WHOLE = Path(__file__).with_name("fuzz_seeds.json")
+WHOLE = Path(__file__).with_name("reader_seeds.json")
 PIECES = (
     *(
         "(",

@@ -1,0 +1,95 @@
+"""Ctrl-C that ends a command wherever it lands: in an import, a destructor, a callback, on the way out."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+INTERRUPTED = 130  # what a shell shows for a command that Ctrl-C ended
+AGAIN_AFTER_S = 0.05
+Leave = Callable[[], Any]
+
+
+class Interrupt(KeyboardInterrupt):
+    """Ctrl-C, in a class of its own because weak references can watch that: so it is seen when one is dropped."""
+
+
+def leave_at_once(number: int = 0, frame: Any = None) -> NoReturn:
+    """Say that the command was interrupted and end the process without Python's own way out.
+
+    That way waits for threads, ends in the signal instead of a code, or crashes in a library's destructor.
+    """
+    try:
+        sys.stdout.flush()
+        os.write(2, b"zoomzero: interrupted\n")
+    except (OSError, ValueError, RuntimeError):  # the reader is gone, or Ctrl-C came in the middle of a write
+        pass
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def watched_interrupts(leave: Leave | None = None) -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C sets, and raise Ctrl-C once more wherever it is dropped.
+
+    Python reports and forgets what is raised inside destructors; libraries forget what is raised in their optional
+    imports and in callbacks from C. Imports may turn it into errors of their own, which the event tells from real
+    ones. Where Ctrl-C is ignored it stays so; when the block ends, the handler that was there is there again.
+
+    Args:
+        leave: called when Ctrl-C comes during an import, of which nothing good can be left halfway (a library in C++
+            may abort the process). None: it is raised there, too.
+    """
+    came, ended = threading.Event(), threading.Event()
+    before, report = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    if before not in (signal.default_int_handler, leave_at_once):
+        yield came
+        return
+    raised: list[weakref.ref[Interrupt]] = []
+
+    def note(number: int, frame: Any) -> None:
+        came.set()
+        if leave is not None and importing(frame):
+            leave()
+        raise watched_interrupt()
+
+    def watched_interrupt() -> Interrupt:  # not in `note`, whose frame is part of the traceback and would hold it
+        error = Interrupt()
+        raised[:] = [weakref.ref(error, again)]
+        return error
+
+    def again(dropped: weakref.ref[Interrupt]) -> None:
+        if not ended.is_set():  # not from in here: it would be dropped, too
+            threading.Timer(AGAIN_AFTER_S, interrupt).start()
+
+    def interrupt() -> None:
+        if not ended.is_set():
+            _thread.interrupt_main()
+
+    def unraisable(dropped: Any) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            report(dropped)
+
+    signal.signal(signal.SIGINT, note)
+    sys.unraisablehook = unraisable
+    try:
+        yield came
+    finally:
+        ended.set()
+        signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = report
+
+
+def importing(frame: Any) -> bool:
+    """Return whether a frame runs inside an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
