@@ -53,9 +53,10 @@ def step_samples(
     rng = np.random.default_rng((_STREAM, seed, step))
     coarse, window, zoom = (one.budget() for one in (settings.coarse, settings.window, settings.zoom))
     looks = [
-        *((whole_view(rng, stage.shortest_s, stage.longest_s), coarse) for _ in range(stage.clips)),
-        *((window_view(rng), window) for _ in range(stage.windows)),
-        *((sparse_view(rng), coarse) for _ in range(stage.sparse)),
+        *((whole_view(rng, stage.shortest_s, stage.longest_s), coarse, stage.lookups) for _ in range(stage.clips)),
+        *((window_view(rng), window, stage.lookups) for _ in range(stage.windows)),
+        # of a long video a list would be longer than all else that a step reads
+        *((sparse_view(rng), coarse, 0) for _ in range(stage.sparse)),
     ]
     return [
         *(picture_sample(rng, coarse, geometry, symbols=False) for _ in range(stage.pictures)),
@@ -68,10 +69,10 @@ def step_samples(
                 settings,
                 geometry,
                 questions=stage.questions,
-                lookups=stage.lookups,
-                listing=stage.listing,
+                lookups=lookups,
+                listing=stage.listing if lookups else 0.0,
             )
-            for view, budget in looks
+            for view, budget, lookups in looks
         ),
         *(zoom_sample(rng, settings, geometry) for _ in range(stage.zooms)),
         *(context_sample(rng, settings, geometry) for _ in range(stage.contexts)),
