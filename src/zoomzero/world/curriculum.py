@@ -53,11 +53,10 @@ def step_samples(
     rng = np.random.default_rng((_STREAM, seed, step))
     coarse, window, zoom = (one.budget() for one in (settings.coarse, settings.window, settings.zoom))
     looks = [
-        *((whole_view(rng, stage.shortest_s, stage.longest_s), coarse, stage.lookups) for _ in range(stage.clips)),
-        *((window_view(rng), window, stage.lookups) for _ in range(stage.windows)),
-        # of a long video a list would be longer than all else that a step reads
-        *((sparse_view(rng), coarse, 0) for _ in range(stage.sparse)),
+        *((whole_view(rng, stage.shortest_s, stage.longest_s), coarse) for _ in range(stage.clips)),
+        *((window_view(rng), window) for _ in range(stage.windows)),
     ]
+    sparse = [sparse_view(rng) for _ in range(stage.sparse)]
     return [
         *(picture_sample(rng, coarse, geometry, symbols=False) for _ in range(stage.pictures)),
         *(picture_sample(rng, zoom, geometry, symbols=True) for _ in range(stage.closeups)),
@@ -69,10 +68,16 @@ def step_samples(
                 settings,
                 geometry,
                 questions=stage.questions,
-                lookups=lookups,
-                listing=stage.listing if lookups else 0.0,
+                lookups=stage.lookups,
+                listing=stage.listing,
             )
-            for view, budget, lookups in looks
+            for view, budget in looks
+        ),
+        *(  # without lists, which would be longer than all else that a step reads
+            coarse_sample(
+                rng, view, coarse, settings, geometry, questions=max(1, stage.questions), lookups=0, listing=0.0
+            )
+            for view in sparse
         ),
         *(zoom_sample(rng, settings, geometry) for _ in range(stage.zooms)),
         *(context_sample(rng, settings, geometry) for _ in range(stage.contexts)),
