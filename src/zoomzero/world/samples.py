@@ -20,10 +20,10 @@ from zoomzero.world.views import MIN_SEEN_S, View, even_s, whole_view
 from zoomzero.world.write import LABELS
 
 LIST_TEXT = "List what you see."
-ABSENT, ABSENT_IN_WINDOW = (
-    0.12,
-    0.35,
-)  # share of items about what does not show: most windows hold nothing of a question
+# shares of items about what does not show: most windows of a long video hold nothing of a question
+ABSENT, ABSENT_IN_WINDOW = 0.12, 0.35
+# of QUESTION_KINDS in close looks: symbols are asked for besides, and counting there is learned last
+CLOSE_SHARES = (0.15, 0.3, 0.4, 0.15)
 
 
 def picture_sample(rng: np.random.Generator, budget: FrameBudget, geometry: Geometry, *, symbols: bool) -> SFTSample:
@@ -72,7 +72,7 @@ def zoom_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geo
     shift_s = even_s(rng, 0, 1104) if rng.random() < 0.5 else 0.0
     total_s = whole.total_s + shift_s
     view = View(whole.scene, shift_s, Span(shift_s, total_s), total_s)
-    question = _ask_any(rng, view.scene)
+    question = _ask_any(rng, view.scene, CLOSE_SHARES)
     plan = _zoom_plan(rng, view, question, settings, geometry)
     items = [_zoom_item(rng, question, settings, _knowable(question, view, plan))]
     singles = [e for e in view.scene.events if view.frames_of(e, plan) >= 2 and _lone(view.scene, e)]
@@ -86,7 +86,7 @@ def zoom_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geo
 def context_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> SFTSample:
     """A close look that goes on from a look at the whole video and the answer written there."""
     view = whole_view(rng, 48, 80)
-    question = _ask_any(rng, view.scene)
+    question = _ask_any(rng, view.scene, CLOSE_SHARES)
     coarse_plan = plan_regular(view.info, settings.coarse.budget(), geometry, view.span)
     guess = LABELS[question.answer] if question.kind != "symbol" else LABELS[int(rng.integers(len(question.options)))]
     seen = view.seen(question.spans, coarse_plan)
@@ -286,9 +286,11 @@ def _symbol_question(rng: np.random.Generator, event: Event, scene: Scene) -> Qu
     return Question("symbol", text, tuple(options[i] for i in order), order.index(0), (event.span,), ())
 
 
-def _ask_any(rng: np.random.Generator, scene: Scene, *, end: bool = True) -> Question:
-    """Ask a question of a random kind that this scene allows; of its end only where `end` says so."""
-    for i in rng.permutation(len(QUESTION_KINDS)):
+def _ask_any(
+    rng: np.random.Generator, scene: Scene, shares: Sequence[float] | None = None, *, end: bool = True
+) -> Question:
+    """Ask a question of a random kind (in these shares) that this scene allows; of its end only where `end` says so."""
+    for i in rng.choice(len(QUESTION_KINDS), len(QUESTION_KINDS), replace=False, p=shares):
         question = ask(rng, scene, QUESTION_KINDS[i]) if end or QUESTION_KINDS[i] != "last" else None
         if question is not None:
             return question
