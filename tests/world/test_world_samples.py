@@ -313,7 +313,7 @@ def test_context_goes_on_from_a_whole_look_and_its_answer(catch: Callable[..., M
 def test_symbol_is_guessed_before_the_close_look(catch: Callable[..., Made]) -> None:
     """Nobody reads a symbol at 32 pixels: the first answer is a guess, the second one is right."""
     guesses: list[bool] = []
-    for seed in range(80):
+    for seed in range(150):
         made = catch(context_sample, seed, SETTINGS, GEOMETRY)
         (before,) = made.sample.history
         if "Which symbol" in before.text:
