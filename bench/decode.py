@@ -314,12 +314,14 @@ def contend(name: str, path: str, times_s: list[float], height: int, width: int)
     }
 
 
-def measure(name: str, path: Path, times_s: list[float], size: tuple[int, int], runs: int) -> dict[str, Any]:
-    """Run one contender `runs` times in fresh processes and return the medians."""
+def measure(
+    name: str, path: Path, times_s: list[float], size: tuple[int, int], runs: int, python: str = sys.executable
+) -> dict[str, Any]:
+    """Run one contender `runs` times in fresh processes of an interpreter and return the medians."""
     job = json.dumps({"name": name, "path": str(path), "times_s": times_s, "height": size[0], "width": size[1]})
     results = []
     for _ in range(runs):
-        command = [sys.executable, __file__, "--contend"]
+        command = [python, __file__, "--contend"]
         done = subprocess.run(command, input=job, capture_output=True, text=True, timeout=1800, check=False)
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["no message"]
