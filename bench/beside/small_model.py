@@ -13,7 +13,9 @@ from zoomzero.policy.local.load import find, quiet
 
 SIDE = 128  # of a frame, pixels: 4 x 4 visual tokens of two frames
 LETTERS = ("A", "B", "C", "D")
+SPREAD = 0.1  # deviation of the weights: large enough that what is said depends on the film
 TEXT = {
+    "initializer_range": SPREAD,
     "hidden_size": 384,
     "intermediate_size": 1152,
     "num_hidden_layers": 8,
@@ -30,6 +32,7 @@ TEXT = {
     },
 }
 VISION = {
+    "initializer_range": SPREAD,
     "depth": 4,
     "hidden_size": 128,
     "intermediate_size": 512,
@@ -76,7 +79,7 @@ def write_model(folder: Path, *, letters_only: bool = False) -> Path:
     ids = {key: words.token_to_id(f"<|{name}|>") for key, name in names.items()}
     end, pad = words.token_to_id("<|im_end|>"), words.token_to_id("<|endoftext|>")
     text = TEXT | {"vocab_size": count, "eos_token_id": end, "pad_token_id": pad}
-    config = Qwen3VLConfig(text_config=text, vision_config=VISION, tie_word_embeddings=True, **ids)
+    config = Qwen3VLConfig(text_config=text, vision_config=VISION, tie_word_embeddings=False, **ids)
     torch.manual_seed(0)
     with quiet():
         model = Qwen3VLForConditionalGeneration(config)

@@ -37,7 +37,7 @@ def test_every_number_says_where_it_comes_from(path: Path) -> None:
     assert len(numbers) > 10
     for line in numbers:
         source = line.partition("#")[2]
-        assert re.match(r" (ours|docs/method\.md|TimeLens2|at most; TimeLens2|early stop|orders what)", source), line
+        assert re.match(r" (ours|the paper|TimeLens2|at most; TimeLens2|early stop|orders what)", source), line
 
 
 @pytest.mark.parametrize("name", MODELS)
