@@ -14,17 +14,15 @@ from zoomzero.data.fingerprint import VIDEO_SUFFIXES, content_key, question_key,
 from zoomzero.data.manifest import find_leaks
 from zoomzero.errors import VideoError
 from zoomzero.prompts import option_labels
+from zoomzero.spans import Span
 from zoomzero.video.decode import decode
-from zoomzero.video.plan import plan_uniform
 from zoomzero.video.probe import probe
-from zoomzero.video.types import FrameBudget, Geometry, VideoInfo
+from zoomzero.video.types import FramePlan, VideoInfo
 
 Progress = Callable[[int, int], None]
 LATE_S = 1.0  # a span may end so much after the video: annotators round
 OTHER_LENGTH_S, OTHER_LENGTH_SHARE = 2.0, 0.02  # what tells a re-encoded video from a cut one
 LOOKS = 4  # pictures decoded of every video, spread over it; key frames will do
-LOOK = FrameBudget(max_tokens=LOOKS, max_frames=LOOKS, min_frame_tokens=1, max_frame_tokens=1)
-LOOK_SQUARES = Geometry(patch=16)  # the pictures' size does not matter
 SERIOUS = ("missing", "unreadable", "bad span", "past the end", "bad answer", "leak")  # what training stumbles on
 
 
@@ -83,7 +81,7 @@ def check_data(
     videos: str | Path | None = None,
     *,
     evaluation: Sequence[str | Path] = (),
-    timeout_s: float = 60.0,
+    timeout_s: float = 120.0,
     threads: int = 4,
     progress: Progress | None = None,
 ) -> DataReport:
@@ -155,7 +153,10 @@ def _opened(video: str, timeout_s: float) -> tuple[VideoInfo | None, tuple[str, 
     """Open a video and decode a few pictures of it; return what it is and what is wrong with it, None: all of it."""
     try:
         info = probe(video, timeout_s=timeout_s)
-        clip = decode(info, plan_uniform(info, LOOKS, LOOK, LOOK_SQUARES), timeout_s=timeout_s, exact=False)
+        times_s = tuple(info.duration_s * i / LOOKS for i in range(LOOKS))
+        # at their own size: nothing is resized, and torch is not loaded
+        plan = FramePlan(times_s, info.height, info.width, info.fps, (Span(0.0, info.duration_s),), 0)
+        clip = decode(info, plan, timeout_s=timeout_s, exact=False)
     except VideoError as error:
         return None, (str(error),)
     return info, tuple(dict.fromkeys((*info.notes, *clip.notes)))
