@@ -28,7 +28,8 @@ from typing import Any
 import torch
 
 import decode
-from beside.environment import PEERS, install
+import zoomzero
+from beside.environment import FFMPEG, PEERS, install
 from beside.small_model import SIDE, write_model
 from beside.turns import Contender
 from meter import cpu_name
@@ -54,7 +55,14 @@ class Where:
         python = Path(sys.executable) if name == OURS else self.peers
         log = self.folder / f"{script.removesuffix('.py')}-{label or name}.log"
         print(f"starting {label or name}", file=sys.stderr, flush=True)
-        return Contender(label or name, python, script, {"who": name, **job}, log)
+        return Contender(label or name, python, script, {"who": name, **job}, log, self.environment(name))
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the variables of a contender: a peer sees our reward functions and the FFmpeg that we use."""
+        if name == OURS:
+            return {}
+        source, ffmpeg = Path(zoomzero.__file__).parents[1], self.peers.parents[1] / FFMPEG
+        return {"PYTHONPATH": str(source), "LD_LIBRARY_PATH": str(ffmpeg.absolute())}
 
 
 # --- what is asked --------------------------------------------------------------------------------------
@@ -210,7 +218,7 @@ def decoding(where: Where, args: argparse.Namespace) -> dict[str, Any]:
                 for name in (OURS, "torchcodec", "decord", "qwen-vl-utils"):
                     print(f"{title}: round {done + 1}, {name}", file=sys.stderr, flush=True)
                     python = sys.executable if name == OURS else str(where.peers)
-                    row = decode.measure(name, path, times_s, size, 1, python)
+                    row = decode.measure(name, path, times_s, size, 1, python, where.environment(name))
                     if "error" in row:
                         raise SystemExit(f"{name}: {row['error']}")
                     turns.setdefault(name, []).append(

@@ -88,15 +88,18 @@ class Contender:
         script: beside this file.
         job: what it is told first.
         log: where its errors and whatever its libraries print go.
+        environment: variables it is given besides.
     """
 
-    def __init__(self, name: str, python: Path, script: str, job: dict[str, Any], log: Path) -> None:
+    def __init__(
+        self, name: str, python: Path, script: str, job: dict[str, Any], log: Path, environment: dict[str, str]
+    ) -> None:
         self.name, self.log = name, log
         self.turns: list[dict[str, Any]] = []
-        settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"} | environment
         with log.open("w", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
-                [str(python), str(Path(__file__).with_name(script))],
+                [str(python), str(Path(__file__).parent / script)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
