@@ -2,6 +2,7 @@
 
     python bench/peers.py                          installs the peers into outputs/peers/env first (about 1 GB)
     python bench/peers.py --parts answers --rounds 4 --json out.json
+    python bench/peers.py --json docs/results/peers.json --page docs/performance.md    what the documentation shows
 
 `update`: one update of GRPO, TRL's GRPOTrainer against ours. `answers`: questions answered a second, lmms-eval's own
 Qwen3-VL and the model card's recipe against what `zoomzero eval` runs. `decoding`: frames of a long video against three
@@ -41,6 +42,7 @@ from zoomzero.world.write import LABELS, WorldItem, world_item
 OURS = "zoomzero"
 SEED = 4200  # of the questions
 PARTS = ("update", "answers", "decoding")
+BEGIN, END = "<!-- peers -->", "<!-- end of peers -->"  # marks of a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +313,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--words", type=int, default=32, help="tokens of an answer in words")
     parser.add_argument("--minutes", type=float, default=10, help="length of the decoded video")
     parser.add_argument("--frames", type=int, nargs="*", default=[128, 512], help="frames of whole videos")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--json", type=Path, help="write the numbers here; parts that are there and not measured stay")
+    parser.add_argument("--page", type=Path, help="put the tables between this page's marks (docs/performance.md)")
     return parser.parse_args()
+
+
+def put(page: Path, text: str) -> None:
+    """Replace what stands between the page's marks."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{page}: no place for the tables: it needs {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -321,7 +333,8 @@ def main() -> None:
     where = Where(args.folder, install(args.env).absolute())
     args.folder.mkdir(parents=True, exist_ok=True)
     names = [f"{name} {version(name)}" for name in ("torch", "transformers", "av")]
-    found: dict[str, Any] = {
+    found: dict[str, Any] = json.loads(args.json.read_text()) if args.json and args.json.is_file() else {}
+    found |= {
         "machine": f"{cpu_name()}, one thread each",
         "versions": ", ".join([*names, *(peer.replace("==", " ") for peer in PEERS)]),
         "date": time.strftime("%Y-%m-%d"),
@@ -331,6 +344,8 @@ def main() -> None:
         if args.json:
             args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(show(found))
+    if args.page:
+        put(args.page, show(found))
 
 
 if __name__ == "__main__":

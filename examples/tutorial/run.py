@@ -36,6 +36,7 @@ SMALLER = (
     ("mini_batch_size = 8", "mini_batch_size = 2"),
     ("num_generations = 8", "num_generations = 2"),
     ("--samples 8", "--samples 2"),
+    ("cam-0200", "cam-0014"),
 )
 
 

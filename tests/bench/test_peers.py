@@ -110,6 +110,17 @@ def test_the_tables(peers: Any) -> None:
     assert "| lmms-eval | 1.5 (1.5-1.5) | 2.5 (2-3) | 1,500 | 4 (2-6) | 3.5 (3-4) | 4, 3 of 4 |" in text
 
 
+def test_the_tables_go_between_the_marks_of_a_page(peers: Any, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{peers.BEGIN}\nold\n{peers.END}\nafter\n")
+    peers.put(page, "new")
+    assert page.read_text() == f"before\n{peers.BEGIN}\nnew\n{peers.END}\nafter\n"
+    page.write_text("no marks")
+    with pytest.raises(SystemExit, match="no place for the tables"):
+        peers.put(page, "new")
+    assert peers.BEGIN in (BENCH.parent / "docs" / "performance.md").read_text()
+
+
 def test_an_answer_goes_with_the_prompt_it_was_given_to(peers: Any) -> None:
     """Ours looks at a prompt more often than once; the first of each question counts."""
     said = {"said": [" A", "B"], "prompts": ["p1", "p1-again", "p2", "p2-again"]}
