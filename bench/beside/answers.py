@@ -105,7 +105,7 @@ def transformers(job: dict[str, Any], seen: Seen) -> Ask:
                 add_generation_prompt=True,
                 return_dict=True,
                 return_tensors="pt",
-                processor_kwargs={"videos_kwargs": {"fps": 1, "do_sample_frames": True}},
+                processor_kwargs={"fps": 1},
             )
             written = model.generate(**inputs, max_new_tokens=job["tokens"], do_sample=False)
             kept = written[:, inputs["input_ids"].shape[1] :]
