@@ -86,7 +86,7 @@ def test_ratios_are_those_of_the_turns(peers: Any) -> None:
     assert found["ratio_seconds"] == [4, 3, 5]
     assert found["ratio_cpu_s"] == [3, 3, 3]
     assert found["seconds"] == [6, 4, 10]
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         peers.spread("theirs", [turn(4, 3)], ours)
 
 
