@@ -146,7 +146,7 @@ def lmms_eval(job: dict[str, Any], seen: Seen) -> Ask:
             [SimpleNamespace(args=(one["text"], messages, generation, i, "world", "test"))]
             for i, one in enumerate(rows)
         ]
-        return [text for request in requests for text in harness.generate_until(request)]
+        return [result.text for request in requests for result in harness.generate_until(request)]
 
     return ask
 

@@ -40,8 +40,10 @@ VISION = {
     "out_hidden_size": 384,
     "deepstack_visual_indexes": [0, 1, 2],
 }
-# bare <|video_pad|>: processors put each pair of frames into markers of its own
-TEMPLATE = """{%- for message in messages %}<|im_start|>{{ message.role }}
+# bare <|video_pad|>: processors put each pair of frames into markers of its own. lmms-eval always sends this system message.
+TEMPLATE = """{%- if messages[0].role != 'system' %}<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif %}{%- for message in messages %}<|im_start|>{{ message.role }}
 {% if message.content is string %}{{ message.content }}{% else %}{%- for part in message.content %}
 {%- if part.type == 'video' %}<|video_pad|>
 {%- elif part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>
@@ -91,6 +93,7 @@ def write_model(folder: Path, *, letters_only: bool = False) -> Path:
         forbidden = set(range(count)) - kept
     written.suppress_tokens = sorted(forbidden)  # as we do: a written visual token would break the next pass
     model.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     for name, values in _files().items():
         (folder / name).write_text(json.dumps(values, indent=1), encoding="utf-8")
     return folder
