@@ -40,8 +40,8 @@ VISION = {
     "out_hidden_size": 384,
     "deepstack_visual_indexes": [0, 1, 2],
 }
-# bare <|video_pad|>: processors put each pair of frames into markers of its own. The system message is lmms-eval's, which
-# always sends it.
+# bare <|video_pad|>: processors put each pair of frames into markers of its own. The system message is lmms-eval's,
+# which always sends it.
 TEMPLATE = """{%- if messages[0].role != 'system' %}<|im_start|>system
 You are a helpful assistant.<|im_end|>
 {% endif %}{%- for message in messages %}<|im_start|>{{ message.role }}
