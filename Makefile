@@ -3,6 +3,8 @@
 # make test-slow  the tests marked slow
 # make test-server  build a real vLLM for the CPU (3.5 GB, in .venv-server) and run the tests against it
 # make test-browser  the pages in Chromium: hostile text, phone-sized windows
+# make tutorial   docs/guides/own-videos.md, every command of it, in outputs/tutorial; says where the page is no longer true
+# make tutorial-page  the same, and puts what was printed into the page
 # make check      ruff (lint, format) and mypy
 # make coverage   the suite with the share of lines it runs; fails below COVERAGE percent
 # make fuzz       campaigns on damaged input, MINUTES each; what fails is kept under outputs/fuzz*
@@ -21,7 +23,7 @@ PARITY := $(VENV)/parity/.tried
 MINUTES  ?= 5
 COVERAGE ?= 80
 
-.PHONY: demo test test-slow test-server test-browser check coverage fuzz docs wheel floors clean install
+.PHONY: demo test test-slow test-server test-browser tutorial tutorial-page check coverage fuzz docs wheel floors clean install
 
 install: $(READY)
 
@@ -80,6 +82,12 @@ test-server: $(READY) $(SERVER)/.ready
 test-browser: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
 	$(BIN)/python -m pytest -m browser tests/pages
+
+tutorial: $(READY)
+	$(BIN)/python examples/tutorial/run.py
+
+tutorial-page: $(READY)
+	$(BIN)/python examples/tutorial/run.py --write
 
 check: $(READY)
 	$(BIN)/ruff check .
