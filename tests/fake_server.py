@@ -17,10 +17,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors.torch import load_file
 
 from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.spans import Span
@@ -49,6 +51,7 @@ class Abilities:
     cached: bool = True
     context: int = 100_000
     outer_pair: bool = False  # what transformers 5.x leaves around a video
+    new_weights: bool = True  # takes them, and adapters
 
 
 @dataclass
@@ -74,6 +77,8 @@ class FakeServer:
     running: int = 0
     most_running: int = 0
     slow_s: float = 0.0
+    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # requests about weights
+    adapters: set[str] = field(default_factory=set)
     lock: Any = field(default_factory=threading.Lock)
 
     def __enter__(self) -> FakeServer:
@@ -111,12 +116,33 @@ class FakeServer:
 
     def prompt_ids(self, turns: list[Turn]) -> list[int]:
         if hasattr(self.brain, "builder"):
-            return self.brain.prompt(turns).ids.tolist()
+            ids = self.brain.prompt(turns).ids.tolist()
+            return [ids[0], self.brain.model.config.vision_start_token_id, *ids[1:]] if self.can.outer_pair else ids
         text = ""
         for turn in turns:
             for part in turn.parts:
                 text += part if isinstance(part, str) else self.video_text(part)
         return [ord(c) for c in text]
+
+    # --- weights: the brain's own are replaced, by path, as vLLM does ---
+
+    def take_weights(self, path: str, body: dict[str, Any]) -> None:
+        self.told.append((path, body))
+        if path == "/collective_rpc":
+            assert body["method"] == "reload_weights"
+            held = load_file(Path(body["kwargs"]["weights_path"]) / "model.safetensors")
+            assert not self.brain.model.load_state_dict(held, strict=False).unexpected_keys
+        elif path == "/v1/load_lora_adapter":
+            from peft import PeftModel
+
+            plain = self.brain.model.unload() if self.adapters else self.brain.model
+            self.brain.model = PeftModel.from_pretrained(plain, body["lora_path"]).eval()
+            self.adapters.add(body["lora_name"])
+        else:
+            self.adapters.remove(body["lora_name"])
+
+
+WEIGHT_PATHS = ("/collective_rpc", "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
 
 
 def pair_labels(clip: Clip) -> list[str]:
@@ -164,9 +190,13 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._json({"tokens": fake.encode(body["prompt"])})
             if self.path == "/detokenize" and fake.can.ids:
                 return self._json({"prompt": fake.decode(body["tokens"])})
+            if self.path in WEIGHT_PATHS and fake.can.new_weights:
+                with fake.lock:
+                    fake.take_weights(self.path, body)
+                return self._raw(200, b"Success", kind="text/plain")
             if self.path != "/v1/chat/completions":
                 raise Refuse(404, "Not Found")
-            if body["model"] != "fake":
+            if body["model"] not in {"fake", *fake.adapters}:
                 raise Refuse(404, f"The model `{body['model']}` does not exist.")
             turns = self._turns(body)
             with fake.lock:
@@ -298,6 +328,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _choice(self, one: Completion, body: dict[str, Any], told: bool) -> dict[str, Any]:
         reason = "stop" if one.finished else "length"
         choice: dict[str, Any] = {"message": {"role": "assistant", "content": one.text}, "finish_reason": reason}
+        if body.get("return_token_ids") and self.fake.can.ids:
+            choice["token_ids"] = list(one.token_ids or ())
         if not told:
             return choice
         assert one.offsets is not None

@@ -158,3 +158,15 @@ def test_addresses_are_read() -> None:
     assert left == ["coarse.fps=1"]
     with pytest.raises(ConfigError, match="server: colour"):
         read_server("http://host/v1#m", ["server.colour=1"])
+
+
+def test_a_chat_template_goes_with_every_request(server: FakeServer, tmp_path: Any) -> None:
+    path = tmp_path / "template.jinja"
+    path.write_text("{{ messages }}", encoding="utf-8")
+    remote(server, chat_template=str(path)).write(CHAT, 1, Sampling())
+    assert {one.body["chat_template"] for one in server.seen} == {"{{ messages }}"}
+    with pytest.raises(ConfigError, match=r"^server\.chat_template: cannot be read \(.*\); name a file of text"):
+        remote(server, chat_template=str(tmp_path / "none.jinja"))
+    server.faults = ["400 Chat template is passed with request, but --trust-request-chat-template is not set."]
+    with pytest.raises(ServerError, match="start vLLM with --trust-request-chat-template"):
+        remote(server, chat_template=str(path)).write(CHAT, 1, Sampling())

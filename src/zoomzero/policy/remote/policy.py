@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -34,9 +34,9 @@ class RemotePolicy:
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        self._client = Client(settings)
-        self.facts = probe_server(self._client)
-        self.settings = self._client.settings
+        self.client = Client(settings)
+        self.facts = probe_server(self.client)
+        self.settings = self.client.settings
         self.name = self.settings.name
         if self.facts.layout is None:
             raise ServerError(self.name, *_no_frames(self.facts, self.settings))
@@ -81,12 +81,12 @@ class RemotePolicy:
             fix = "set score_options_as=letter (the default)"
             raise ConfigError("score_options_as", "a server compares options by their letters, not their texts", fix)
         if self.facts.option_ids and (ids := self._label_ids(labels)) is not None:
-            reply, cost = self._ask(turns, by_id_request(ids))
+            reply, cost = self.ask(turns, by_id_request(ids))
             if (scores := scores_by_id(reply, ids)) is not None:
                 return Choice(scores, cost)
         if self.facts.top_logprobs >= len(labels):
             body = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": self.facts.top_logprobs}
-            reply, cost = self._ask(turns, body)
+            reply, cost = self.ask(turns, body)
             if (scores := scores_by_text(reply, labels)) is not None:
                 return Choice(scores, cost, scored_by=f"top {self.facts.top_logprobs} tokens")
         written = self._write(turns, 1, Sampling(max_tokens=CHOICE_TOKENS))
@@ -106,18 +106,22 @@ class RemotePolicy:
             body["n"] = n
         if self.facts.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": min(self.facts.top_logprobs, PEAK_TOKENS)}
-        reply, cost = self._ask(turns, body)
+        reply, cost = self.ask(turns, body)
         choices = sorted(reply["choices"], key=lambda one: int(one.get("index") or 0))
         if len(choices) != n:
             fix = "look at the server's log; `zoomzero doctor --server URL` says what it can do"
             raise ServerError(self.name, f"sent {len(choices)} completions where {n} were asked for", fix)
         return Written(tuple(_counted(reply, completion(one), n) for one in choices), cost)
 
-    def _ask(self, turns: Sequence[Turn], body: dict[str, Any]) -> tuple[Reply, Usage]:
-        """Send a chat; return the reply and what it cost."""
+    def ask(self, turns: Sequence[Turn], body: Mapping[str, Any]) -> tuple[Reply, Usage]:
+        """Send a chat, with whatever else the request's body holds; return the whole reply and what it cost.
+
+        Raises:
+            ServerError: it does not answer.
+        """
         chat, extra = messages(turns, self.layout, self._encode)
         started = time.perf_counter()
-        reply = self._client.chat({"messages": chat, **extra, **body})
+        reply = self.client.chat({"messages": chat, **extra, **body})
         clips = [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
         paired = [clip.visual_tokens(self.geometry) for clip in clips[:1]]
         single = [clip.visual_tokens(GEOMETRIES["interleaved"]) for clip in clips[1:]]
@@ -125,7 +129,7 @@ class RemotePolicy:
 
     def _label_ids(self, labels: tuple[str, ...]) -> tuple[int, ...] | None:
         if labels not in self._ids:
-            self._ids[labels] = label_ids(self._client, labels)
+            self._ids[labels] = label_ids(self.client, labels)
         return self._ids[labels]
 
 

@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from zoomzero.train.engine.processes import join_processes
 from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
-from zoomzero.train.rollouts.engine import LocalEngine
+from zoomzero.train.rollouts.engine import LocalEngine, RolloutEngine
 from zoomzero.train.rollouts.stream import ExampleStream, difficulty_weights
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
@@ -46,6 +46,8 @@ FREE_TO_CHANGE = (
     *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
     *("data.max_unreadable", "data.timeout_s", "rollout.prompts_at_once", "data.frame_cache_mb"),
     "data.feature_cache_mb",
+    *(f"rollout.server.{name}" for name in ("url", "model", "api_key_env", "timeout_s", "retries", "concurrency")),
+    "rollout.server.weights_dir",
     *("data.world.folder", "validation.world.folder"),
 )
 
@@ -187,9 +189,7 @@ def make_trainer(
         for one in (policy, copied, *([reference.policy] if reference else [])):
             one.features = features  # one frozen tower, whoever runs it
     weights = difficulty_weights(examples, settings.data.difficulty) if settings.data.difficulty else None
-    engine = LocalEngine(
-        copied, watch, shares_weights=copied is policy, computing=lambda: computing(settings, policy.device)
-    )
+    engine = make_engine(settings, policy, copied, watch)
     collector = RolloutCollector(
         engine,
         copied,
@@ -217,6 +217,19 @@ def make_trainer(
         if isinstance(callback, GrpoProgress):
             callback.follow(watch)
     return trainer
+
+
+def make_engine(settings: GrpoSettings, policy: QwenPolicy, copied: QwenPolicy, watch: Stopwatch) -> RolloutEngine:
+    """Return who draws: a server, or the model itself (a whole copy of it where it is sharded)."""
+
+    def compute() -> AbstractContextManager[Any]:
+        return computing(settings, policy.device)
+
+    if settings.rollout.server is not None:
+        from zoomzero.train.rollouts.served import ServedEngine
+
+        return ServedEngine(policy, settings, watch, compute)
+    return LocalEngine(copied, watch, shares_weights=copied is policy, computing=compute)
 
 
 def load_trained(settings: GrpoSettings) -> QwenPolicy:
@@ -346,6 +359,9 @@ def _check(settings: GrpoSettings, processes: int) -> None:
         raise ConfigError(
             "fsdp", "one process has nobody to share with", "start several with torchrun, or set it to false"
         )
+    if settings.rollout.server is not None and processes > 1:
+        reason = f"draws for one process, and these are {processes}"
+        raise ConfigError("rollout.server", reason, "start one process, or leave it out")
     _check_reporting(settings.report_to)
     if settings.objective.reward.consensus and settings.rollout.verifier == "off":
         fix = "set rollout.verifier, or objective.reward.consensus = false"
