@@ -17,13 +17,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from safetensors.torch import load_file
 
+from fake_weights import WEIGHT_PATHS, take_weights
 from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.spans import Span
 from zoomzero.video.types import Clip
@@ -52,6 +51,7 @@ class Abilities:
     context: int = 100_000
     outer_pair: bool = False  # what transformers 5.x leaves around a video
     new_weights: bool = True  # takes them, and adapters
+    listed: tuple[str, ...] | None = ("fake",)  # what its list of models says; None: it has none
 
 
 @dataclass
@@ -124,26 +124,6 @@ class FakeServer:
                 text += part if isinstance(part, str) else self.video_text(part)
         return [ord(c) for c in text]
 
-    # --- weights: the brain's own are replaced, by path, as vLLM does ---
-
-    def take_weights(self, path: str, body: dict[str, Any]) -> None:
-        self.told.append((path, body))
-        if path == "/collective_rpc":
-            assert body["method"] == "reload_weights"
-            held = load_file(Path(body["kwargs"]["weights_path"]) / "model.safetensors")
-            assert not self.brain.model.load_state_dict(held, strict=False).unexpected_keys
-        elif path == "/v1/load_lora_adapter":
-            from peft import PeftModel
-
-            plain = self.brain.model.unload() if self.adapters else self.brain.model
-            self.brain.model = PeftModel.from_pretrained(plain, body["lora_path"]).eval()
-            self.adapters.add(body["lora_name"])
-        else:
-            self.adapters.remove(body["lora_name"])
-
-
-WEIGHT_PATHS = ("/collective_rpc", "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
-
 
 def pair_labels(clip: Clip) -> list[str]:
     """Return what Qwen3-VL's processor writes before each pair of frames."""
@@ -171,7 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_key()
             if self.path == "/v1/models":
-                return self._json({"data": [{"id": "fake", "max_model_len": can.context}]})
+                if can.listed is None:
+                    raise Refuse(500, "Internal Server Error")
+                return self._json({"data": [{"id": one, "max_model_len": can.context} for one in can.listed]})
             if self.path == "/version" and can.version:
                 return self._json({"version": can.version})
             raise Refuse(404, "Not Found")
@@ -192,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._json({"prompt": fake.decode(body["tokens"])})
             if self.path in WEIGHT_PATHS and fake.can.new_weights:
                 with fake.lock:
-                    fake.take_weights(self.path, body)
+                    fake.told.append((self.path, body))
+                    take_weights(fake, self.path, body)
                 return self._raw(200, b"Success", kind="text/plain")
             if self.path != "/v1/chat/completions":
                 raise Refuse(404, "Not Found")

@@ -112,6 +112,18 @@ def test_a_model_that_is_not_served(server: FakeServer) -> None:
         RemotePolicy(ServerSettings(url=server.url, model="other", retries=0))
 
 
+@pytest.mark.parametrize("listed", [None, (), ("another",)])
+def test_a_model_that_no_list_names_is_asked_for(listed: Any) -> None:
+    """transformers serve lists its cache, and answers 500 where that is not there."""
+    with FakeServer(ScriptedPolicy(says("B"), rates(1, 8), forever=True), Abilities(listed=listed)) as server:
+        assert remote(server).facts.model == "fake"
+        with pytest.raises(ServerError, match=r"has no model other; write http.*/v1#NAME with one of: "):
+            RemotePolicy(ServerSettings(url=server.url, model="other", retries=0))
+        if not listed:
+            with pytest.raises(ServerError, match=r"failed \(500|serves none; which one is meant is not said"):
+                RemotePolicy(ServerSettings(url=server.url, retries=0))
+
+
 def test_the_key_comes_from_the_environment_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     brain = ScriptedPolicy(says("B"), rates(1, 8), forever=True)
     with FakeServer(brain, Abilities(key="another")) as server:

@@ -42,9 +42,9 @@ def server() -> Iterator[FakeServer]:
 def settings_of(out: Path, world: Path, server: FakeServer | None = None, **more: Any) -> GrpoSettings:
     changes: dict[str, Any] = {**RUN, **more, "out": str(out), "data": {"examples": [str(world)]}}
     if server is not None:
-        own = {"url": server.url, "retries": 0, **more.get("server", {})}
+        own = {"url": server.url, "retries": 0, **more.get("rules", {})}
         changes["rollout"] = {**changes["rollout"], "server": own}
-    changes.pop("server", None)
+    changes.pop("rules", None)
     return grpo_settings(changes)
 
 
@@ -95,7 +95,7 @@ def test_the_next_batch_is_drawn_while_this_one_is_learned_from(
     server: FakeServer, small_world: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    train(settings_of(out, small_world, server, server={"max_staleness": 3}, steps=6))
+    train(settings_of(out, small_world, server, rules={"max_staleness": 3}, steps=6))
     assert [one[2] for one in rollouts(out)] == [0] * 8 + [2] * 4
     assert logged(out, "server/staleness") == [0.0, 2.0, 2.0]
     assert max(logged(out, "server/gap_max")) > 1e-3, "the model had learned meanwhile"
@@ -111,7 +111,7 @@ def test_a_lost_server_stops_the_run_with_its_state_kept(
                 server.faults[:] = ["503 gone"] * 50
 
     out = tmp_path / "run"
-    more: dict[str, Any] = {"server": {"max_staleness": 3}, "steps": 6} if ahead else {}
+    more: dict[str, Any] = {"rules": {"max_staleness": 3}, "steps": 6} if ahead else {}
     settings = settings_of(out, small_world, server, **more)
     stop = r"^training stopped after step [24]: model http://.*: is not ready \(503: gone\); wait .*; its state is kept"
     with pytest.raises(TrainingError, match=stop):
@@ -129,15 +129,37 @@ def test_a_lost_server_stops_the_run_with_its_state_kept(
     assert [one[0] for one in rollouts(out)] == [one[0] for one in rollouts(straight)]
 
 
-def test_another_model_is_refused_before_anything_is_learned(small_world: Path, tmp_path: Path) -> None:
-    other = load_policy("tiny", device="cpu", dtype="float32")
+def scale_weights(policy: Any, by: float) -> None:
     with torch.no_grad():
-        for weight in other.model.parameters():
-            weight.mul_(1.1)
-    with FakeServer(other) as server:
-        server.take_weights = lambda *told: None  # type: ignore[method-assign]
-        with pytest.raises(TrainingError, match="draws with other weights or numbers"):
-            train(settings_of(tmp_path / "run", small_world, server))
+        for weight in policy.model.parameters():
+            weight.mul_(by)
+
+
+def test_another_model_is_refused_before_anything_is_learned(
+    server: FakeServer, small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fake_server.take_weights", lambda *told: None)
+    scale_weights(server.brain, 1.1)
+    with pytest.raises(TrainingError, match="draws with other weights or numbers than are trained: log-prob"):
+        train(settings_of(tmp_path / "run", small_world, server))
+
+
+def test_a_server_that_drifts_stops_the_run_with_its_state_kept(
+    server: FakeServer, small_world: Path, tmp_path: Path
+) -> None:
+    """It changes after the check of the second batch's weights: the batch's own tokens tell."""
+    write, drawn = server.brain.write, []
+
+    def drifting(turns: Any, n: int, sampling: Any) -> Any:
+        drawn.append(n)
+        if len(drawn) == 5:  # check, two prompts, check, and now the second batch's first prompt
+            scale_weights(server.brain, 1.1)
+        return write(turns, n, sampling)
+
+    server.brain.write, out = drifting, tmp_path / "run"
+    with pytest.raises(TrainingError, match=r"after step 2: .* has drifted from what is trained: log-probabilities of"):
+        train(settings_of(out, small_world, server))
+    assert last_checkpoint(out) == out / "checkpoint-2"
 
 
 def test_another_prompt_is_refused(small_world: Path, tmp_path: Path) -> None:

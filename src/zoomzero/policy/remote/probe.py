@@ -122,10 +122,20 @@ def _served_model(client: Client) -> dict[str, Any]:
     Raises:
         ServerError: it is not in the list, or none was named and there are several.
     """
-    wished, listed = client.settings.model, client.get("/models").get("data")
+    wished = client.settings.model
+    try:
+        listed = client.get("/models").get("data")
+    except ServerError as error:
+        if not wished or error.status in (None, 401, 403):
+            raise
+        listed = ()
     models = {str(one.get("id")): one for one in listed or () if isinstance(one, dict)}
     if wished in models:
         return dict(models[wished])
+    # transformers serve lists what lies in its cache, which need not be what it serves
+    hello = {"messages": [{"role": "user", "content": "Say A."}], "max_tokens": 1, "temperature": 0}
+    if wished and attempt(client, lambda: client.chat(hello)) is not None:
+        return {"id": wished}
     names = ", ".join(sorted(models)[:8]) or "none"
     if not wished and len(models) == 1:
         return dict(next(iter(models.values())))

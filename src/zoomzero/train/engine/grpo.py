@@ -49,6 +49,7 @@ from zoomzero.train.engine.sharded import shard_with, trained_weights
 from zoomzero.train.rollouts.collector import RolloutCollector, Tally
 from zoomzero.train.rollouts.credited import credited, group_masks
 from zoomzero.train.rollouts.record import RolloutGroup
+from zoomzero.train.rollouts.served import check_drift
 from zoomzero.train.run.log import RunLog
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
 from zoomzero.train.run.stopwatch import Stopwatch
@@ -163,6 +164,7 @@ class GrpoTrainer(CheckpointedTrainer):
         self.collector.tally = Tally()
         with self.watch.phase("log_probs"):
             kept = self._with_log_probs(kept)
+        check_drift(kept, self.collector.engine)
         self.monitor.add_served(kept, self.settings.rollout.server)
         self.run_log.add_rollouts([*kept, *dropped])
         return kept

@@ -128,6 +128,7 @@ class RolloutCollector:
                     prompted.append(self.ask(place, example) if coming is None else coming.result())
                 in_a_row = 0
             except VideoError as error:
+                self._drawn.pop(place, None)  # it failed for the same reason
                 in_a_row += 1
                 self._count_unreadable(str(error), step, none_left=in_a_row >= len(self.stream.examples))
         self._decode_ahead(count if self.decodes_ahead else 0)

@@ -7,6 +7,7 @@ its log-probabilities again. docs/training-server.md.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,9 @@ from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.remote.client import Client
 from zoomzero.policy.remote.policy import RemotePolicy
 from zoomzero.train.credit.scores import GroupScores
-from zoomzero.train.rollouts.engine import Weights
+from zoomzero.train.rollouts.engine import RolloutEngine, Weights
 from zoomzero.train.rollouts.publish import Adapters, Publisher, WholeWeights
+from zoomzero.train.rollouts.record import RolloutGroup
 from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import GrpoSettings
 
@@ -233,6 +235,25 @@ FIX = (
     "start it with this run's number type (float32 without bf16, else bfloat16), with --logprobs-mode "
     "processed_logprobs where rollout.temperature is not 1, or raise rollout.server.max_gap"
 )
+
+
+def check_drift(groups: Sequence[RolloutGroup], engine: RolloutEngine) -> None:
+    """Refuse a batch that the weights of now drew, where server and trained model differ about its tokens.
+
+    Args:
+        groups: with both log-probabilities of every token where a server drew them.
+        engine: drew them.
+
+    Raises:
+        ServerError: the mean difference is more than `rollout.server.max_gap`.
+    """
+    if not isinstance(engine, ServedEngine):
+        return
+    fresh = [one for group in groups for one in group.rollouts if one.drawn_at == engine.update_drawn]
+    pairs = [(one.old_log_probs or (), one.server_log_probs or ()) for one in fresh]
+    apart = [abs(own - theirs) for pair in pairs for own, theirs in zip(*pair, strict=True)]
+    if apart and (gap := Gap(len(apart), math.fsum(apart) / len(apart), max(apart))).mean > engine.rules.max_gap:
+        raise ServerError(engine.name, f"has drifted from what is trained: {told(gap)}", FIX)
 
 
 def told(gap: Gap) -> str:
