@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from zoomzero.train.engine.processes import join_processes
 from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
-from zoomzero.train.rollouts.engine import LocalEngine, RolloutEngine
+from zoomzero.train.rollouts.served import make_engine
 from zoomzero.train.rollouts.stream import ExampleStream, difficulty_weights
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
@@ -189,7 +189,7 @@ def make_trainer(
         for one in (policy, copied, *([reference.policy] if reference else [])):
             one.features = features  # one frozen tower, whoever runs it
     weights = difficulty_weights(examples, settings.data.difficulty) if settings.data.difficulty else None
-    engine = make_engine(settings, policy, copied, watch)
+    engine = make_engine(settings, policy, copied, watch, lambda: computing(settings, policy.device))
     collector = RolloutCollector(
         engine,
         copied,
@@ -217,19 +217,6 @@ def make_trainer(
         if isinstance(callback, GrpoProgress):
             callback.follow(watch)
     return trainer
-
-
-def make_engine(settings: GrpoSettings, policy: QwenPolicy, copied: QwenPolicy, watch: Stopwatch) -> RolloutEngine:
-    """Return who draws: a server, or the model itself (a whole copy of it where it is sharded)."""
-
-    def compute() -> AbstractContextManager[Any]:
-        return computing(settings, policy.device)
-
-    if settings.rollout.server is not None:
-        from zoomzero.train.rollouts.served import ServedEngine
-
-        return ServedEngine(policy, settings, watch, compute)
-    return LocalEngine(copied, watch, shares_weights=copied is policy, computing=compute)
 
 
 def load_trained(settings: GrpoSettings) -> QwenPolicy:

@@ -7,8 +7,6 @@ rollouts that are still to be learned from and the place in the data.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from zoomzero.config import MODEL_SETTINGS_FILE
-from zoomzero.errors import ServerError, TrainingError
 from zoomzero.policy.local.save import save_checkpoint
 from zoomzero.train.engine.sharded import load_whole_weights
 from zoomzero.train.engine.trainer import PolicyTrainer
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.record import RolloutGroup, group_from_json
-from zoomzero.train.run.directory import checkpoint_step, drop_later_checkpoints, flush, last_checkpoint
+from zoomzero.train.run.directory import checkpoint_step, drop_later_checkpoints, flush
 from zoomzero.train.run.log import RunLog
 from zoomzero.train.settings import GrpoSettings
 
@@ -105,23 +102,6 @@ class CheckpointedTrainer(PolicyTrainer):
         self.accelerator.wait_for_everyone()
         flush(Path(output_dir))
         self.accelerator.wait_for_everyone()  # the state file, which is next, says that all is there
-
-    @contextmanager
-    def kept_when_lost(self) -> Iterator[None]:
-        """Keep where the run stands when the server that draws its rollouts is lost between two updates.
-
-        Raises:
-            TrainingError: it was.
-        """
-        try:
-            yield
-        except ServerError as error:
-            step = self.state.global_step
-            last = last_checkpoint(self.out)
-            if step and (last is None or checkpoint_step(last) != step):
-                self._save_checkpoint(self.model, None)
-            kept = f"its state is kept in checkpoint-{step}: mend the server" if step else "mend the server"
-            raise TrainingError(step, str(error), f"{kept}, then start it again with --resume") from error
 
     def restore(self, checkpoint: Path | None) -> None:
         """Take up the rollouts and the place in the data that a checkpoint holds, and forget what came after it.

@@ -44,6 +44,7 @@ from zoomzero.train.credit.scores import (
     plan_rows,
 )
 from zoomzero.train.engine.checkpoints import PREFIX, CheckpointedTrainer
+from zoomzero.train.engine.lost_server import kept_when_lost
 from zoomzero.train.engine.processes import gather
 from zoomzero.train.engine.sharded import shard_with, trained_weights
 from zoomzero.train.rollouts.collector import RolloutCollector, Tally
@@ -145,7 +146,7 @@ class GrpoTrainer(CheckpointedTrainer):
     def next_groups(self) -> list[RolloutGroup]:
         """Return the groups of the next update, drawing a new batch of rollouts when there are none left."""
         if not self.pending:
-            with self.kept_when_lost():
+            with kept_when_lost(self):
                 self.pending = self._new_rollouts()
         count = self.settings.mini_batch_size // self.args.world_size
         groups, self.pending = self.pending[:count], self.pending[count:]
@@ -357,7 +358,7 @@ class GrpoTrainer(CheckpointedTrainer):
             return {}  # the trainer asks twice after the last step
         self._validated, began = self.state.global_step, time.perf_counter()
         self.model.eval()
-        with self.kept_when_lost():
+        with kept_when_lost(self):
             self.collector.engine.update(self._trained_weights, self.state.global_step)
             sums = self.validation.run(self.collector, self.rank, self.args.world_size)
         metrics = pooled(gather(sums))

@@ -26,7 +26,7 @@ from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.remote.client import Client
 from zoomzero.policy.remote.policy import RemotePolicy
 from zoomzero.train.credit.scores import GroupScores
-from zoomzero.train.rollouts.engine import RolloutEngine, Weights
+from zoomzero.train.rollouts.engine import LocalEngine, RolloutEngine, Weights
 from zoomzero.train.rollouts.publish import Adapters, Publisher, WholeWeights
 from zoomzero.train.rollouts.record import RolloutGroup
 from zoomzero.train.run.stopwatch import Stopwatch
@@ -259,6 +259,26 @@ def check_drift(groups: Sequence[RolloutGroup], engine: RolloutEngine) -> None:
 def told(gap: Gap) -> str:
     """Return a gap in words."""
     return f"log-probabilities of {gap.tokens} tokens differ by {gap.largest:.1e} at most, {gap.mean:.1e} on average"
+
+
+def make_engine(
+    settings: GrpoSettings,
+    policy: QwenPolicy,
+    copied: QwenPolicy,
+    watch: Stopwatch,
+    computing: Callable[[], AbstractContextManager[object]],
+) -> RolloutEngine:
+    """Return who draws: a server, or the model itself.
+
+    Args:
+        settings: of the run.
+        policy: the model that is trained.
+        copied: a whole copy of it where it is sharded, else itself.
+        watch, computing: see the engines.
+    """
+    if settings.rollout.server is not None:
+        return ServedEngine(policy, settings, watch, computing)
+    return LocalEngine(copied, watch, shares_weights=copied is policy, computing=computing)
 
 
 def make_publisher(model: Any, client: Client, folder: Path, settings: GrpoSettings) -> Publisher:
