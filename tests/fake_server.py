@@ -46,6 +46,7 @@ class Abilities:
     images: bool = True
     ids: bool = True  # prompt and option token ids
     top: int = 20  # most top_logprobs; 0: ignores logprobs
+    restricts: bool = False  # answers to `response_format`
     many: bool = True
     cached: bool = True
     context: int = 100_000
@@ -264,7 +265,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refuse(400, f"top_logprobs must be at most {can.top}")
         told = body.get("logprobs") and can.top
         wanted = body.get("logprob_token_ids") if can.ids else None
-        if body["max_tokens"] == 1:
+        if body.get("response_format") and can.restricts:
+            wanted = body["response_format"]["json_schema"]["schema"]["properties"]["answer"]["enum"]
+            scores = fake.brain.choose(turns, wanted).logprobs if len(turns[0].parts) > 1 else (0.0,)
+            best = wanted[max(range(len(scores)), key=scores.__getitem__)]
+            choices = [{"message": {"content": json.dumps({"answer": best})}, "finish_reason": "stop"}]
+        elif body["max_tokens"] == 1:
             choices = [self._one_token(turns, body, wanted, bool(told))]
             choices = choices * (body.get("n", 1) if can.many else 1)
         else:

@@ -12,7 +12,14 @@ from zoomzero.errors import ConfigError, ServerError
 from zoomzero.policy.base import Choice, Completion, Sampling, Turn, Usage, Written
 from zoomzero.policy.remote.client import Client, Reply
 from zoomzero.policy.remote.layouts import FrameEncoder, messages
-from zoomzero.policy.remote.probe import ServerFacts, by_id_request, label_ids, probe_server
+from zoomzero.policy.remote.probe import (
+    ServerFacts,
+    by_id_request,
+    choice_request,
+    chosen_label,
+    label_ids,
+    probe_server,
+)
 from zoomzero.policy.remote.replies import PEAK_TOKENS, completion, scores_by_id, scores_by_text, usage
 from zoomzero.policy.remote.settings import ServerSettings
 from zoomzero.prompts import option_labels, read_response
@@ -89,6 +96,11 @@ class RemotePolicy:
             reply, cost = self.ask(turns, body)
             if (scores := scores_by_text(reply, labels)) is not None:
                 return Choice(scores, cost, scored_by=f"top {self.facts.top_logprobs} tokens")
+        if self.facts.restricts:
+            reply, cost = self.ask(turns, choice_request(labels))
+            if (named := chosen_label(reply, labels)) is not None:
+                said = _counted(reply, completion(reply["choices"][0]), 1)
+                return Choice(None, cost, chosen=named, text=said.text, generated_tokens=said.generated_tokens)
         written = self._write(turns, 1, Sampling(max_tokens=CHOICE_TOKENS))
         said = written.completions[0]
         named = read_response(said.text, len(labels), "direct").option
