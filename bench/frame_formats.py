@@ -2,8 +2,8 @@
 
     python bench/frame_formats.py --count 32
 
-Close looks at the true evidence of short videos of the world, by the embedded model in this process: frames go through the
-encoder of docs/servers.md and back.
+Close looks at the true evidence of short videos of the world, by the embedded model in this process: frames go through
+the encoder of docs/servers.md and back.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ FORMATS = (("png", 95), ("jpeg", 95), ("jpeg", 85), ("jpeg", 75))
 
 def there_and_back(clip: Clip, encode: FrameEncoder) -> tuple[Clip, int]:
     """Return a clip as a server gets it, and the bytes it took on the way."""
-    sent = encode(replace(clip, key=None))
+    sent = encode(replace(clip, key=""))
     frames = [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB")) for one in sent]
-    return replace(clip, frames=np.stack(frames), key=None), sum(map(len, sent))
+    return replace(clip, frames=np.stack(frames), key=""), sum(map(len, sent))
 
 
 def main() -> None:
@@ -70,9 +70,8 @@ def main() -> None:
         moved = [abs(a - b) for one, other in zip(scores, exact, strict=True) for a, b in zip(one, other, strict=True)]
         other = sum(np.argmax(a) != np.argmax(b) for a, b in zip(scores, exact, strict=True)) / len(scores)
         name = kind if kind == "png" else f"{kind} {quality}"
-        print(
-            f"{name:<8} {statistics.fmean(sizes):>10.1f} {statistics.fmean(moved):>15.4f} {max(moved):>9.3f} {other:>14.3f}"
-        )
+        row = f"{statistics.fmean(sizes):>10.1f} {statistics.fmean(moved):>15.4f} {max(moved):>9.3f} {other:>14.3f}"
+        print(f"{name:<8} {row}", flush=True)
 
 
 if __name__ == "__main__":
