@@ -62,4 +62,7 @@ class RolloutServerSettings(ServerSettings):
     def _check_exact(self) -> RolloutServerSettings:
         if self.layout == "interleaved" or self.image_format != "png":
             raise ValueError("training needs the frames as they are: leave layout and image_format out")
+        bare = [name for name, value in self.headers.items() if not value.startswith("env:")]
+        if bare:  # run.json holds the settings
+            raise ValueError(f"headers.{bare[0]} would be written down: write env:NAME and export NAME")
         return self

@@ -194,6 +194,7 @@ def test_a_server_that_cannot_is_named_with_the_fix(
         ({"rollout": {"server": {"url": "localhost"}}}, "is no address"),
         ({"rollout": {"server": {"url": "http://h/v1", "layout": "interleaved"}}}, "leave layout and image_format out"),
         ({"rollout": {"server": {"url": "http://h/v1", "max_staleness": 0}}}, "must be 1 or more"),
+        ({"rollout": {"server": {"url": "http://h/v1", "headers": {"X-Key": "sk-1"}}}}, "write env:NAME"),
         ({"rollout": {"server": {"url": "http://h/v1"}}, "fsdp": True}, "set fsdp = false"),
     ],
 )
