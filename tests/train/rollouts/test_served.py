@@ -113,12 +113,10 @@ def test_a_lost_server_stops_the_run_with_its_state_kept(
     out = tmp_path / "run"
     more: dict[str, Any] = {"rules": {"max_staleness": 3}, "steps": 6} if ahead else {}
     settings = settings_of(out, small_world, server, **more)
-    stop = r"^training stopped after step [24]: model http://.*: is not ready \(503: gone\); wait .*; its state is kept"
+    stop = r"^training stopped after step 2: model http://.*: is not ready \(503: gone\); wait .*; its state is kept"
     with pytest.raises(TrainingError, match=stop):
         train(settings, callbacks=[Lose()])
-    kept = last_checkpoint(out)
-    assert kept is not None
-    assert kept.name == ("checkpoint-4" if ahead else "checkpoint-2")
+    assert last_checkpoint(out) == out / "checkpoint-2"
     server.faults.clear()
     train(settings, resume=True)
     straight = tmp_path / "straight"
