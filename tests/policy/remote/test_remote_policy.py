@@ -120,6 +120,15 @@ def test_frames_and_irregular_times_arrive_exactly() -> None:
         assert images.times_s == (0.5, 2.8, 61.2, 62.1)
 
 
+@pytest.mark.parametrize(("version", "sent"), [("0.32.0", -1), (None, None)])
+def test_a_checkpoints_own_sampling_defaults_are_overruled(version: str | None, sent: int | None) -> None:
+    """Such a server would draw among Qwen3-VL's 20 likeliest tokens; others refuse what the protocol does not know."""
+    with FakeServer(scripted(), Abilities(version=version)) as server:
+        remote(server).write([Turn("user", (probe_clip(), "What?"))], 1, Sampling())
+        body = server.seen[-1].body
+    assert (body.get("top_k"), body.get("repetition_penalty")) == (sent, None if sent is None else 1.0)
+
+
 # --- the probe ---
 
 

@@ -88,6 +88,7 @@ def test_what_is_kept_of_prompts_is_kept_for_one_update(server: FakeServer, smal
     assert len(set(salts)) == 2
     forbidden = server.brain.never_drawn
     drawn = [one.body for one in server.seen if one.body.get("n") == 2 and "logit_bias" in one.body]
+    assert all((body["top_k"], body["repetition_penalty"]) == (-1, 1.0) for body in drawn)
     assert all(body["logit_bias"] == {str(token): -100.0 for token in forbidden} for body in drawn)
 
 

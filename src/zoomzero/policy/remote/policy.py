@@ -27,6 +27,15 @@ from zoomzero.video.types import Clip, Geometry
 
 # Frames that travel as a video are paired by the model (the probe recognised Qwen3-VL's labels); images are not.
 GEOMETRIES = {"native": Geometry(patch=16), "interleaved": Geometry(patch=16, temporal=1)}
+# vLLM and SGLang take what a request leaves open from the checkpoint's generation_config.json: Qwen3-VL's has top_k 20,
+# Qwen2.5-VL's a repetition penalty. A local model draws from its own distribution, and so shall these.
+NEUTRAL: Mapping[str, float] = {
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
 CHOICE_TOKENS = 16  # a model that must write to choose says little more than a letter
 
 
@@ -114,6 +123,8 @@ class RemotePolicy:
             "top_p": sampling.top_p,
             "seed": sampling.seed,
         }
+        if self.facts.kind.startswith(("vLLM", "SGLang")):
+            body |= NEUTRAL
         if n > 1:
             body["n"] = n
         if self.facts.top_logprobs:

@@ -24,7 +24,7 @@ from zoomzero.errors import ServerError
 from zoomzero.policy.base import Sampling, TokenCompletion, Turn
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.remote.client import Client
-from zoomzero.policy.remote.policy import RemotePolicy
+from zoomzero.policy.remote.policy import NEUTRAL, RemotePolicy
 from zoomzero.train.credit.scores import GroupScores
 from zoomzero.train.rollouts.engine import LocalEngine, RolloutEngine, Weights
 from zoomzero.train.rollouts.publish import Adapters, Publisher, WholeWeights
@@ -149,6 +149,7 @@ class ServedEngine:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": sampling.seed,
+            **NEUTRAL,
             "logprobs": True,
             "top_logprobs": 0,
             "return_token_ids": True,
