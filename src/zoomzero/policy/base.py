@@ -58,12 +58,16 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class TokenCompletion(Completion):
-    """A completion with everything about its tokens: what training learns from."""
+    """A completion with everything about its tokens: what training learns from.
+
+    `drawn_at` says that a server drew it: the update whose weights it had then. `peaks` is empty in that case.
+    """
 
     token_ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
     logprobs: tuple[float, ...]
     peaks: tuple[float, ...]
+    drawn_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

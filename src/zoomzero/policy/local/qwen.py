@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -237,6 +238,25 @@ class QwenPolicy:
         for batch in _batches([start.length for start in starts], max_prefix_tokens):
             in_halves(batch, write)
         return found
+
+    def drawn_elsewhere(
+        self, token_ids: Sequence[int], logprobs: Sequence[float], *, finished: bool, drawn_at: int
+    ) -> TokenCompletion:
+        """Return tokens that a server drew after a prompt of this policy's as a completion.
+
+        Args:
+            token_ids: with the end-of-turn token when it was drawn.
+            logprobs: of each token, as the server told them.
+            finished: whether it was.
+            drawn_at: the update whose weights the server had.
+        """
+        row = Row(tuple(token_ids), tuple(logprobs), (), finished)
+        return replace(self._completion(row, self.builder.opening), drawn_at=drawn_at)
+
+    @property
+    def never_drawn(self) -> tuple[int, ...]:
+        """The token ids that are never drawn: visual placeholders, and embedding rows without a token."""
+        return tuple(self._vocabulary.forbidden.tolist())
 
     def _completion(self, row: Row, opening: str) -> TokenCompletion:
         text, offsets = self.builder.codec.decode(row.token_ids)

@@ -11,7 +11,7 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from zoomzero.errors import ConfigError, ServerError
-from zoomzero.policy.remote.settings import ServerSettings, secret_headers
+from zoomzero.policy.remote.settings import ServerSettings, secret_headers, template_of
 
 BACKOFF_S = 0.5  # before a garbled reply is asked for again; doubled each time
 NO_KEY = "none"  # servers without keys take any
@@ -38,7 +38,7 @@ class Client:
             raise ConfigError("--model", "a model behind a server needs the package openai", fix) from error
         headers = secret_headers(settings)
         key = os.environ.get(settings.api_key_env) or NO_KEY
-        self.settings, self._openai = settings, openai
+        self.settings, self._openai, self._template = settings, openai, template_of(settings)
         self._slots = BoundedSemaphore(settings.concurrency)
         self._secrets = [one for one in (key, *headers.values()) if one != NO_KEY and len(one) > 3]
         self._api = openai.OpenAI(
@@ -58,11 +58,16 @@ class Client:
         Raises:
             ServerError: the server cannot be reached, refuses, or sends something else however often it is asked.
         """
-        return self._until_whole("/chat/completions", {"model": self.settings.model, **body}, _check_choices)
+        whole = {"model": self.settings.model, **self._template, **body}
+        return self._until_whole("/chat/completions", whole, _check_choices)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Reply:
         """Send a request that is not in the OpenAI protocol; `path` begins at the server's root."""
         return self._until_whole(f"{self.settings.root}{path}", dict(body), lambda reply: None)
+
+    def tell(self, path: str, body: Mapping[str, Any]) -> None:
+        """Have something done whose reply says nothing more than that it was; `path` begins at the server's root."""
+        self._send(f"{self.settings.root}{path}", dict(body))
 
     def get(self, path: str, *, at_root: bool = False) -> Reply:
         """Ask for a document; at the root or below the base address."""
@@ -144,6 +149,7 @@ _STATUS = {
 }
 _SAID = (  # what servers say, and what helps
     ("trust.request.mm.kwargs", "start vLLM with --trust-request-mm-kwargs"),
+    ("trust.request.chat.template", "start vLLM with --trust-request-chat-template"),
     (
         r"context length|max(imum)? (model|sequence) len|too (long|many tokens)",
         "lower --budget, or start the server with a longer context (vLLM: --max-model-len)",

@@ -29,8 +29,8 @@ from zoomzero.train.engine.processes import join_processes
 from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
-from zoomzero.train.rollouts.engine import LocalEngine
 from zoomzero.train.rollouts.scores import Reference, Teacher, computing
+from zoomzero.train.rollouts.served import make_engine
 from zoomzero.train.rollouts.stream import ExampleStream, difficulty_weights
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
@@ -45,6 +45,8 @@ FREE_TO_CHANGE = (
     *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
     *("data.max_unreadable", "data.timeout_s", "rollout.prompts_at_once", "data.frame_cache_mb"),
     "data.feature_cache_mb",
+    *(f"rollout.server.{name}" for name in ("url", "model", "api_key_env", "timeout_s", "retries", "concurrency")),
+    "rollout.server.weights_dir",
     *("data.world.folder", "validation.world.folder"),
 )
 
@@ -183,9 +185,7 @@ def make_trainer(
         for one in (policy, copied, *([reference.policy] if reference else [])):
             one.features = features  # one frozen tower, whoever runs it
     weights = difficulty_weights(examples, settings.data.difficulty) if settings.data.difficulty else None
-    engine = LocalEngine(
-        copied, watch, shares_weights=copied is policy, computing=lambda: computing(settings, policy.device)
-    )
+    engine = make_engine(settings, policy, copied, watch, lambda: computing(settings, policy.device))
     collector = RolloutCollector(
         engine,
         copied,
@@ -342,6 +342,9 @@ def _check(settings: GrpoSettings, processes: int) -> None:
         raise ConfigError(
             "fsdp", "one process has nobody to share with", "start several with torchrun, or set it to false"
         )
+    if settings.rollout.server is not None and processes > 1:
+        reason = f"draws for one process, and these are {processes}"
+        raise ConfigError("rollout.server", reason, "start one process, or leave it out")
     _check_reporting(settings.report_to)
     if settings.objective.reward.consensus and settings.rollout.verifier == "off":
         fix = "set rollout.verifier, or objective.reward.consensus = false"
