@@ -121,7 +121,7 @@ def test_a_slow_upload_is_ended(make_place) -> None:
 
 def test_listed_videos_lie_in_the_folder(make_place) -> None:
     place = make_place()
-    assert [one.name for one in place.library.shelf()] == ["deeper/second.mp4", "film.mp4"]
+    assert [one.name for one in place.library.shelf()] == ["film.mp4", "deeper/second.mp4"]
     assert place.find(None, "film.mp4").info.duration_s == pytest.approx(48.0)
     assert place.find(None, "film.mp4") is place.find(None, place.library.find("film.mp4").id)
     for wrong in ("link.mp4", "linked/secret.mp4", "../film.mp4", "/etc/passwd", "notes.txt", ".hidden.mp4", ""):

@@ -82,7 +82,7 @@ def test_api_streams(web: Any, mine: tuple[str, str]) -> None:
 def test_api_lists_videos(web: Any, mine: tuple[str, str]) -> None:
     address, _ = web
     names = [one["name"] for one in client_of(address, mine[0]).predict(api_name="/videos")]
-    assert names == ["Example 1", "deeper/second.mp4", "film.mp4", "holiday.mp4"]
+    assert names == ["Example 1", "film.mp4", "deeper/second.mp4", "holiday.mp4"]
     assert "holiday.mp4" not in [one["name"] for one in client_of(address, new_token()).predict(api_name="/videos")]
 
 
@@ -198,6 +198,8 @@ def test_other_sites_and_names_are_refused(web: Any) -> None:
     port = address.rpartition(":")[2]
     assert request(f"{address}/state", Host=f"evil.test:{port}")[0] == 421
     assert request(f"{address}/state", Host=f"localhost:{port}")[0] == 200
+    config = request(f"{address}/api/config", X_Forwarded_Host="evil.test", X_Forwarded_Proto="https")[1]
+    assert b"evil.test" not in config  # where the MCP tool would be sent
     assert request(f"{address}/state", Origin="http://evil.test")[0] == 403
     assert request(f"{address}/upload", method="POST", body=b"x", Origin="null")[0] == 403
     assert request(f"{address}/upload", method="POST", body=b"x", Sec_Fetch_Site="cross-site")[0] == 403

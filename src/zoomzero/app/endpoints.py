@@ -22,34 +22,29 @@ def make_blocks(place: Place) -> gr.Blocks:
     shared = {"concurrency_limit": limits.at_once, "concurrency_id": "model"}
     with gr.Blocks(analytics_enabled=False, title="zoomzero") as blocks:
         gr.api(_ask(place), api_name="ask", **shared)
-        gr.api(_watch(place), api_name="watch", **shared)
+        gr.api(_watch(place), api_name="watch", api_visibility="undocumented", **shared)  # no tool: it streams
         gr.api(_videos(place), api_name="videos", concurrency_limit=4)
     return blocks.queue(max_size=limits.queue, status_update_rate=1, default_concurrency_limit=limits.at_once)
 
 
 def _ask(place: Place) -> Any:
     async def ask(
-        video: str,
-        question: str,
-        options: list[str],
-        mode: str,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),
+        video: str, question: str, request: gr.Request, options: list[str] | None = None, mode: str = "zoom"
     ) -> dict:
         """Answer a question about a video and show when the evidence is on screen.
 
         Args:
             video: the id that uploading a video returned, or the name of a listed video (see `videos`).
             question: in plain words.
-            options: the answers to choose from, two or more; an empty list for an open question.
+            options: the answers to choose from, two or more; none for an open question.
             mode: how to look: direct, coarse, zoom, context, divide or search. zoom is a good choice.
 
         Returns:
             answer, option, spans (seconds), confidence, reason, notes, passes and costs.
         """
-        user, asked = _checked(place, request, video, question, options or [], mode or "zoom")
+        user, asked = _checked(place, request, video, question, options or [], mode)
         found: dict = {}
-        passes = 0
+        progress, passes = gr.Progress(), 0  # not a parameter: gr.api would make an input of it
         async for some in _events(place.desk, asked, user, threading.Event()):
             for event in some:
                 if event["event"] == "pass":
@@ -116,8 +111,8 @@ def _videos(place: Place) -> Any:
 def _checked(
     place: Place, request: gr.Request, video: object, question: object, options: object, modes: object
 ) -> tuple[User | None, Asked]:
-    user = place.store.user(token_of(request))
     try:
+        user = place.store.user(token_of(request), make=True)
         return user, place.check(user, video, question, options, modes)
     except ZoomZeroError as error:
         raise gr.Error(place.public_error(error), print_exception=False) from error

@@ -43,12 +43,11 @@ class Guard:
 
     Args:
         app: what is guarded.
-        hosts: names by which it may be called besides loopback's.
-        any_host: whether every name is right (it is bound to all addresses of the machine).
+        hosts: names by which it may be called besides loopback's and the address a request came to.
     """
 
-    def __init__(self, app: App, hosts: Sequence[str], any_host: bool) -> None:
-        self.app, self.any_host = app, any_host
+    def __init__(self, app: App, hosts: Sequence[str]) -> None:
+        self.app = app
         self.hosts = {*LOOPBACK, *(host.lower() for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,11 +64,13 @@ class Guard:
             await _refuse(send, *refused)
             return
         limited = receive if scope["path"] == "/upload" else _Limited(receive)
-        await self.app(scope, limited, _with_headers(send))
+        own = [(name, value) for name, value in scope["headers"] if not name.lower().startswith(b"x-forwarded-")]
+        await self.app({**scope, "headers": own}, limited, _with_headers(send))
 
     def _refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if not self.any_host and _name(f"//{host}") not in self.hosts:
+        here = scope["server"][0] if scope.get("server") else LOOPBACK[0]
+        if _name(f"//{host}") not in {*self.hosts, here}:
             return 421, "this app is not called by that name; start it with --allow-host NAME"
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:

@@ -42,8 +42,7 @@ class Library:
     """
 
     def __init__(self, folder: Path | None, examples: Sequence[Example], timeout_s: float) -> None:
-        if folder is not None and not folder.is_dir():
-            raise ConfigError("--videos", f"there is no folder {folder}", "give a folder with videos")
+        check_folder(folder)
         self.folder = None if folder is None else folder.resolve()
         self.timeout_s = timeout_s
         self._examples = tuple(
@@ -100,6 +99,16 @@ class Library:
         except OSError:
             return False
         return self.folder is not None and real.is_relative_to(self.folder) and real.is_file()
+
+
+def check_folder(folder: Path | None) -> None:
+    """Refuse a folder of videos that is none.
+
+    Raises:
+        ConfigError: it is no folder.
+    """
+    if folder is not None and not folder.is_dir():
+        raise ConfigError("--videos", f"there is no folder {folder}", "give a folder with videos")
 
 
 def write_examples(folder: Path) -> list[Example]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from zoomzero.app.asking import Desk
 from zoomzero.app.guard import API, Guard
-from zoomzero.app.library import Library, write_examples
+from zoomzero.app.library import Library, check_folder, write_examples
 from zoomzero.app.place import Place
 from zoomzero.app.settings import AppSettings
 from zoomzero.app.store import Store
@@ -26,8 +26,19 @@ ANY = ("0.0.0.0", "::", "")
 NEEDED = "install it: pip install 'gradio[mcp]>=6'"  # the extra [app] of this project
 
 
+def check_place(settings: AppSettings) -> None:
+    """Refuse what cannot be served, before a model is loaded.
+
+    Raises:
+        ConfigError: there is no such folder of videos, the port is taken, or gradio is not installed or too old.
+    """
+    check_folder(settings.videos)
+    _bind(settings).close()
+    check_installed()
+
+
 def check_installed() -> None:
-    """Refuse to start without gradio, before a model is loaded.
+    """Refuse to start without gradio.
 
     Raises:
         ConfigError: it is not installed, or too old.
@@ -79,7 +90,7 @@ def make_app(place: Place) -> Any:
         footer_links=[], max_file_size="1kb", pwa=False, enable_monitoring=False,
     )  # fmt: skip
     settings = place.settings
-    return Guard(fast, (*settings.hosts, settings.host), settings.host in ANY)
+    return Guard(fast, (*settings.hosts, settings.host))
 
 
 def serve(place: Place, say: Callable[[str], None]) -> None:
@@ -124,7 +135,13 @@ def running(place: Place) -> Iterator[tuple[str, Any]]:
 
     listener = _bind(place.settings)
     config = uvicorn.Config(
-        make_app(place), log_level="error", server_header=False, timeout_graceful_shutdown=3, ws="none", lifespan="on"
+        make_app(place),
+        log_level="error",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=3,
+        ws="none",
+        lifespan="on",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), name="web", daemon=True)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -189,7 +190,8 @@ def _size_of(folder: Path) -> int:
     total = 0
     for one in folder.rglob("*"):
         try:
-            total += one.lstat().st_size
+            found = one.lstat()
+            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
         except OSError:  # it has just been removed
             continue
     return total

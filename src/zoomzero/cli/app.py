@@ -53,7 +53,9 @@ def web_app(
 
       zoomzero app --model Qwen/Qwen3-VL-2B-Instruct --videos ~/videos --port 8080
     """
-    from zoomzero.app.server import check_installed, make_place, serve
+    from dataclasses import replace
+
+    from zoomzero.app.server import check_place, make_place, serve
     from zoomzero.app.settings import AppSettings, Limits
     from zoomzero.progress import status
 
@@ -65,16 +67,17 @@ def web_app(
             raise ConfigError(name, f"{value:g} is too little", "give a number above 0")
     if keep_tokens < 0:
         raise ConfigError("--keep-tokens", f"{keep_tokens} is less than nothing", "give 0 or more")
-    check_installed()
+    limits = Limits(
+        upload_mb=upload_mb, user_mb=user_mb, all_mb=all_mb, age_s=age_minutes * 60, queue=queue, decode_s=timeout,
+        answer_s=answer_limit, keep_tokens=keep_tokens,
+    )  # fmt: skip
+    folder, kept = (None if one is None else Path(one).expanduser() for one in (videos, store))
+    settings = AppSettings(host, port, tuple(allow_host or ()), folder, kept, limits)
+    check_place(settings)  # before a model is loaded
     with status() as say:
         say("loading the model")
         policy, model_settings = load_model(model, device, dtype, set_ or (), adapter=adapter, quantize=quantize)
-        limits = Limits(
-            upload_mb=upload_mb, user_mb=user_mb, all_mb=all_mb, age_s=age_minutes * 60, queue=queue,
-            at_once=getattr(getattr(policy, "settings", None), "concurrency", 1), decode_s=timeout,
-            answer_s=answer_limit, keep_tokens=keep_tokens,
-        )  # fmt: skip
-        folder, kept = (None if one is None else Path(one).expanduser() for one in (videos, store))
-        settings = AppSettings(host, port, tuple(allow_host or ()), folder, kept, limits)
+        side_by_side = getattr(getattr(policy, "settings", None), "concurrency", 1)  # a server takes several
+        settings = replace(settings, limits=replace(limits, at_once=side_by_side))
         place = make_place(settings, policy, model_settings, say)
     serve(place, lambda line: typer.echo(line))

@@ -34,6 +34,7 @@ const showAnswer = (answer) => {
   $("said").replaceChildren(...parts.filter(Boolean));
   $("verdict").hidden = false;
   showFrames(answer.frames);
+  if (answer.spans.length) timeline.seek(answer.spans[0][0]);
   showCosts(answer);
   showWords(answer);
 };

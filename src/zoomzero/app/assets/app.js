@@ -16,11 +16,10 @@ const card = (one, mine) => {
 const drawShelf = () => {
   const drop = make("button", { type: "button", class: "drop", id: "drop" }, make("b", {}, "Drop a video"), make("span", { class: "hint" }, "or choose a file, up to " + number(state.limits.upload_mb) + " MB"));
   drop.addEventListener("click", () => $("file").click());
-  const listed = state.listed;
-  const few = listed.length <= 12;
-  const parts = [drop, ...state.mine.map((one) => card(one, true)), ...(few ? listed.map((one) => card(one, false)) : [])];
+  const shelf = state.listed.filter((one) => !one.example), few = shelf.length <= 12;
+  const parts = [drop, ...state.mine.map((one) => card(one, true)), ...state.listed.filter((one) => one.example || few).map((one) => card(one, false))];
   if (!few) {
-    const pick = make("select", { "aria-label": "Videos of this server" }, make("option", { value: "" }, plural(listed.length, "video")), ...listed.map((one) => make("option", { value: one.id, selected: Boolean(video && video.id === one.id) }, one.name)));
+    const pick = make("select", { "aria-label": "Videos of this server" }, make("option", { value: "" }, plural(shelf.length, "video")), ...shelf.map((one) => make("option", { value: one.id, selected: Boolean(video && video.id === one.id) }, one.name)));
     pick.addEventListener("change", () => { if (pick.value) choose(pick.value); });
     parts.push(make("label", { class: "pick" }, pick));
   }
@@ -104,6 +103,8 @@ const suggest = () => {
   const example = listed && listed.example;
   $("examples").hidden = !example;
   if (!example) return clear($("examples"));
+  if (!$("question").value.trim()) fill(example.question, example.options);
+  if ($("question").value === example.question) { $("examples").hidden = true; return clear($("examples")); }
   const button = make("button", { type: "button", class: "quiet", id: "try" }, "Try: " + example.question);
   button.addEventListener("click", () => fill(example.question, example.options));
   $("examples").replaceChildren(button);

@@ -10,6 +10,7 @@ from typing import Any
 
 from zoomzero.errors import ConfigError, ServerError
 from zoomzero.policy.base import Choice, Completion, Sampling, Turn, Usage, Written
+from zoomzero.policy.listening import Heard, listener
 from zoomzero.policy.remote.client import Client, Reply
 from zoomzero.policy.remote.layouts import FrameEncoder, messages
 from zoomzero.policy.remote.probe import ServerFacts, by_id_request, label_ids, probe_server
@@ -106,18 +107,19 @@ class RemotePolicy:
             body["n"] = n
         if self.facts.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": min(self.facts.top_logprobs, PEAK_TOKENS)}
-        reply, cost = self._ask(turns, body)
+        reply, cost = self._ask(turns, body, listener() if n == 1 else None)
         choices = sorted(reply["choices"], key=lambda one: int(one.get("index") or 0))
         if len(choices) != n:
             fix = "look at the server's log; `zoomzero doctor --server URL` says what it can do"
             raise ServerError(self.name, f"sent {len(choices)} completions where {n} were asked for", fix)
         return Written(tuple(_counted(reply, completion(one), n) for one in choices), cost)
 
-    def _ask(self, turns: Sequence[Turn], body: dict[str, Any]) -> tuple[Reply, Usage]:
-        """Send a chat; return the reply and what it cost."""
+    def _ask(self, turns: Sequence[Turn], body: dict[str, Any], heard: Heard | None = None) -> tuple[Reply, Usage]:
+        """Send a chat; return the reply and what it cost. Who listens hears the words as they come."""
         chat, extra = messages(turns, self.layout, self._encode)
         started = time.perf_counter()
-        reply = self._client.chat({"messages": chat, **extra, **body})
+        request = {"messages": chat, **extra, **body}
+        reply = self._client.chat(request) if heard is None else self._client.chat_heard(request, heard)
         clips = [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
         paired = [clip.visual_tokens(self.geometry) for clip in clips[:1]]
         single = [clip.visual_tokens(GEOMETRIES["interleaved"]) for clip in clips[1:]]
