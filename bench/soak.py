@@ -2,11 +2,11 @@
 
     python bench/soak.py --minutes 120 --users 8 --out outputs/soak
 
-The app runs as a process of its own, as people start it, with the embedded model. Every user is a thread with a secret of
-its own that draws what to do next: upload a video, ask in some mode, stop a question under way, send what is no video, fetch
-page, JSON, clip and the video itself, forget an upload, or go away and come back as somebody else. Printed, and written to
-OUT/soak.json: what was done how often, what was refused, replies that broke a promise (another user's file, a path of the
-server, a status that is an error of the server), memory over time, and files left after the end.
+The app runs as a process of its own, as people start it, with the embedded model. Every user is a thread with a secret
+of its own that draws what to do next: upload a video, ask in some mode, stop a question under way, send what is no
+video, fetch page, JSON, clip and the video itself, forget an upload, or go away and come back as somebody else. Printed,
+and written to OUT/soak.json: what was done how often, what was refused, replies that broke a promise (another user's
+file, a path of the server, an error of the server), memory over time, and files left after the end.
 """
 
 from __future__ import annotations
@@ -200,8 +200,8 @@ def memory_mb(process: int) -> float:
 def begin(store: Path, age_minutes: float) -> tuple[subprocess.Popen[str], str]:
     """Start the app and return it with its address."""
     command = [
-        sys.executable, "-m", "zoomzero", "app", "--port", "0", "--store", str(store), "--age-minutes", str(age_minutes),
-        "--upload-mb", "20", "--user-mb", "60", "--queue", "12",
+        sys.executable, "-m", "zoomzero", "app", "--port", "0", "--store", str(store),
+        "--age-minutes", str(age_minutes), "--upload-mb", "20", "--user-mb", "60", "--queue", "12",
     ]  # fmt: skip
     app = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert app.stdout is not None
@@ -260,8 +260,8 @@ def main() -> None:
         left = [str(path.relative_to(place)) for path in Path(place).rglob("*")]
     memory, flat = verdict(series)
     report = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "machine": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(), "minutes": given.minutes, "users_at_once": given.users, "seed": given.seed,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "minutes": given.minutes, "users_at_once": given.users, "seed": given.seed,
         "done": dict(sorted(log.done.items())), "broken": log.broken, "memory_mb": memory, "memory_flat": flat,
         "most_mb": max(mb for _, mb in series), "files_before_the_end": files, "left_behind": left, "exit_code": code,
         "series": series,

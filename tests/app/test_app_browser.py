@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 from app_questions import OPTIONS, QUESTION
-from scripted_policy import ScriptedPolicy, rates, says
 
+from scripted_policy import ScriptedPolicy, rates, says
 from zoomzero.answer.ask import answer
 from zoomzero.app.asking import Stored
 from zoomzero.app.public import view
 from zoomzero.app.store import Video, new_token
 
 sys.path.append(str(Path(__file__).parents[1] / "pages"))
-from browser import Seen, chromium, watch  # noqa: E402
-from hostile import PAYLOADS  # noqa: E402
+from browser import Seen, chromium, watch
+from hostile import PAYLOADS
 
 pytestmark = pytest.mark.browser
 DESK, PHONE = (1280, 900), (390, 844)
@@ -288,7 +288,8 @@ def test_hostile_text(visit: Any, web: Any, film: Path) -> None:
             """() => {
                 for (const one of document.querySelectorAll("details")) one.open = true;
                 for (const one of document.querySelectorAll("[title], [data-seek], input, button"))
-                    for (const kind of ["mouseover", "focus", "pointerenter"]) one.dispatchEvent(new Event(kind, { bubbles: true }));
+                    for (const kind of ["mouseover", "focus", "pointerenter"])
+                        one.dispatchEvent(new Event(kind, { bubbles: true }));
             }"""
         )
     page.wait_for_timeout(300)

@@ -97,7 +97,8 @@ def test_what_proxies_claim_is_not_passed_on() -> None:
 @pytest.mark.parametrize(
     "path",
     ["/config", "/gradio_api/info", "/gradio_api/call/ask", "/gradio_api/call/watch/0af3", "/gradio_api/call/v2/ask",
-     "/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/cancel", "/gradio_api/mcp/", "/gradio_api/mcp/schema"],
+     "/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/cancel", "/gradio_api/mcp/",
+     "/gradio_api/mcp/schema"],
 )  # fmt: skip
 def test_open_paths(path: str) -> None:
     assert OPEN.fullmatch(path)

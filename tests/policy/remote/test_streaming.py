@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_a_streamed_reply_is_the_whole_one(top: int) -> None:
         assert replace(heard.usage, seconds=0) == replace(plain.usage, seconds=0)
         assert told[-1] == plain.completions[0].text
         assert len(set(told)) > 5
-        assert all(later.startswith(earlier) for earlier, later in zip(told, told[1:], strict=False))
+        assert all(later.startswith(earlier) for earlier, later in pairwise(told))
         assert [one.body.get("stream", False) for one in server.seen[-2:]] == [False, True]
 
 
