@@ -4,9 +4,9 @@
 
 The app runs as a process of its own, as people start it, with the embedded model. Every user is a thread with a secret
 of its own that draws what to do next: upload a video, ask in some mode, stop a question under way, send what is no
-video, fetch page, JSON, clip and the video itself, forget an upload, or go away and come back as somebody else. Printed,
-and written to OUT/soak.json: what was done how often, what was refused, replies that broke a promise (another user's
-file, a path of the server, an error of the server), memory over time, and files left after the end.
+video, fetch page, JSON, clip and the video itself, forget an upload, or go away and come back as somebody else. 
+Printed, and written to OUT/soak.json: what was done how often, what was refused, replies that broke a promise (another user's
+file, a path or an error of the server), memory over time, and files left after the end.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ def main() -> None:
     films, log, series = read_examples(given.out / "world" / "examples.jsonl"), Log(), []
     with tempfile.TemporaryDirectory(prefix="soak-") as place:
         app, address = begin(Path(place), given.age_minutes)
-        secret_paths = [place, str(Path(__file__).resolve().parents[1]), sys.prefix]
+        secret_paths = [place, str(Path(__file__).resolve().parents[1])]
         began = time.monotonic()
         until = began + given.minutes * 60
         visitors = [Visitor(address, films, given.seed * 100 + i, log, secret_paths) for i in range(given.users)]
@@ -261,7 +261,8 @@ def main() -> None:
     memory, flat = verdict(series)
     report = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "minutes": given.minutes, "users_at_once": given.users, "seed": given.seed,
+        "machine": platform.processor() or platform.machine(), "cpus": os.cpu_count(), "minutes": given.minutes,
+        "users_at_once": given.users, "seed": given.seed,
         "done": dict(sorted(log.done.items())), "broken": log.broken, "memory_mb": memory, "memory_flat": flat,
         "most_mb": max(mb for _, mb in series), "files_before_the_end": files, "left_behind": left, "exit_code": code,
         "series": series,

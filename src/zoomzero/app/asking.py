@@ -171,7 +171,7 @@ class Desk:
         }
         if user is not None:
             made["kept"] = self._keep(user, asked.video, made, shown, looks)
-        return made
+        return without_frames(made) if made["kept"] else made
 
     def _keep(self, user: User, video: Video, made: dict[str, Any], trace: Trace, looks: Sequence[PassFrames]) -> bool:
         """Store an answer in its user's folder; return False where there is no room left."""
@@ -188,6 +188,11 @@ class Desk:
             write_whole(user.answer_file(made["id"]), content)
             user.answers[made["id"]] = video.id
         return True
+
+
+def without_frames(made: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored answer without its pictures: whoever shows it fetches them."""
+    return {name: value for name, value in made.items() if name != "frames"}
 
 
 def stored(user: User, answer_id: str) -> Stored | None:

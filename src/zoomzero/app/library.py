@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from zoomzero.data.fingerprint import VIDEO_SUFFIXES
 from zoomzero.errors import ConfigError
 
 MOST_VIDEOS = 1000  # of a folder that are listed
+LISTED_S = 2.0
 EXAMPLES, EXAMPLE_SEED = 4, 7
 
 
@@ -50,11 +52,17 @@ class Library:
             for number, one in enumerate(examples, 1)
         )
         self._opened: dict[str, tuple[Video, object]] = {}
+        self._listed: list[Shelved] = []
+        self._listed_s = float("-inf")
         self._lock = threading.Lock()
 
     def shelf(self) -> list[Shelved]:
-        """Return what is listed now."""
-        return [*self._examples, *self._in_folder()]
+        """Return what is listed now; the folder is looked through every LISTED_S seconds at most."""
+        with self._lock:
+            if time.monotonic() - self._listed_s > LISTED_S:
+                self._listed = self._in_folder()
+                self._listed_s = time.monotonic()
+            return [*self._examples, *self._listed]
 
     def find(self, wanted: str) -> Shelved | None:
         """Return a listed video by its id or name."""

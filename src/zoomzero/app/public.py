@@ -19,7 +19,8 @@ from zoomzero.pages.timeline import Block, Lane
 from zoomzero.prompts import PROBLEMS
 from zoomzero.spans import Span, complement, intersection_s
 
-THUMB_SIDE, THUMB_QUALITY = 192, 78  # pixels, of pictures sent to the browser
+THUMB_SIDE, THUMB_QUALITY = 192, 78  # pixels, of an answer's pictures
+REEL_SIDE = 96  # pixels, of those shown while a pass goes on
 MOST_THUMBS = 48  # of one pass
 MOST_TEXT = 20_000  # characters of a reply that are sent
 REJECTED_S = 0.05  # a found stretch of less is no candidate of its own
@@ -147,11 +148,11 @@ def jpeg(frame: npt.NDArray[np.uint8], side: int = THUMB_SIDE, quality: int = TH
     return buffer.getvalue()
 
 
-def thumbs(times_s: Sequence[float], frames: npt.NDArray[np.uint8]) -> list[dict[str, Any]]:
+def thumbs(times_s: Sequence[float], frames: npt.NDArray[np.uint8], side: int = THUMB_SIDE) -> list[dict[str, Any]]:
     """Return pictures for the browser, evenly spread where there are many: `{"time_s", "url"}`."""
     step = max(1.0, len(times_s) / MOST_THUMBS)
     places = sorted({int(i * step) for i in range(min(len(times_s), MOST_THUMBS))})
-    return [{"time_s": times_s[i], "url": _data_url(jpeg(frames[i]))} for i in places]
+    return [{"time_s": times_s[i], "url": _data_url(jpeg(frames[i], side))} for i in places]
 
 
 def frame_groups(looks: Sequence[PassFrames]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
@@ -13,16 +12,16 @@ from fastapi import APIRouter, Request, Response
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
-from zoomzero.app.asking import stored
+from zoomzero.app.asking import stored, without_frames
 from zoomzero.app.downloads import TEXTS, write_clip
 from zoomzero.app.intake import TooLarge, take_upload
-from zoomzero.app.library import Shelved
 from zoomzero.app.place import Place
 from zoomzero.app.store import User, Video, new_token
 from zoomzero.errors import ConfigError, ZoomZeroError
 
 COOKIE, HEADER = "zoomzero_user", "x-zoomzero-user"
 SANDBOX = "sandbox; default-src 'none'; media-src 'self'"  # a video is never a page, whatever is in it
+DOWNLOADS_AT_ONCE = 2  # a clip is encoded for as long as it takes
 STYLES = ("style.css", "app.css")
 SCRIPTS = ("elements.js", "timeline.js", "answer.js", "asking.js", "app.js")
 
@@ -36,6 +35,7 @@ def token_of(request: Any) -> str | None:
 def make_routes(place: Place) -> APIRouter:
     """Return the addresses of an app."""
     routes = APIRouter(default_response_class=JSONResponse)
+    turns = asyncio.Semaphore(DOWNLOADS_AT_ONCE)
 
     @routes.get("/")
     def page(request: Request) -> Response:
@@ -98,7 +98,7 @@ def make_routes(place: Place) -> APIRouter:
         user = place.store.user(token_of(request))
         ids = [] if user is None else [one for one, of in user.answers.items() if of == ident]
         found = [stored(user, one) for one in ids] if user is not None else []
-        return [one.view for one in found if one is not None]
+        return [without_frames(one.view) for one in found if one is not None]
 
     @routes.post("/stop/{session}")
     def stop(session: str) -> Any:
@@ -114,7 +114,8 @@ def make_routes(place: Place) -> APIRouter:
             about = await asyncio.to_thread(place.find, user, user.answers[ident])
             user.busy += 1
             try:
-                return await asyncio.to_thread(_made, place, user, found, about, name)
+                async with turns:
+                    return await asyncio.to_thread(_made, place, user, found, about, name)
             finally:
                 user.busy -= 1
         except ZoomZeroError as error:
@@ -126,6 +127,8 @@ def make_routes(place: Place) -> APIRouter:
 def _made(place: Place, user: User, answer: Any, video: Video, name: str) -> Response:
     """Return a download of an answer."""
     kind = name.rpartition(".")[2]
+    if name == "view":
+        return JSONResponse(answer.view)
     if name == "clip.mp4":
         path = write_clip(answer, video, user, place.settings.limits.decode_s * 2)
         return FileResponse(
@@ -168,6 +171,3 @@ def asset(name: str) -> str:
         if file.is_file():
             return file.read_text(encoding="utf-8")
     raise FileNotFoundError(name)
-
-
-__all__ = ["COOKIE", "HEADER", "Shelved", "json", "make_routes", "token_of"]

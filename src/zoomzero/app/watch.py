@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zoomzero.answer.result import PassResult
-from zoomzero.app.public import pass_view, thumbs
+from zoomzero.app.public import REEL_SIDE, pass_view, thumbs
 from zoomzero.policy.base import (
     BatchPolicy,
     Choice,
@@ -81,7 +81,7 @@ class Watcher:
         self.check()
         height, width = clip.frames.shape[1:3]
         spans = [list(span) for span in clip.spans]
-        shown = thumbs(clip.times_s, clip.frames)
+        shown = thumbs(clip.times_s, clip.frames, REEL_SIDE)
         self._tell(
             {
                 "event": "frames", "name": self._name, "count": len(clip.times_s), "spans": spans,

@@ -158,7 +158,15 @@ const finish = (fresh) => {
 const compareAgain = (fresh, one) => { showComparison(fresh, one, (other) => compareAgain(fresh, other)); pick(one); };
 
 // --- what was asked before ---
-const pick = (answer) => { shown = answer; showAnswer(answer); drawHistory(); };
+const pick = async (answer) => {
+  shown = answer;
+  drawHistory();
+  if (!answer.frames) {
+    const reply = await fetch("answers/" + encodeURIComponent(answer.id) + "/view");
+    answer.frames = reply.ok ? (await reply.json()).frames : [];
+  }
+  if (shown === answer) showAnswer(answer);
+};
 const alike = (answer) => answers.filter((one) => one.question === answer.question && one.options.join("\n") === answer.options.join("\n"));
 const drawHistory = () => {
   $("history").hidden = !answers.length;
