@@ -4,9 +4,9 @@
 
 The app runs as a process of its own, as people start it, with the embedded model. Every user is a thread with a secret
 of its own that draws what to do next: upload a video, ask in some mode, stop a question under way, send what is no
-video, fetch page, JSON, clip and the video itself, forget an upload, or go away and come back as somebody else. 
-Printed, and written to OUT/soak.json: what was done how often, what was refused, replies that broke a promise (another user's
-file, a path or an error of the server), memory over time, and files left after the end.
+video, fetch page, JSON, clip and the video itself, forget an upload, or go away and come back as somebody else.
+Printed, and written to OUT/soak.json: what was done how often, what was refused, replies that broke a promise (another
+user's file, a path or an error of the server), memory over time, and files left after the end.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class Desk:
         for mode in wanted:
             check_question(question, texts, mode)
         same = known if known and (question, tuple(texts)) == (known.question, known.options) else None
-        return Asked(video, question, tuple(texts), tuple(dict.fromkeys(wanted)), same)  # type: ignore[arg-type]
+        return Asked(video, question, tuple(texts), tuple(dict.fromkeys(wanted)), same)
 
     def work(self, asked: Asked, user: User | None, watcher: Watcher, tell: Any, stop: threading.Event) -> None:
         """Ask in every mode, one after the other, and tell everything that happens; the last event is `end`."""

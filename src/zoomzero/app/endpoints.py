@@ -30,7 +30,7 @@ def make_blocks(place: Place) -> gr.Blocks:
 def _ask(place: Place) -> Any:
     async def ask(
         video: str, question: str, request: gr.Request, options: list[str] | None = None, mode: str = "zoom"
-    ) -> dict:
+    ) -> dict[str, Any]:
         """Answer a question about a video and show when the evidence is on screen.
 
         Args:
@@ -43,7 +43,7 @@ def _ask(place: Place) -> Any:
             answer, option, spans (seconds), confidence, reason, notes, passes and costs.
         """
         user, asked = _checked(place, request, video, question, options or [], mode)
-        found: dict = {}
+        found: dict[str, Any] = {}
         progress, passes = gr.Progress(), 0  # not a parameter: gr.api would make an input of it
         async for some in _events(place.desk, asked, user, threading.Event()):
             for event in some:
@@ -65,7 +65,7 @@ _DRAWN = ("event", "frames", "lanes", "ticks", "legend", "axis_s")  # for the pa
 def _watch(place: Place) -> Any:
     async def watch(
         video: str, question: str, options: list[str], modes: list[str], request: gr.Request
-    ) -> AsyncIterator[list]:
+    ) -> AsyncIterator[list[Any]]:
         """Answer a question in one mode or several, and stream what happens.
 
         Args:
@@ -94,7 +94,7 @@ def _watch(place: Place) -> Any:
 
 
 def _videos(place: Place) -> Any:
-    def videos(request: gr.Request) -> list[dict]:
+    def videos(request: gr.Request) -> list[dict[str, Any]]:
         """List the videos that can be asked about: listed ones, and what this user uploaded.
 
         Returns:
@@ -102,7 +102,7 @@ def _videos(place: Place) -> Any:
         """
         state = place.state(place.store.user(token_of(request)))
         mine = [{"id": one["id"], "name": one["name"], "example": None} for one in state["mine"]]
-        listed: list[dict] = state["listed"]
+        listed: list[dict[str, Any]] = state["listed"]
         return listed + mine
 
     return videos
