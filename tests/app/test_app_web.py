@@ -88,14 +88,16 @@ def test_api_lists_videos(web: Any, mine: tuple[str, str]) -> None:
 
 def test_mcp_tool_answers(web: Any, mine: tuple[str, str]) -> None:
     """The tool a model is given: listed with its parameters, and called."""
+    import httpx
     from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
+    from mcp.client.streamable_http import streamable_http_client
 
     address, _ = web
 
     async def call() -> tuple[Any, Any]:
         async with (
-            streamablehttp_client(f"{address}/api/gradio_api/mcp/", headers={HEADER: mine[0]}) as (read, write, _),
+            httpx.AsyncClient(headers={HEADER: mine[0]}, timeout=120) as client,
+            streamable_http_client(f"{address}/api/gradio_api/mcp/", http_client=client) as (read, write, _),
             ClientSession(read, write) as session,
         ):
             await session.initialize()

@@ -101,6 +101,7 @@ const fill = (text, options) => {
 const suggest = () => {
   const listed = state.listed.find((one) => one.id === video.id);
   const example = listed && listed.example;
+  if (state.listed.some((one) => one.example && one.example.question === $("question").value)) fill("", []); // about another video
   $("examples").hidden = !example;
   if (!example) return clear($("examples"));
   if (!$("question").value.trim()) fill(example.question, example.options);
