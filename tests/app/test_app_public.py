@@ -21,6 +21,7 @@ from zoomzero.app.public import (
 )
 from zoomzero.pages.page import PassFrames
 from zoomzero.spans import Span
+from zoomzero.video.types import Geometry
 
 SECRET = "/srv/private/u1/abc.mp4"
 
@@ -101,6 +102,8 @@ def test_view_is_json_and_says_what_is_right() -> None:
     assert shown["passes"][0]["kind"] == "coarse"
     assert len(shown["passes"][0]["text"]) == 20_000
     assert view(trace)["right"] is None
+    # two frames of 32 x 32 pixels are one patch of one token; the costs say what was read now
+    assert (view(trace)["shown_tokens"], view(trace, geometry=Geometry(16))["shown_tokens"]) == (2, 1)
 
 
 def test_pictures_are_small_and_few() -> None:

@@ -160,7 +160,7 @@ class Desk:
             shown = replace(shown, notes=(*shown.notes, FOREIGN))
         known = asked.known
         looks = close_looks(results)
-        made = view(shown, known.spans if known else (), known.answer if known else None)
+        made = view(shown, known.spans if known else (), known.answer if known else None, self.policy.geometry)
         made |= {
             "id": "a" + secrets.token_urlsafe(18),
             "video": asked.video.id,

@@ -18,6 +18,7 @@ from zoomzero.pages.page import PassFrames, winning_pass
 from zoomzero.pages.timeline import Block, Lane
 from zoomzero.prompts import PROBLEMS
 from zoomzero.spans import Span, complement, intersection_s
+from zoomzero.video.types import Geometry
 
 THUMB_SIDE, THUMB_QUALITY = 192, 78  # pixels, of an answer's pictures
 REEL_SIDE = 96  # pixels, of those shown while a pass goes on
@@ -61,13 +62,20 @@ def public_trace(trace: Trace, video: str, names: dict[str, str]) -> Trace:
     )
 
 
-def view(trace: Trace, truth: Sequence[Sequence[float]] = (), right: str | None = None) -> dict[str, Any]:
+def view(
+    trace: Trace,
+    truth: Sequence[Sequence[float]] = (),
+    right: str | None = None,
+    geometry: Geometry | None = None,
+) -> dict[str, Any]:
     """Return a public trace as what the page draws: JSON values.
 
     Args:
         trace: from `public_trace`.
         truth: the true evidence, where it is known.
         right: the right option's label, where it is known.
+        geometry: how the model cuts frames into tokens. `shown_tokens` counts those of all frames it was shown, which
+            modes are compared by: what an earlier question or mode has read is missing in `costs`.
     """
     winner = winning_pass(trace)
     spans = tuple(Span(*one) for one in truth)
@@ -84,11 +92,20 @@ def view(trace: Trace, truth: Sequence[Sequence[float]] = (), right: str | None 
         "model": trace.model,
         "seconds": trace.seconds,
         "costs": trace.costs,
+        "shown_tokens": trace.costs["visual_tokens"] if geometry is None else shown_tokens(trace, geometry),
         "passes": [pass_view(one, one is winner) for one in trace.passes],
         "right": None if right is None else trace.option == right,
         "truth": [list(span) for span in spans],
         **drawing(trace, spans),
     }
+
+
+def shown_tokens(trace: Trace, geometry: Geometry) -> int:
+    """Return the visual tokens of all frames a model was shown, whether it read them now or before."""
+    return sum(
+        len(one.times_s) // geometry.temporal * (one.height // geometry.factor) * (one.width // geometry.factor)
+        for one in trace.passes
+    )
 
 
 def pass_view(one: PassTrace, won: bool = False) -> dict[str, Any]:

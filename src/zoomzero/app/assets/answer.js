@@ -91,7 +91,7 @@ const strip = (answer) => {
 const showComparison = (answers, chosen, pick) => {
   $("compare").hidden = answers.length < 2;
   if (answers.length < 2) return;
-  const most = Math.max(...answers.map((one) => one.costs.visual_tokens), 1);
+  const most = Math.max(...answers.map((one) => one.shown_tokens), 1);
   $("compared").replaceChildren(
     make("thead", {}, make("tr", {}, ...["Look", "Answer", "Confidence", "Evidence", "Visual tokens", "Seconds"].map((title, i) => make("th", { scope: "col", class: i > 1 && i !== 3 ? "n" : null }, title)))),
     make("tbody", {}, ...answers.map((one) => {
@@ -101,7 +101,8 @@ const showComparison = (answers, chosen, pick) => {
         make("td", { class: "said" }, one.option ? make("b", {}, one.option + " ") : null, one.answer === null ? "–" : one.answer, verdictOf(one)),
         make("td", { class: "n" }, one.confidence === null ? "–" : percent(one.confidence)),
         make("td", { class: "evidence" }, strip(one), make("small", {}, one.spans.map(stretch).slice(0, 2).join(", ") || "none")),
-        make("td", { class: "n" }, number(one.costs.visual_tokens), make("span", { class: "meter", "aria-hidden": "true" }, make("span", { "--share": (one.costs.visual_tokens / most) * 100 + "%" }))),
+        make("td", { class: "n" }, number(one.shown_tokens), make("span", { class: "meter", "aria-hidden": "true" }, make("span", { "--share": (one.shown_tokens / most) * 100 + "%" })),
+          one.costs.visual_tokens < one.shown_tokens ? make("small", {}, number(one.costs.visual_tokens) + " read anew") : null),
         make("td", { class: "n" }, one.seconds.toFixed(2)));
     })));
 };

@@ -129,6 +129,7 @@ const ask = async () => {
   busy(true);
   question = { cancel: async () => {} };
   live.begin(video);
+  toView("live");
   const on = (event) => {
     if (event.event === "queue") $("waiting").textContent = event.rank ? event.rank + " before you" : "next";
     else if (event.event === "start") $("waiting").textContent = "";
@@ -153,20 +154,23 @@ const finish = (fresh) => {
   drawHistory();
   if (fresh.length) {
     showComparison(fresh, fresh[fresh.length - 1], (one) => compareAgain(fresh, one));
-    pick(fresh[fresh.length - 1]);
+    pick(fresh[fresh.length - 1], true);
   }
 };
 const compareAgain = (fresh, one) => { showComparison(fresh, one, (other) => compareAgain(fresh, other)); pick(one); };
 
 // --- what was asked before ---
-const pick = async (answer) => {
+const toView = (id) => { if (matchMedia("(max-width: 52rem)").matches) $(id).scrollIntoView({ block: "start", behavior: "smooth" }); };
+const pick = async (answer, fresh = false) => {
   shown = answer;
   drawHistory();
   if (!answer.frames) {
     const reply = await fetch("answers/" + encodeURIComponent(answer.id) + "/view");
     answer.frames = reply.ok ? (await reply.json()).frames : [];
   }
-  if (shown === answer) showAnswer(answer);
+  if (shown !== answer) return;
+  showAnswer(answer);
+  if (fresh) toView("verdict");
 };
 const alike = (answer) => answers.filter((one) => one.question === answer.question && one.options.join("\n") === answer.options.join("\n"));
 const drawHistory = () => {
