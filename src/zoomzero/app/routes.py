@@ -108,10 +108,13 @@ def make_routes(place: Place) -> APIRouter:
     async def answer(request: Request, ident: str, name: str) -> Response:
         user = place.store.user(token_of(request))
         found = None if user is None else await asyncio.to_thread(stored, user, ident)
-        if user is None or found is None:
+        of = None if user is None else user.answers.get(ident)
+        if user is None or found is None or of is None:
             return _refused(404, "there is no such answer")
+        if name == "view":
+            return JSONResponse(found.view)
         try:
-            about = await asyncio.to_thread(place.find, user, user.answers[ident])
+            about = await asyncio.to_thread(place.find, user, of)
             user.busy += 1
             try:
                 async with turns:
@@ -127,8 +130,6 @@ def make_routes(place: Place) -> APIRouter:
 def _made(place: Place, user: User, answer: Any, video: Video, name: str) -> Response:
     """Return a download of an answer."""
     kind = name.rpartition(".")[2]
-    if name == "view":
-        return JSONResponse(answer.view)
     if name == "clip.mp4":
         path = write_clip(answer, video, user, place.settings.limits.decode_s * 2)
         return FileResponse(
