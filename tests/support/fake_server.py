@@ -50,6 +50,7 @@ class Abilities:
     many: bool = True
     cached: bool = True
     context: int = 100_000
+    streams: bool = True
     outer_pair: bool = False  # what transformers 5.x leaves around a video
     new_weights: bool = True  # takes them, and adapters
     listed: tuple[str, ...] | None = ("fake",)  # what its list of models says; None: it has none
@@ -189,7 +190,12 @@ class _Handler(BaseHTTPRequestHandler):
             if fault:
                 return self._fail(fault, body)
             time.sleep(fake.slow_s)
-            self._json(self._answer(turns, body))
+            reply = self._answer(turns, body)
+            if body.get("stream"):
+                if not fake.can.streams:
+                    raise Refuse(400, "stream is not supported")
+                return self._stream(reply)
+            self._json(reply)
         except Refuse as no:
             self._json({"error": {"message": no.message, "code": no.status}}, no.status)
         finally:
@@ -330,6 +336,36 @@ class _Handler(BaseHTTPRequestHandler):
             top = [{"token": f"t{i}", "logprob": -peak} for i in range(body["top_logprobs"])]
             content.append({"token": piece, "bytes": list(piece.encode()), "logprob": logprob, "top_logprobs": top})
         return choice | {"logprobs": {"content": content}}
+
+    def _stream(self, reply: dict[str, Any]) -> None:
+        """Send a reply in pieces, a token each where it tells of them, else of three characters."""
+        (choice,) = reply["choices"]
+        told = (choice.get("logprobs") or {}).get("content") or []
+        text = choice["message"]["content"]
+        pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
+        chunks: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}]
+        if told:
+            names = [bytes(one["bytes"]).decode() for one in told]
+            chunks += [
+                {"delta": {"content": "" if name == "<|im_end|>" else name}, "logprobs": {"content": [one]}}
+                for name, one in zip(names, told, strict=True)
+            ]
+        else:
+            chunks += [{"delta": {"content": piece}} for piece in pieces]
+        chunks[-1]["finish_reason"] = choice["finish_reason"]
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        for chunk in chunks:
+            self._event({"choices": [{"index": 0, "finish_reason": None} | chunk]})
+        self._event({"choices": [], "usage": reply["usage"]})
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def _event(self, value: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(value)}\n\n".encode())
+        self.wfile.flush()
 
     # --- faults ---
 

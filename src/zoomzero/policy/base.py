@@ -174,6 +174,15 @@ class PrefixPolicy(Policy, Protocol):
 
 
 @runtime_checkable
+class ResumingPolicy(PrefixPolicy, Protocol):
+    """A policy that begins a chat from what it read for another one: several questions about the same frames."""
+
+    def resume(self, seen: Sequence[Turn], context: Context, turns: Sequence[Turn]) -> Context:
+        """Prefill a chat as `read` does; what it shares with `seen`, which left `context`, is not read again."""
+        ...
+
+
+@runtime_checkable
 class BatchPolicy(Policy, Protocol):
     """A policy that takes several chats at once, with the results of one by one."""
 

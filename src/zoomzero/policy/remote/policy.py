@@ -10,6 +10,7 @@ from typing import Any
 
 from zoomzero.errors import ConfigError, ServerError
 from zoomzero.policy.base import Choice, Completion, Sampling, Turn, Usage, Written
+from zoomzero.policy.listening import Heard, listener
 from zoomzero.policy.remote.client import Client, Reply
 from zoomzero.policy.remote.layouts import FrameEncoder, messages
 from zoomzero.policy.remote.probe import (
@@ -129,22 +130,28 @@ class RemotePolicy:
             body["n"] = n
         if self.facts.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": min(self.facts.top_logprobs, PEAK_TOKENS)}
-        reply, cost = self.ask(turns, body)
+        reply, cost = self.ask(turns, body, listener() if n == 1 else None)
         choices = sorted(reply["choices"], key=lambda one: int(one.get("index") or 0))
         if len(choices) != n:
             fix = "look at the server's log; `zoomzero doctor --server URL` says what it can do"
             raise ServerError(self.name, f"sent {len(choices)} completions where {n} were asked for", fix)
         return Written(tuple(_counted(reply, completion(one), n) for one in choices), cost)
 
-    def ask(self, turns: Sequence[Turn], body: Mapping[str, Any]) -> tuple[Reply, Usage]:
+    def ask(self, turns: Sequence[Turn], body: Mapping[str, Any], heard: Heard | None = None) -> tuple[Reply, Usage]:
         """Send a chat, with whatever else the request's body holds; return the whole reply and what it cost.
+
+        Args:
+            turns: the chat.
+            body: what else the request says.
+            heard: told the words as they come.
 
         Raises:
             ServerError: it does not answer.
         """
         chat, extra = messages(turns, self.layout, self._encode)
         started = time.perf_counter()
-        reply = self.client.chat({"messages": chat, **extra, **body})
+        request = {"messages": chat, **extra, **body}
+        reply = self.client.chat(request) if heard is None else self.client.chat_heard(request, heard)
         clips = [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
         paired = [clip.visual_tokens(self.geometry) for clip in clips[:1]]
         single = [clip.visual_tokens(GEOMETRIES["interleaved"]) for clip in clips[1:]]
