@@ -25,7 +25,11 @@ def tutorial(monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-TEXT = """Some words.
+TEXT = """<!-- not run yet -->
+Wait.
+<!-- end -->
+
+Some words.
 
 ```console
 $ zoomzero a \\
@@ -57,6 +61,7 @@ def test_new_output_takes_the_old_ones_place(tutorial) -> None:
     new = tutorial.rewritten(TEXT, [(["new 7 words"], 0, 61.2)])
     assert "$ zoomzero a \\\n    --b 1\nnew 7 words\n# 61 s, code 0\n```" in new
     assert "old" not in new
+    assert new.startswith("Some words."), "the note that it was not run is gone"
     assert new.partition("```toml")[2] == TEXT.partition("```toml")[2]
 
 
@@ -108,11 +113,11 @@ def test_the_settings_files_of_the_page_hold(tutorial, tmp_path: Path) -> None:
     assert reinforced.lora is not None
 
 
-def test_every_command_shows_what_it_printed(tutorial) -> None:
+def test_every_command_shows_what_it_printed_or_the_page_says_that_none_was_run(tutorial) -> None:
     text = tutorial.PAGE.read_text(encoding="utf-8")
-    for kind, body in tutorial.BLOCK.findall(text):
-        if kind == "console":
-            assert tutorial.CODE.search(body), f"not run yet: {body.splitlines()[0]}; run: make tutorial-page"
+    run = [bool(tutorial.CODE.search(body)) for kind, body in tutorial.BLOCK.findall(text) if kind == "console"]
+    assert len(run) > 10
+    assert not any(run) if tutorial.NOT_YET.search(text) else all(run), "run: make tutorial-page"
 
 
 @pytest.mark.slow

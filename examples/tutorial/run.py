@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "guides" / "own-videos.md"
 BLOCK = re.compile(r"^```(console|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^# [\d.]+ s, code (\d+)$", re.MULTILINE)
+# Stands on a page before its first run.
+NOT_YET = re.compile(r"^<!-- not run yet -->\n.*?^<!-- end -->\n\n", re.MULTILINE | re.DOTALL)
 FIRST, LAST, WIDEST = 9, 7, 150  # lines of an output that are shown, characters of a line
 # What --small makes smaller; every one of these must be in the page.
 SMALLER = (
@@ -131,7 +133,7 @@ def rewritten(text: str, results: list[tuple[list[str], int, float]]) -> str:
         body = "".join(f"{line}\n" for line in short(lines))
         return f"```console\n{command[0]}{body}# {seconds:.0f} s, code {code}\n```"
 
-    return BLOCK.sub(block, text)
+    return NOT_YET.sub("", BLOCK.sub(block, text))
 
 
 def parse() -> argparse.Namespace:
