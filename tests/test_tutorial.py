@@ -68,6 +68,8 @@ def test_new_output_takes_the_old_ones_place(tutorial) -> None:
 def test_only_numbers_may_differ(tutorial) -> None:
     assert tutorial.form(["loss 0.25   rate 1.0e-05 "]) == tutorial.form(["loss 11.5 rate 3"]) == ["loss N rate N"]
     assert tutorial.form(["loss 0.25"]) != tutorial.form(["lost 0.25"])
+    assert tutorial.form(["step 4  loss 0.1  | s: decode 0.1  zoom 2.0"]) == ["step N loss N"]
+    assert tutorial.PROGRESS.match("asking: 21/32, 0 failed, 6 min left")
     lines = [str(n) for n in range(40)]
     assert len(tutorial.short(lines)) == tutorial.FIRST + tutorial.LAST + 1
     assert tutorial.short(["x" * 500])[0] == "x" * (tutorial.WIDEST - 3) + "..."
