@@ -49,12 +49,15 @@ def _named(model: str, tokens: int, device: torch.device) -> OutOfMemory:
     return OutOfMemory(model, f"out of memory with {tokens} tokens in the prompt{held}", fix)
 
 
-def in_halves(batch: Sequence[int], run: Callable[[Sequence[int]], None]) -> None:
+def in_halves(
+    batch: Sequence[int], run: Callable[[Sequence[int]], None], spare: Callable[[], bool] = lambda: False
+) -> None:
     """Run a batch; when the memory does not take it, its halves one after the other.
 
     Args:
         batch: places of things that can be done together or alone.
         run: does them.
+        spare: lets go what is kept for speed alone, and says whether that was anything: then all is tried once more.
 
     Raises:
         OutOfMemory: one thing alone is too much.
@@ -63,13 +66,15 @@ def in_halves(batch: Sequence[int], run: Callable[[Sequence[int]], None]) -> Non
         run(batch)
         return
     except OutOfMemory:
-        if len(batch) < 2:
+        freed = spare()
+        if len(batch) < 2 and not freed:
             raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    middle = len(batch) // 2
-    in_halves(batch[:middle], run)
-    in_halves(batch[middle:], run)
+    middle = 0 if freed else len(batch) // 2
+    for part in (batch[:middle], batch[middle:]):
+        if part:
+            in_halves(part, run, spare)
 
 
 def tokens_that_fit(device: torch.device, bytes_per_token: float, most: int) -> int:

@@ -22,6 +22,7 @@ from zoomzero.policy.local.generate import Row, Start, Vocabulary, decode
 from zoomzero.policy.local.memory import in_halves, memory_named, tokens_that_fit
 from zoomzero.policy.local.positions import continue_positions
 from zoomzero.policy.local.prompt import PromptBuilder
+from zoomzero.policy.local.recorded import Recorder
 from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.video.types import Clip, Geometry
 
@@ -56,6 +57,7 @@ class QwenPolicy:
         self.stops = tuple(sorted(stops))
         text_config = packed.core(model).language_model.config
         self._reader = Reader(self)
+        self._recorder = Recorder()
         self._token_bytes = _bytes_of_a_token(text_config, packed.core(model).language_model.embed_tokens.weight.dtype)
         self.max_tokens = int(text_config.max_position_embeddings)
         visual = {getattr(model.config, name) for name in self.family.special}
@@ -153,7 +155,7 @@ class QwenPolicy:
                 contexts[i] = Context(state, size, size, seen, per_token_s * size)
 
         for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
-            in_halves(batch, read)
+            in_halves(batch, read, self._recorder.forget)
         return [context for context in contexts if context is not None]
 
     @torch.inference_mode()
@@ -260,14 +262,14 @@ class QwenPolicy:
 
         def write(batch: Sequence[int]) -> None:
             with memory_named(self.name, sum(starts[i].length for i in batch), self.device):
-                some = [starts[i] for i in batch]
-                rows = decode(self.model, some, n, self._vocabulary, heard=heard if said else None)
+                some, told = [starts[i] for i in batch], heard if said else None
+                rows = decode(self.model, some, n, self._vocabulary, self._recorder, heard=told)
             for i, drawn in zip(batch, rows, strict=True):
                 opening = "" if contexts[i].state.closed else self.builder.opening
                 found[i] = [self._completion(row, opening) for row in drawn]
 
         for batch in _batches([start.length for start in starts], max_prefix_tokens):
-            in_halves(batch, write)
+            in_halves(batch, write, self._recorder.forget)
         return found
 
     def drawn_elsewhere(
@@ -398,7 +400,7 @@ class QwenPolicy:
                 found[i] = [tuple(piece.tolist()) for piece in pieces]
 
         for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
-            in_halves(batch, score)
+            in_halves(batch, score, self._recorder.forget)
         return found
 
 

@@ -7,7 +7,7 @@ length stand side by side in one padded block, which is one attention call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -115,8 +115,8 @@ class DecodePass:
         self.device = prompts[0][0][0][0].device
         self.states = _forked([prompt[-1] for prompt in prompts], rows)
         # fused kernels of a GPU take no mask; there every prompt is a call of its own
-        share = 0.0 if self.device.type == "cuda" else PADDED_SHARE
-        self.blocks = _blocks(prompts, share)
+        self.padded_share = 0.0 if self.device.type == "cuda" else PADDED_SHARE
+        self.blocks = _blocks(prompts, self.padded_share)
         self._plan(rows)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -206,10 +206,19 @@ class FixedDecodePass(DecodePass):
     """The same with shapes that never change and a step that lives on the device: for a recorded step.
 
     The rows' cache has its full size from the start; what is not written yet is hidden by a mask.
+
+    Args:
+        prompts, rows, capacity: see `DecodePass`.
+        own: copy the prompts' keys and values, so that `restart` can put others in their place.
     """
 
-    def __init__(self, prompts: Sequence[Sequence[Segment]], rows: Sequence[int], capacity: int) -> None:
+    def __init__(
+        self, prompts: Sequence[Sequence[Segment]], rows: Sequence[int], capacity: int, own: bool = False
+    ) -> None:
         super().__init__(prompts, rows, capacity)
+        self.rows = tuple(rows)
+        if own:
+            self.blocks = [replace(block, stretches=tuple(map(_copied, block.stretches))) for block in self.blocks]
         self.now = torch.zeros(1, dtype=torch.int64, device=self.device)  # tokens written
         self.places = torch.arange(capacity, device=self.device)
         self.mask = torch.zeros(capacity, device=self.device).masked_fill(self.places > 0, float("-inf"))
@@ -219,6 +228,19 @@ class FixedDecodePass(DecodePass):
         assert self.mask is not None
         self.now.add_(1)
         self.mask.masked_fill_(self.places <= self.now, 0.0)
+
+    def restart(self, prompts: Sequence[Sequence[Segment]]) -> None:
+        """Begin anew with prompts of the same lengths, put where the ones before were, in memory that is its own."""
+        assert self.mask is not None
+        for block, fresh in zip(self.blocks, _blocks(prompts, self.padded_share), strict=True):
+            for mine, theirs in zip(block.stretches, fresh.stretches, strict=True):
+                for (k, v), (new_k, new_v) in zip(mine, theirs, strict=True):
+                    k.copy_(new_k)
+                    v.copy_(new_v)
+        self.states = _forked([prompt[-1] for prompt in prompts], self.rows)
+        self.step = 0
+        self.now.zero_()
+        self.mask.masked_fill_(self.places > 0, float("-inf"))  # hides what the rows before have written
 
     def keep_rows(self, rows: Tensor, counts: Sequence[int]) -> None:
         """Not here: rows stay.
@@ -234,6 +256,11 @@ class FixedDecodePass(DecodePass):
             self.caches[layer] = k.new_zeros(shape), v.new_zeros(shape)
         keys, values = self.caches[layer]
         return keys.index_copy_(2, self.now, k), values.index_copy_(2, self.now, v)
+
+
+def _copied(stretch: Segment) -> Segment:
+    """Return a stretch in memory of its own."""
+    return tuple((k.clone(), v.clone()) for k, v in stretch)
 
 
 def _room(x: Tensor, tokens: int) -> Tensor:
