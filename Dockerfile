@@ -15,7 +15,7 @@ COPY constraints.txt ./
 RUN pip install -c constraints.txt torch --index-url "https://download.pytorch.org/whl/${TORCH}"
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN pip install -c constraints.txt ".[parquet]" && zoomzero --version
+RUN pip install -c constraints.txt ".[parquet,server]" && zoomzero --version
 RUN useradd --create-home asker && mkdir -p /cache && chown asker /cache
 USER asker
 WORKDIR /data

@@ -2,10 +2,13 @@
 # make test       install and run the whole test suite, but for what is marked slow
 # make test-slow  the tests marked slow
 # make test-server  build a real vLLM for the CPU (3.5 GB, in .venv-server) and run the tests against it
-# make test-browser  the pages in Chromium: hostile text, phone-sized windows
+# make test-browser  pages and the web app in Chromium: hostile text, phone-sized windows; and the app without it
+# make tutorial   docs/guides/own-videos.md, every command of it, in outputs/tutorial; says where the page is no longer true
+# make tutorial-page  the same, and puts what was printed into the page
 # make check      ruff (lint, format) and mypy
 # make coverage   the suite with the share of lines it runs; fails below COVERAGE percent
 # make fuzz       campaigns on damaged input, MINUTES each; what fails is kept under outputs/fuzz*
+# make soak       the web app for SOAK minutes with eight users: memory flat, no file left behind
 # make docs       the documentation site in outputs/site; a broken link fails
 # make wheel      build the wheel, install it into an empty environment, run the demo from it
 # make floors     the suite's quick part with the oldest versions pyproject.toml allows (TORCH=2.13.0: but for torch)
@@ -21,9 +24,10 @@ SERVER := .venv-server
 PARITY := $(VENV)/parity/.tried
 
 MINUTES  ?= 5
+SOAK     ?= 120
 COVERAGE ?= 80
 
-.PHONY: demo test test-slow test-server test-browser check coverage fuzz docs wheel floors pythons audit clean install
+.PHONY: demo test test-slow test-server test-browser tutorial tutorial-page check coverage fuzz soak docs wheel floors pythons audit clean install
 
 install: $(READY)
 
@@ -86,8 +90,20 @@ test-server: $(READY) $(SERVER)/.ready
 
 # pages in a real browser: apt-get install chromium, or CHROMIUM=/path/to/it
 test-browser: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
-	$(BIN)/python -m pytest -m browser tests/pages
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser,app]'
+	$(BIN)/python -m pytest -m browser tests/pages tests/app
+	$(BIN)/python -m pytest tests/app
+
+# two hours of the web app with eight users
+soak: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,app]'
+	$(BIN)/python bench/soak.py --minutes $(SOAK) --users 8 --out outputs/soak
+
+tutorial: $(READY)
+	$(BIN)/python examples/tutorial/run.py
+
+tutorial-page: $(READY)
+	$(BIN)/python examples/tutorial/run.py --write
 
 check: $(READY)
 	$(BIN)/ruff check .

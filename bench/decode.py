@@ -22,9 +22,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -314,13 +315,23 @@ def contend(name: str, path: str, times_s: list[float], height: int, width: int)
     }
 
 
-def measure(name: str, path: Path, times_s: list[float], size: tuple[int, int], runs: int) -> dict[str, Any]:
-    """Run one contender `runs` times in fresh processes and return the medians."""
+def measure(
+    name: str,
+    path: Path,
+    times_s: list[float],
+    size: tuple[int, int],
+    runs: int,
+    python: str = sys.executable,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Run one contender `runs` times in fresh processes of an interpreter, with more variables; return the medians."""
     job = json.dumps({"name": name, "path": str(path), "times_s": times_s, "height": size[0], "width": size[1]})
     results = []
     for _ in range(runs):
-        command = [sys.executable, __file__, "--contend"]
-        done = subprocess.run(command, input=job, capture_output=True, text=True, timeout=1800, check=False)
+        command = [python, __file__, "--contend"]
+        done = subprocess.run(
+            command, input=job, capture_output=True, text=True, timeout=1800, check=False, env=os.environ | variables
+        )
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["no message"]
             missing = "ModuleNotFoundError" in last[0] or "ImportError" in last[0]

@@ -1,6 +1,7 @@
 """What the embedded model reaches on fresh videos of the world, from the mp4 files, by mode and kind of question.
 
-    python bench/embedded.py --short 256 --long 64 --out docs/results/embedded.json
+    python bench/embedded.py --short 256 --long 0 --out docs/results/embedded-short.json
+    python bench/embedded.py --short 0 --long 24 --out docs/results/embedded-long.json
 
 The close look is also given other frames than those the coarse pass chose: the true spans, a random span as long as
 the true one, frames spread over the whole video at the same cost, and no frames at all. Without that a good score

@@ -2,8 +2,11 @@
 
     zoomzero demo --out outputs/demo
     python bench/pictures.py --demo outputs/demo
+    zoomzero app &
+    python bench/pictures.py --app http://127.0.0.1:7860
 
-It asks one question of the demo again for the evidence page (`--example`), and takes the report as it is.
+It asks one question of the demo again for the evidence page (`--example`), and takes the report as it is. With
+`--app` it asks the first example of a running web app, and takes its picture alone.
 Needs Playwright and Chromium (CHROMIUM=/path where it is not on the PATH).
 """
 
@@ -22,7 +25,7 @@ from PIL import Image
 
 from zoomzero.data.example import Example, read_examples
 
-SIZE = {"evidence": (1280, 1240), "report": (1280, 1000)}
+SIZE = {"evidence": (1280, 1240), "report": (1280, 1000), "app": (1280, 1180)}
 MOST_BYTES = 300_000
 
 
@@ -35,8 +38,12 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--evidence", type=Path, help="an evidence page that is there already")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--app", help="address of a running `zoomzero app` with the embedded model")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    if given.app is not None:
+        take_app(given.app, given.out)
+        return
     with tempfile.TemporaryDirectory() as folder:
         page = given.evidence or Path(folder) / "evidence.html"
         if given.evidence is None:
@@ -52,6 +59,36 @@ def ask(example: Example, page: Path, mode: str, model: str) -> None:
     subprocess.run([*command, "--mode", mode, "--model", model, "--html", str(page)], check=True)
 
 
+def take_app(address: str, out: Path) -> None:
+    """Ask a running app about its first example and take its picture in light and dark."""
+    from playwright.sync_api import sync_playwright
+
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    width, height = SIZE["app"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        view = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+        view.set_default_timeout(900_000)
+        view.goto(address)
+        view.locator(".card-video").first.click()
+        view.wait_for_selector("#offers li")
+        view.click("#go")
+        view.wait_for_selector("#sheets .thumb")
+        view.wait_for_timeout(2000)  # the player moves to the evidence
+        for scheme in ("light", "dark"):
+            view.emulate_media(color_scheme=scheme)
+            view.wait_for_timeout(300)
+            keep(view.screenshot(), out / f"app-{scheme}.png")
+        browser.close()
+
+
+def keep(picture: bytes, target: Path) -> None:
+    """Write a picture, small, and say so."""
+    small = small_png(picture)
+    target.write_bytes(small)
+    print(f"{target}  {len(small) / 1000:.0f} kB")
+
+
 def take(pages: dict[str, Path], out: Path) -> None:
     """Take each page's picture in light and dark."""
     from playwright.sync_api import sync_playwright
@@ -65,10 +102,7 @@ def take(pages: dict[str, Path], out: Path) -> None:
                 view = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
                 view.goto(page.resolve().as_uri())
                 view.wait_for_timeout(800)  # the video's first picture
-                picture = small_png(view.screenshot())
-                target = out / f"{name}-{scheme}.png"
-                target.write_bytes(picture)
-                print(f"{target}  {len(picture) / 1000:.0f} kB")
+                keep(view.screenshot(), out / f"{name}-{scheme}.png")
                 view.close()
         browser.close()
 

@@ -26,8 +26,8 @@ from meter import describe
 from zoomzero.errors import ZoomZeroError
 from zoomzero.train.engine.build import train
 from zoomzero.train.rollouts.collector import RolloutCollector
-from zoomzero.train.run.stopwatch import PHASES
 from zoomzero.train.settings import GrpoSettings, load_grpo_settings
+from zoomzero.train.stopwatch import PHASES
 
 WHEN_NEEDED, AHEAD = "when needed", "in the background"
 

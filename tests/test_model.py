@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +34,30 @@ def test_importing_loads_nothing_heavy() -> None:
     code = "import sys, zoomzero; print([m for m in ('torch', 'transformers', 'av', 'numpy') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_public_names_are_loaded_when_they_are_used_and_are_those_type_checkers_read() -> None:
+    tree = ast.parse(Path(zoomzero.__file__).read_text(encoding="utf-8"))
+    (block,) = [one for one in tree.body if isinstance(one, ast.If) and ast.unparse(one.test) == "TYPE_CHECKING"]
+    homes = {alias.name: one.module for one in block.body for alias in one.names}  # type: ignore[attr-defined]
+    assert homes.pop("Model") == "zoomzero.model"  # what `load` returns: to be named, not to be made
+    assert sorted([*homes, "load"]) == zoomzero.__all__
+    for name, home in homes.items():
+        assert getattr(zoomzero, name) is getattr(importlib.import_module(home), name)
+    assert set(zoomzero.__all__) <= set(dir(zoomzero))
+    with pytest.raises(AttributeError, match="'zoomzero' has no attribute 'Spam'"):
+        zoomzero.Spam  # noqa: B018
+
+
+def test_all_public_names_can_be_imported_at_once_without_torch() -> None:
+    code = (
+        "import sys, zoomzero; before = set(zoomzero.__all__) <= set(dir(zoomzero))\n"
+        "from zoomzero import *\n"
+        "print(before, Span(1.0, 2.0), issubclass(VideoError, ZoomZeroError), Trace.__name__, callable(load))\n"
+        "print([m for m in ('torch', 'transformers', 'av') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == ["True Span(start_s=1.0, end_s=2.0) True Trace True", "[]"]
 
 
 def test_ask_is_answer(model: Model, video: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from zoomzero.benchmarks.definitions.base import ReadOptions
 from zoomzero.benchmarks.definitions.registry import benchmark
-from zoomzero.benchmarks.scoring.predictions import read_predictions, read_samples
+from zoomzero.benchmarks.predictions import read_predictions, read_samples
 from zoomzero.config import ModelSettings, load_settings
 from zoomzero.data.annotation import Question
 from zoomzero.data.convert import to_examples

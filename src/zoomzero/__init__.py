@@ -61,6 +61,11 @@ if not TYPE_CHECKING:
         return getattr(importlib.import_module(f"zoomzero.{homes.get(name, 'errors')}"), name)
 
 
+def __dir__() -> list[str]:
+    """Name what is imported when it is used, too: completion in shells and notebooks reads this."""
+    return sorted({*globals(), *__all__})
+
+
 def load(model: str = "tiny", *, device: str = "auto", dtype: str = "auto", settings: Sequence[str] = ()) -> Model:
     """Load a model that answers questions about videos.
 

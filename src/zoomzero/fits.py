@@ -65,7 +65,7 @@ def sizes_of(model: str, where: Path, *, bytes_per_weight: float = 2.0, quantize
     import torch
     from transformers import AutoConfig
 
-    from zoomzero.policy.local.checkpoint.network import quiet
+    from zoomzero.policy.quiet import quiet
 
     raw = read_json(model, where / "config.json")
     family = check_family(model, raw)

@@ -76,7 +76,7 @@ def test_a_policy_that_tells_no_probabilities_is_not_believed_to_be_sure(tiny: A
 
 def test_what_a_policy_can_do_is_named_and_training_refuses_one_that_cannot(tiny: Any) -> None:
     plain = PlainPolicy(tiny)
-    assert capabilities(tiny) == ("prefix", "batch", "train")
+    assert capabilities(tiny) == ("prefix", "resume", "batch", "train")
     assert capabilities(plain) == ()
     assert not isinstance(plain, (PrefixPolicy, BatchPolicy))
     require(tiny, "train", "training")

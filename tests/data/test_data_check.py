@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from small_videos import DURATION_S, write_small
+from small_videos import DURATION_S, damage, write_small
 from zoomzero.data.check import check_data
 from zoomzero.data.example import Example, read_examples, write_examples
 from zoomzero.spans import Span
@@ -81,6 +81,20 @@ def test_videos_that_are_missing_unreadable_or_twice(folder: Path) -> None:
     ]
     assert found(examples) == [("missing", "gone"), ("unreadable", "bad"), ("same video", "again")]
     assert [one.id for one in check_data(examples).sound] == ["first", "again"]
+
+
+def test_damage_behind_a_good_index_is_seen(folder: Path, tmp_path: Path) -> None:
+    """A file that ends early, and one whose pictures are gone."""
+    whole = (folder / "good.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    damage(folder / "good.mp4", tmp_path / "empty.mp4", 0.0, DURATION_S)
+    examples = [example(tmp_path, name, f"{name}.mp4", spans=(Span(40.0, 44.0),)) for name in ("cut", "empty")]
+    report = check_data(examples)
+    kinds = {name: [one.kind for one in report.problems if one.example_id == name] for name in ("cut", "empty")}
+    assert kinds["cut"][0] == "damaged"
+    assert "past the end" in kinds["cut"], "the length is that of what is left"
+    assert kinds["empty"] == ["unreadable"]
+    assert report.sound == ()
 
 
 def test_a_renamed_video_is_found_and_put_right(folder: Path) -> None:

@@ -114,6 +114,14 @@ def test_a_duration_is_read_from_the_video_when_it_is_there(tmp_path: Path, monk
     assert (counts["durations_probed"], counts["durations_estimated"]) == (2, 1)
 
 
+def test_a_video_that_does_not_open_is_counted_and_no_reason_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"cut off on its way")
+    questions = [question(id_, duration_s=0.0, estimate_s=120.0, spans=(Span(100, 130),)) for id_ in "12"]
+    examples, counts = to_examples(dataset(tmp_path, *questions), videos=tmp_path)
+    assert [(example.duration_s, example.spans) for example in examples] == [(120.0, (Span(100, 130),))] * 2
+    assert (counts["unreadable_videos"], counts["durations_probed"], counts["durations_estimated"]) == (1, 0, 2)
+
+
 def test_manifest(tmp_path: Path) -> None:
     out = tmp_path / "e.jsonl"
     manifest = write_converted(dataset(tmp_path, question("1"), question("2", spans=(Span(-1, 5),))), out, seed=5)

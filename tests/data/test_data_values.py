@@ -10,7 +10,7 @@ import pytest
 
 from zoomzero.benchmarks.definitions.base import ReadOptions
 from zoomzero.benchmarks.definitions.registry import benchmark
-from zoomzero.benchmarks.scoring.predictions import read_predictions
+from zoomzero.benchmarks.predictions import read_predictions
 from zoomzero.config import ModelSettings, load_settings
 from zoomzero.data.annotation import Dataset, Question, read_json, read_rows
 from zoomzero.data.example import read_examples

@@ -113,9 +113,24 @@ def make_model(config: Any, seed: int = 1) -> Any:
         else:
             fan_in = parameter.shape[-1] if "experts" in name else parameter[0].numel()
             parameter.data = noise * fan_in**-0.5
+    settle_delta_nets(model)
     model.get_input_embeddings().weight.data *= 0.2  # else a tied head repeats the last token for ever
     model.tie_weights()
     return model.eval()
+
+
+def settle_delta_nets(model: Any) -> None:
+    """Let gated delta nets remember some ten tokens and find what they have just written.
+
+    transformers draws, unseeded, heads that forget all but e**-10 at each token. With unrelated queries and keys their
+    output is then a single product that chance makes nearly zero, the norm after it divides by that, and few digits of
+    a gradient are left to compare. Nor would a lost state be noticed.
+    """
+    for net in (module for module in model.modules() if hasattr(module, "A_log")):
+        net.A_log.data = torch.linspace(0.02, 0.3, net.num_v_heads).log()
+        for weight in (net.in_proj_qkv.weight.data, net.conv1d.weight.data):
+            queries, keys = weight[: net.key_dim], weight[net.key_dim : 2 * net.key_dim]
+            keys.mul_(0.6).add_(queries, alpha=0.8)
 
 
 def token_ids(tokenizer: Any) -> dict[str, int]:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fake_weights import WEIGHT_PATHS, take_weights
 from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.spans import Span
 from zoomzero.video.types import Clip
@@ -45,10 +46,14 @@ class Abilities:
     images: bool = True
     ids: bool = True  # prompt and option token ids
     top: int = 20  # most top_logprobs; 0: ignores logprobs
+    restricts: bool = False  # answers to `response_format`
     many: bool = True
     cached: bool = True
     context: int = 100_000
+    streams: bool = True
     outer_pair: bool = False  # what transformers 5.x leaves around a video
+    new_weights: bool = True  # takes them, and adapters
+    listed: tuple[str, ...] | None = ("fake",)  # what its list of models says; None: it has none
 
 
 @dataclass
@@ -74,6 +79,8 @@ class FakeServer:
     running: int = 0
     most_running: int = 0
     slow_s: float = 0.0
+    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # requests about weights
+    adapters: set[str] = field(default_factory=set)
     lock: Any = field(default_factory=threading.Lock)
 
     def __enter__(self) -> FakeServer:
@@ -111,7 +118,8 @@ class FakeServer:
 
     def prompt_ids(self, turns: list[Turn]) -> list[int]:
         if hasattr(self.brain, "builder"):
-            return self.brain.prompt(turns).ids.tolist()
+            ids = self.brain.prompt(turns).ids.tolist()
+            return [ids[0], self.brain.model.config.vision_start_token_id, *ids[1:]] if self.can.outer_pair else ids
         text = ""
         for turn in turns:
             for part in turn.parts:
@@ -145,7 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_key()
             if self.path == "/v1/models":
-                return self._json({"data": [{"id": "fake", "max_model_len": can.context}]})
+                if can.listed is None:
+                    raise Refuse(500, "Internal Server Error")
+                return self._json({"data": [{"id": one, "max_model_len": can.context} for one in can.listed]})
             if self.path == "/version" and can.version:
                 return self._json({"version": can.version})
             raise Refuse(404, "Not Found")
@@ -164,9 +174,14 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._json({"tokens": fake.encode(body["prompt"])})
             if self.path == "/detokenize" and fake.can.ids:
                 return self._json({"prompt": fake.decode(body["tokens"])})
+            if self.path in WEIGHT_PATHS and fake.can.new_weights:
+                with fake.lock:
+                    fake.told.append((self.path, body))
+                    take_weights(fake, self.path, body)
+                return self._raw(200, b"Success", kind="text/plain")
             if self.path != "/v1/chat/completions":
                 raise Refuse(404, "Not Found")
-            if body["model"] != "fake":
+            if body["model"] not in {"fake", *fake.adapters}:
                 raise Refuse(404, f"The model `{body['model']}` does not exist.")
             turns = self._turns(body)
             with fake.lock:
@@ -175,7 +190,12 @@ class _Handler(BaseHTTPRequestHandler):
             if fault:
                 return self._fail(fault, body)
             time.sleep(fake.slow_s)
-            self._json(self._answer(turns, body))
+            reply = self._answer(turns, body)
+            if body.get("stream"):
+                if not fake.can.streams:
+                    raise Refuse(400, "stream is not supported")
+                return self._stream(reply)
+            self._json(reply)
         except Refuse as no:
             self._json({"error": {"message": no.message, "code": no.status}}, no.status)
         finally:
@@ -251,7 +271,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refuse(400, f"top_logprobs must be at most {can.top}")
         told = body.get("logprobs") and can.top
         wanted = body.get("logprob_token_ids") if can.ids else None
-        if body["max_tokens"] == 1:
+        if body.get("response_format") and can.restricts:
+            wanted = body["response_format"]["json_schema"]["schema"]["properties"]["answer"]["enum"]
+            scores = fake.brain.choose(turns, wanted).logprobs if len(turns[0].parts) > 1 else (0.0,)
+            best = wanted[max(range(len(scores)), key=scores.__getitem__)]
+            choices = [{"message": {"content": json.dumps({"answer": best})}, "finish_reason": "stop"}]
+        elif body["max_tokens"] == 1:
             choices = [self._one_token(turns, body, wanted, bool(told))]
             choices = choices * (body.get("n", 1) if can.many else 1)
         else:
@@ -298,6 +323,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _choice(self, one: Completion, body: dict[str, Any], told: bool) -> dict[str, Any]:
         reason = "stop" if one.finished else "length"
         choice: dict[str, Any] = {"message": {"role": "assistant", "content": one.text}, "finish_reason": reason}
+        if body.get("return_token_ids") and self.fake.can.ids:
+            choice["token_ids"] = list(one.token_ids or ())
         if not told:
             return choice
         assert one.offsets is not None
@@ -309,6 +336,36 @@ class _Handler(BaseHTTPRequestHandler):
             top = [{"token": f"t{i}", "logprob": -peak} for i in range(body["top_logprobs"])]
             content.append({"token": piece, "bytes": list(piece.encode()), "logprob": logprob, "top_logprobs": top})
         return choice | {"logprobs": {"content": content}}
+
+    def _stream(self, reply: dict[str, Any]) -> None:
+        """Send a reply in pieces, a token each where it tells of them, else of three characters."""
+        (choice,) = reply["choices"]
+        told = (choice.get("logprobs") or {}).get("content") or []
+        text = choice["message"]["content"]
+        pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
+        chunks: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}]
+        if told:
+            names = [bytes(one["bytes"]).decode() for one in told]
+            chunks += [
+                {"delta": {"content": "" if name == "<|im_end|>" else name}, "logprobs": {"content": [one]}}
+                for name, one in zip(names, told, strict=True)
+            ]
+        else:
+            chunks += [{"delta": {"content": piece}} for piece in pieces]
+        chunks[-1]["finish_reason"] = choice["finish_reason"]
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        for chunk in chunks:
+            self._event({"choices": [{"index": 0, "finish_reason": None} | chunk]})
+        self._event({"choices": [], "usage": reply["usage"]})
+        self.wfile.write(b"data: [DONE]\n\n")
+        self.close_connection = True
+
+    def _event(self, value: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(value)}\n\n".encode())
+        self.wfile.flush()
 
     # --- faults ---
 

@@ -127,7 +127,8 @@ def check_coarse_item(item: SFTItem, view: View, seen: list[tuple[Event, Span]])
     read = read_response(item.target, 4)
     assert (read.answer, tenths(read.spans)) == (label, tenths(spans))
     if mode == "think":
-        check_reasoning(item.target, question, visible)
+        check_reasoning(item.target, question, visible, answer)
+        check_looks(item, seen, options)
         letter = [] if question.startswith("Which symbol") else [label]
         assert decisive_in(item) == [*re.findall(r"<time>\((\d+)\.", item.target), *letter]
     else:
@@ -135,16 +136,35 @@ def check_coarse_item(item: SFTItem, view: View, seen: list[tuple[Event, Span]])
     return "fewer counted" if len(visible) < len(right.asked) else "end" if question == AT_END else "seen"
 
 
-def check_reasoning(target: str, question: str, visible: list[tuple[Event, Span]]) -> None:
-    """Each thing noticed, with its moment, in the order of noticing; a count ends with its number."""
+def check_reasoning(target: str, question: str, visible: list[tuple[Event, Span]], answer: str) -> None:
+    """Each thing noticed, with its moment, in the order of noticing, and the answer where it follows from them."""
     moments = [f"<time>({s:.1f}, {e:.1f})</time>" for _, (s, e) in visible]
     said = " then ".join(f"the {name_of(e)} visible{at}" for (e, _), at in zip(visible, moments, strict=True))
     if question.startswith("How many"):
-        said = f"the {name_of(visible[0][0])} visible{''.join(moments)} {COUNTS[len(visible) - 1]}"
+        said = f"the {name_of(visible[0][0])} visible{''.join(moments)}"
     elif "last before" in question:
         moments.reverse()
         said = " then ".join(f"the {name_of(e)} visible{at}" for (e, _), at in zip(visible[::-1], moments, strict=True))
+    if not question.startswith("Which symbol"):  # which only a close look can tell
+        said += f" {answer}"
     assert target.startswith(f"<think>{said}</think>\n"), (target, said)
+
+
+def check_looks(item: SFTItem, seen: list[tuple[Event, Span]], options: list[str]) -> None:
+    """Numbers look at their second, new names at where their object begins, the letter at the option it stands for."""
+    written = {kind: [look for look in item.looks if look.kind == kind] for kind in ("when", "what", "which")}
+    starts = [float(s) for s in re.findall(r"<time>\((\d+)\.", item.target)]
+    assert [look.at for look in written["when"]] == [s for s in starts for _ in range(2 if s >= 100 else 1)]
+    for look in written["when"]:  # every second digit from the right begins a token
+        assert re.match(r"\d\d?(\d\d)*\.", item.target[look.character :])
+    for look in written["what"]:
+        word = re.match(r"\w+", item.target[look.character :])
+        assert word
+        assert any(word[0] in name_of(e) and s.start_s == look.at for e, s in seen)
+    listed = [item.text[start : end + 1] for start, end in item.options]
+    assert listed == [f"({label}) {option}" for label, option in zip("ABCD", options, strict=True)]
+    for look in written["which"]:
+        assert item.target[look.character] == "ABCD"[int(look.at)]
 
 
 def check_lookup(item: SFTItem, name: str, seen: list[tuple[Event, Span]]) -> str:

@@ -121,5 +121,7 @@ def full_group(**changes: Any) -> RolloutGroup:
         advantages=(0.1, -1 / 3),
         old_log_probs=(-0.30000001192092896, -math.pi),
         ref_log_probs=(-1e-45, -5e-324),
+        server_log_probs=(-0.25, -3.0),
+        drawn_at=2,
     )
     return replace(RolloutGroup(7, 3, example, "Which?", (rollout,)), **changes)

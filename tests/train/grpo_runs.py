@@ -15,8 +15,8 @@ from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.engine import LocalEngine
 from zoomzero.train.rollouts.stream import ExampleStream
 from zoomzero.train.rollouts.verify import Verifier
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import GrpoSettings
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.probe import probe
 

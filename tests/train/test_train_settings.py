@@ -6,15 +6,16 @@ import json
 import re
 import subprocess
 import sys
-from functools import reduce
+from collections.abc import Iterator
+from functools import partial, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from grpo_runs import SMALL, grpo_settings, tiny_settings, write_config
 from pydantic import BaseModel, ValidationError
 
-from zoomzero.config import ModelSettings, load_settings
+from zoomzero.config import ModelSettings, Settings, load_settings
 from zoomzero.errors import ConfigError
 from zoomzero.train.credit.advantages import estimator_names
 from zoomzero.train.engine.build import arguments
@@ -237,20 +238,55 @@ def first_rates(settings: GrpoSettings, out: Path) -> list[float]:
     return rates
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("prompts_per_update=8", "mini_batch_size"),
-        ("prompts_per_rollout=8", "train_batch_size"),
-        ("rollout.group_size=4", "num_generations"),
-        ("data.decode_ahead=4", "rollout.prompts_at_once"),
-        ("data.decode_threads=4", "rollout.prompts_at_once"),
-        ("objective.loss.clip_low=0.1", "epsilon"),
-        ("objective.loss.kl_coef=0.1", "beta"),
-        ("objective.loss.aggregation=token", "loss_type"),
-        ("objective.credit.normalize_std=true", "scale_rewards"),
-    ],
-)
-def test_old_names_are_refused_and_name_the_new_ones(old: str, new: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{re.escape(old)}: renamed to {new}\b.*write the new name$"):
-        load_grpo_settings(None, ["model=tiny", "out=x", "steps=1", "data.examples=['a']", old])
+# every name that was changed: what is read, the old name with a value, what the line says
+RENAMED = [
+    (GrpoSettings, "prompts_per_update=8", "mini_batch_size"),
+    (GrpoSettings, "prompts_per_rollout=8", "train_batch_size"),
+    (GrpoSettings, "rollout.group_size=4", "num_generations"),
+    (GrpoSettings, "data.decode_ahead=4", "rollout.prompts_at_once"),
+    (GrpoSettings, "data.decode_threads=4", "rollout.prompts_at_once"),
+    (GrpoSettings, "objective.loss.clip_low=0.1", "epsilon"),
+    (GrpoSettings, "objective.loss.clip_high=0.1", "epsilon_high"),
+    (GrpoSettings, "objective.loss.kl_coef=0.1", "beta"),
+    (GrpoSettings, "objective.loss.aggregation=token", "loss_type (token: dapo, sequence: grpo, constant: dr_grpo)"),
+    (GrpoSettings, "objective.loss.constant_length=512", "completion_length"),
+    (GrpoSettings, "objective.loss.ratio=sequence", "importance_sampling_level"),
+    (GrpoSettings, "objective.credit.normalize_std=true", "scale_rewards"),
+    (GrpoSettings, "objective.credit.mask_truncated=true", "mask_truncated_completions"),
+    (SftSettings, "lessons_per_row=2", "samples_per_row"),
+    (SftSettings, "stage.clips=2", "stages"),
+]
+
+
+@pytest.mark.parametrize(("kind", "old", "new"), RENAMED)
+def test_old_names_are_refused_and_name_the_new_ones(kind: type[Settings], old: str, new: str) -> None:
+    read = load_grpo_settings if kind is GrpoSettings else partial(load_settings, kind)
+    sources = ["data.examples=['a']"] if kind is GrpoSettings else []
+    with pytest.raises(ConfigError) as caught:
+        read(None, ["model=tiny", "out=x", "steps=1", *sources, old])
+    assert str(caught.value).endswith(f"{old}: renamed to {new}; write the new name")
+
+
+def tables(kind: type[Settings], inside: str = "") -> Iterator[tuple[str, type[Settings]]]:
+    """Every table of settings below one, with its name."""
+    yield inside, kind
+    for name, field in kind.model_fields.items():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, Settings):
+                yield from tables(part, f"{inside}{name}.")
+
+
+def test_no_name_was_changed_without_being_tested_and_every_new_name_is_there() -> None:
+    changed = {
+        (kind, f"{inside}{old}"): (table, new)
+        for kind in (GrpoSettings, SftSettings)
+        for inside, table in tables(kind)
+        for old, new in table.RENAMED.items()
+    }
+    assert changed.keys() == {(kind, old.partition("=")[0].removesuffix(".clips")) for kind, old, _ in RENAMED}
+    for (kind, old), (table, new) in changed.items():
+        name = new.split()[0]
+        assert name in table.model_fields or name in {
+            f"{inside}{n}" for inside, t in tables(kind) for n in t.model_fields
+        }
+        assert old.rpartition(".")[2] not in table.model_fields

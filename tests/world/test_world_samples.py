@@ -146,7 +146,8 @@ def test_objects_are_looked_up_by_name(make_view: Callable[..., View], lengths: 
         assert 1 <= len(made.sample.items) <= 6
         came_up += check_look(made)
     assert set(came_up) == {"looked up", "looked up in vain"}
-    assert came_up["looked up in vain"] < 0.4 * came_up["looked up"]
+    most = 0.4 if make_view is whole_view else 0.8  # windows hold little of what is asked about a long video
+    assert came_up["looked up in vain"] < most * came_up["looked up"]
 
 
 def test_nothing_is_looked_up_in_vain_where_everything_shows() -> None:
@@ -312,7 +313,7 @@ def test_context_goes_on_from_a_whole_look_and_its_answer(catch: Callable[..., M
 def test_symbol_is_guessed_before_the_close_look(catch: Callable[..., Made]) -> None:
     """Nobody reads a symbol at 32 pixels: the first answer is a guess, the second one is right."""
     guesses: list[bool] = []
-    for seed in range(50):
+    for seed in range(150):
         made = catch(context_sample, seed, SETTINGS, GEOMETRY)
         (before,) = made.sample.history
         if "Which symbol" in before.text:

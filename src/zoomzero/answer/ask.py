@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,8 @@ def answer(
     fps: float | None = None,
     timeout_s: float = 120.0,
     progress: Progress | None = None,
+    finished: Callable[[PassResult], None] | None = None,
+    decoding: Callable[[int, int], None] | None = None,
     cache: FrameCache | None = None,
     as_annotated: bool = False,
 ) -> tuple[Trace, tuple[PassResult, ...]]:
@@ -52,6 +54,8 @@ def answer(
         fps: frame rate of a directory of images.
         timeout_s: seconds a decoding job may be silent before the video is given up.
         progress: called with the name of each pass as it starts.
+        finished: called with each pass as it ends.
+        decoding: called with (frames decoded, frames in all) while a pass's frames are decoded.
         cache: decoded frames to share with other questions about the same video.
         as_annotated: take options as they are: benchmarks have questions with equal or empty ones.
 
@@ -72,6 +76,9 @@ def answer(
     session = QuestionSession(
         policy, settings, info, question, tuple(options), cues, progress=progress or quiet, timeout_s=timeout_s
     )
+    session = replace(session, decoding=decoding)
+    if finished is not None:
+        session = replace(session, finished=finished)
     if cache is not None:
         session = replace(session, cache=cache)
     outcome = REGISTRY[mode].run(session)

@@ -63,7 +63,7 @@ def _score(session: QuestionSession, name: str, plan: FramePlan, read: Callable[
     reply = _ask(session, prefix)
     trace = begin_trace(name, frames, prefix.usage or reply.usage, decode_s, 0.0)
     judged = _read_words(session, trace, reply) if isinstance(reply, Written) else _read_choice(session, trace, reply)
-    return PassResult(replace(judged, seconds=time.perf_counter() - started), frames, prefix)
+    return session.done(PassResult(replace(judged, seconds=time.perf_counter() - started), frames, prefix))
 
 
 def _ask(session: QuestionSession, prefix: Prefix) -> Choice | Written:

@@ -39,6 +39,8 @@ class QuestionSession:
     cues: tuple[Cue, ...] = ()
     cache: FrameCache = field(default_factory=lambda: FrameCache(256 << 20))
     progress: Progress = lambda stage: None
+    finished: Callable[[PassResult], None] = lambda result: None  # called with every pass as it ends
+    decoding: Callable[[int, int], None] | None = None  # called with (frames decoded, frames in all)
     timeout_s: float = 120.0
     missed: list[str] = field(default_factory=list)
 
@@ -80,7 +82,12 @@ class QuestionSession:
         """Return the frames of a plan, decoded or from the cache."""
         # Far-apart frames may be neighbouring key frames where the model is told the time each frame really has.
         exact = plan.fps >= SPARSE_FPS or not self.policy.geometry.free_times
-        return decode(self.info, plan, cache=self.cache, timeout_s=self.timeout_s, exact=exact)
+        return decode(self.info, plan, cache=self.cache, timeout_s=self.timeout_s, exact=exact, progress=self.decoding)
+
+    def done(self, result: PassResult) -> PassResult:
+        """Tell who watches that a pass has ended, and return it."""
+        self.finished(result)
+        return result
 
     def attempt(self, name: str, look: Callable[[], Found]) -> Found | None:
         """Run (a part of) a pass the answer can do without: None, and a note, when its piece of video does not decode.

@@ -94,5 +94,5 @@ def _write_together(
         reply, (chat, from_s) = next(replies)
         trace = begin_trace(one.name, one.frames, reply.usage, one.decode_s, share_s)
         trace = read_answer(session, trace, reply.completions[0], from_s)
-        results.append(PassResult(trace, one.frames, Prefix(policy, tuple(chat))))
+        results.append(session.done(PassResult(trace, one.frames, Prefix(policy, tuple(chat)))))
     return results

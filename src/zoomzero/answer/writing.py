@@ -39,7 +39,7 @@ def write(session: QuestionSession, name: str, plan: FramePlan, *, window: Span 
     prefix = Prefix.read(session.policy, chat)
     written = prefix.write(1, Sampling(max_tokens=session.settings.max_new_tokens))
     trace = begin_trace(name, frames, prefix.usage or written.usage, decode_s, time.perf_counter() - started)
-    return PassResult(read_answer(session, trace, written.completions[0], from_s), frames, prefix)
+    return session.done(PassResult(read_answer(session, trace, written.completions[0], from_s), frames, prefix))
 
 
 def draw(session: QuestionSession, name: str, result: PassResult, n: int, sampling: Sampling) -> list[PassResult]:
@@ -66,7 +66,8 @@ def draw(session: QuestionSession, name: str, result: PassResult, n: int, sampli
             decode_seconds=0.0,
             seconds=seconds,
         )
-        results.append(PassResult(read_answer(session, trace, completion, 0.0), result.clip, result.prefix))
+        drawn = PassResult(read_answer(session, trace, completion, 0.0), result.clip, result.prefix)
+        results.append(session.done(drawn))
     return results
 
 

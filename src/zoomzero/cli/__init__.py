@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoomzero.cli import app as web
 from zoomzero.cli import ask, check, data, demo, eval, prepare, report, rollouts, train
 from zoomzero.errors import ConfigError, ZoomZeroError
 from zoomzero.interrupts import INTERRUPTED, Leave, watched_interrupts
@@ -119,5 +120,5 @@ def _root(
     """
 
 
-for group in (ask, demo, train, data, check, rollouts, eval, report, prepare):  # in the order of `zoomzero --help`
+for group in (ask, web, demo, train, data, check, rollouts, eval, report, prepare):  # in the order of `zoomzero --help`
     group.register(app)

@@ -66,10 +66,14 @@ def sft(
         print_text(settings_text(settings))
         return
     from zoomzero.train.engine.sft import train as run
+    from zoomzero.train.run.held_out import MEASURES, summary
     from zoomzero.train.run.progress import RichProgress
 
     with how_to_go_on(settings.out):
         record = run(settings, resume=resume, callbacks=[RichProgress()])
+    for which, row in summary(Path(settings.out)).items():
+        shown = "  ".join(f"{name} {row[name]:.3f}" for name in MEASURES)
+        print(f"validation, {which:<5}  after {row['step']:>4}  {shown}")
     print(f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, last loss {record.final_loss:.3f}")
 
 

@@ -14,12 +14,15 @@ from zoomzero.data.fingerprint import VIDEO_SUFFIXES, content_key, question_key,
 from zoomzero.data.manifest import find_leaks
 from zoomzero.errors import VideoError
 from zoomzero.prompts import option_labels
+from zoomzero.spans import Span
+from zoomzero.video.decode import decode
 from zoomzero.video.probe import probe
-from zoomzero.video.types import VideoInfo
+from zoomzero.video.types import FramePlan, VideoInfo
 
 Progress = Callable[[int, int], None]
 LATE_S = 1.0  # a span may end so much after the video: annotators round
 OTHER_LENGTH_S, OTHER_LENGTH_SHARE = 2.0, 0.02  # what tells a re-encoded video from a cut one
+LOOKS = 4  # pictures decoded of every video, spread over it; key frames will do
 SERIOUS = ("missing", "unreadable", "bad span", "past the end", "bad answer", "leak")  # what training stumbles on
 
 
@@ -28,7 +31,7 @@ class Problem:
     """One thing that is wrong.
 
     Args:
-        kind: `missing`, `renamed`, `unreadable`, `other length`, `same video`, `same question`, `bad span`,
+        kind: `missing`, `renamed`, `unreadable`, `damaged`, `other length`, `same video`, `same question`, `bad span`,
             `past the end`, `bad answer`, `no spans` or `leak`.
         example_id: the first example it is about.
         video: its video, as the file names it.
@@ -78,7 +81,7 @@ def check_data(
     videos: str | Path | None = None,
     *,
     evaluation: Sequence[str | Path] = (),
-    timeout_s: float = 60.0,
+    timeout_s: float = 120.0,
     threads: int = 4,
     progress: Progress | None = None,
 ) -> DataReport:
@@ -88,8 +91,8 @@ def check_data(
         examples: as `read_examples` gives them: absolute paths, or relative to here.
         videos: a folder where missing videos are looked for under other names, with everything below it.
         evaluation: manifests or examples files of what will be measured on.
-        timeout_s: seconds the probe of one video may take.
-        threads: videos probed side by side.
+        timeout_s: seconds one video may be silent.
+        threads: videos opened side by side.
         progress: called with (videos done, videos in all).
 
     Raises:
@@ -100,11 +103,12 @@ def check_data(
     there = [name for name in names if Path(name).exists()]
     infos: dict[str, VideoInfo] = {}
     with ThreadPoolExecutor(threads) as pool:
-        for done, (name, info) in enumerate(zip(there, pool.map(lambda v: _probed(v, timeout_s), there), strict=True)):
-            if isinstance(info, VideoError):
-                first = next(example for example in found if example.video == name)
-                problems.append(Problem("unreadable", first.id, name, str(info)))
-            else:
+        opened = pool.map(lambda video: _opened(video, timeout_s), there)
+        for done, (name, (info, notes)) in enumerate(zip(there, opened, strict=True)):
+            first = next(example for example in found if example.video == name)
+            kind = "unreadable" if info is None else "damaged"
+            problems += [Problem(kind, first.id, name, note) for note in notes]
+            if info is not None:
                 infos[name] = info
             if progress:
                 progress(done + 1, len(there))
@@ -145,11 +149,17 @@ def _find_videos(examples: Sequence[Example], folder: Path | None) -> tuple[list
     return [replace(example, video=found[example.video]) for example in examples], problems
 
 
-def _probed(video: str, timeout_s: float) -> VideoInfo | VideoError:
+def _opened(video: str, timeout_s: float) -> tuple[VideoInfo | None, tuple[str, ...]]:
+    """Open a video and decode a few pictures of it; return what it is and what is wrong with it, None: all of it."""
     try:
-        return probe(video, timeout_s=timeout_s)
+        info = probe(video, timeout_s=timeout_s)
+        times_s = tuple(info.duration_s * i / LOOKS for i in range(LOOKS))
+        # at their own size: nothing is resized, and torch is not loaded
+        plan = FramePlan(times_s, info.height, info.width, info.fps, (Span(0.0, info.duration_s),), 0)
+        clip = decode(info, plan, timeout_s=timeout_s, exact=False)
     except VideoError as error:
-        return error
+        return None, (str(error),)
+    return info, tuple(dict.fromkeys((*info.notes, *clip.notes)))
 
 
 def _same_contents(examples: Sequence[Example], there: Sequence[str]) -> list[Problem]:

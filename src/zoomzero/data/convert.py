@@ -9,6 +9,7 @@ from pathlib import Path
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.data.example import Example, write_examples
 from zoomzero.data.manifest import Manifest, Progress, make_manifest, manifest_path, write_manifest
+from zoomzero.errors import VideoError
 from zoomzero.spans import Span
 
 __all__ = ["Manifest", "manifest_path", "repair_spans", "to_examples", "write_converted"]
@@ -21,6 +22,7 @@ STATED = (
     "without_spans",
     "durations_probed",
     "durations_estimated",
+    "unreadable_videos",
     "answer_not_among_options",
 )
 
@@ -61,8 +63,9 @@ def to_examples(dataset: Dataset, videos: str | Path | None = None) -> tuple[lis
     Options are never changed, since their letters are the benchmark's. A question whose right answer is none of its
     options is left out (`answer_not_among_options`); where the file has letters without option texts, the example is
     an open question without an answer (`without_options`), good for grounding alone. A duration the annotation does not
-    state is read from the video when that is there (`durations_probed`), else a rough guess (`durations_estimated`):
-    running a model needs the videos anyway and goes by their true length.
+    state is read from the video when that is there (`durations_probed`), else a rough guess (`durations_estimated`),
+    also of a video that cannot be read (`unreadable_videos`): running a model needs the videos anyway and goes by their
+    true length, and `zoomzero data check` says which they are.
 
     Args:
         dataset: the questions.
@@ -70,7 +73,7 @@ def to_examples(dataset: Dataset, videos: str | Path | None = None) -> tuple[lis
     """
     counts: Counter[str] = Counter(dict.fromkeys(REPAIRS + STATED, 0))
     root = Path(videos).expanduser().resolve() if videos is not None else None
-    lengths: dict[str, float] = {}
+    lengths: dict[str, float | None] = {}
     examples = []
     for one in dataset.questions:
         if one.options and not one.answer:
@@ -83,7 +86,7 @@ def to_examples(dataset: Dataset, videos: str | Path | None = None) -> tuple[lis
 
 
 def _to_example(
-    one: Question, dataset: Dataset, root: Path | None, counts: Counter[str], lengths: dict[str, float]
+    one: Question, dataset: Dataset, root: Path | None, counts: Counter[str], lengths: dict[str, float | None]
 ) -> Example:
     duration_s = one.duration_s or _length(one, root, counts, lengths)
     return Example(
@@ -99,18 +102,29 @@ def _to_example(
     )
 
 
-def _length(one: Question, root: Path | None, counts: Counter[str], lengths: dict[str, float]) -> float:
+def _length(one: Question, root: Path | None, counts: Counter[str], lengths: dict[str, float | None]) -> float:
     """Return the length of a video whose annotation does not state it; `lengths` remembers the videos looked at."""
     video = root / one.video if root is not None else None
     if video is not None and video.exists():
-        from zoomzero.video.probe import probe
-
         if one.video not in lengths:
-            lengths[one.video] = probe(video).duration_s
-        counts["durations_probed"] += 1
-        return lengths[one.video]
+            lengths[one.video] = _probed(video)
+            counts["unreadable_videos"] += lengths[one.video] is None
+        found = lengths[one.video]
+        if found is not None:
+            counts["durations_probed"] += 1
+            return found
     counts["durations_estimated"] += 1
     return one.estimate_s
+
+
+def _probed(video: Path) -> float | None:
+    """Return a video's length, None where it cannot be read."""
+    from zoomzero.video.probe import probe
+
+    try:
+        return probe(video).duration_s
+    except VideoError:
+        return None
 
 
 def _state(one: Question, example: Example, counts: Counter[str]) -> None:

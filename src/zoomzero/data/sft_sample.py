@@ -6,8 +6,22 @@ Packing the questions behind one prefix is the point: the video is most of the c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from zoomzero.video.types import Clip
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What must be looked at to write the token at character `character` of an answer.
+
+    `when` tokens say when a named thing begins and look at second `at` of the clip; `what` tokens name the thing that
+    begins at second `at`; `which` tokens are the letter of an option, `at` its place.
+    """
+
+    kind: Literal["when", "what", "which"]
+    character: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +30,9 @@ class SFTItem:
 
     `text` follows the clip and the sample's header in the user turn; `target` is the assistant's whole answer.
     `untrained` are character ranges of `target` that are read but not learned (a letter nobody can know), `decisive`
-    those that count several times as much (the one token of an answer that says where to look). `looks` pairs a
-    character of `target` with the second of the clip that must be looked at to write it.
+    those that count several times as much (the one token of an answer that says where to look). `looks` say what must
+    be looked at to write a token; `options` are the characters of `text` at which an option's letter stands and its
+    text ends.
     """
 
     text: str
@@ -25,7 +40,8 @@ class SFTItem:
     untrained: tuple[tuple[int, int], ...] = ()
     weight: float = 1.0
     decisive: tuple[tuple[int, int], ...] = ()
-    looks: tuple[tuple[int, float], ...] = ()
+    looks: tuple[Look, ...] = ()
+    options: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -52,13 +52,14 @@ def picture(frame: npt.NDArray[np.uint8], max_side: int = MAX_FRAME_SIDE) -> Pic
     return Picture(_data_uri(buffer.getvalue(), "image/jpeg"), image.width, image.height)
 
 
-def video_source(video: Path, embed_bytes: int, page_folder: Path) -> VideoSource:
+def video_source(video: Path, embed_bytes: int, page_folder: Path, *, linked: bool = True) -> VideoSource:
     """Decide how a page shows a video: inside the page, as a file beside it, as a link only, or not at all.
 
     Args:
         video: the file, or a directory of images.
         embed_bytes: a playable file up to this size goes into the page.
         page_folder: where the page will lie; links are relative to it.
+        linked: whether a video that is not inside the page may be linked; a link says where it lies.
 
     Raises:
         VideoError: the file cannot be read.
@@ -73,6 +74,8 @@ def video_source(video: Path, embed_bytes: int, page_folder: Path) -> VideoSourc
     except OSError as error:
         fix = "leave it where it was until the page is written"
         raise VideoError(video, "open", error.strerror or str(error), fix) from error
+    if not linked:
+        return VideoSource(None, None, "", "The video is not inside this page.")
     link = relative_url(video, page_folder)
     if not mime:
         note = f"Browsers do not play {video.suffix or 'such'} files; open the file in a player."

@@ -74,6 +74,7 @@ def evidence_page(
     embed_video_bytes: int = EMBED_VIDEO_BYTES,
     true_spans: Sequence[Sequence[float]] = (),
     page_folder: Path | None = None,
+    linked: bool = True,
 ) -> str:
     """Return the evidence page as one self-contained HTML document.
 
@@ -84,6 +85,7 @@ def evidence_page(
         embed_video_bytes: an mp4 or webm up to this size goes into the page; larger ones play from the file.
         true_spans: the right evidence where it is known; drawn as a lane of its own.
         page_folder: where the page will lie, to which links are relative; by default the working directory.
+        linked: whether a video that is not inside the page may be linked.
 
     Raises:
         VideoError: the video cannot be read.
@@ -97,7 +99,7 @@ def evidence_page(
         "evidence.html.j2",
         trace=trace,
         video_name=Path(trace.video).name or trace.video,
-        source=video_source(video, embed_video_bytes, page_folder or Path.cwd()),
+        source=video_source(video, embed_video_bytes, page_folder or Path.cwd(), linked=linked),
         aspect=_aspect(trace, frames),
         long_question=len(trace.question) > LONG_QUESTION,
         options=_option_rows(trace, scored),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoomzero import spans as span_math
 from zoomzero.answer.trace import Trace
-from zoomzero.benchmarks.scoring.wilson import wilson
+from zoomzero.benchmarks.wilson import wilson
 from zoomzero.pages import timeline
 from zoomzero.pages.charts.cost import ModePoint, cost_chart
 from zoomzero.pages.media import Picture, picture

@@ -58,12 +58,16 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class TokenCompletion(Completion):
-    """A completion with everything about its tokens: what training learns from."""
+    """A completion with everything about its tokens: what training learns from.
+
+    `drawn_at` says that a server drew it: the update whose weights it had then. `peaks` is empty in that case.
+    """
 
     token_ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
     logprobs: tuple[float, ...]
     peaks: tuple[float, ...]
+    drawn_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,15 @@ class PrefixPolicy(Policy, Protocol):
 
     def score(self, context: Context, continuations: Sequence[str], *, closed: bool = False) -> list[float]:
         """Return the log-probability of each continuation, all from one packed row; `closed` as in `choose`."""
+        ...
+
+
+@runtime_checkable
+class ResumingPolicy(PrefixPolicy, Protocol):
+    """A policy that begins a chat from what it read for another one: several questions about the same frames."""
+
+    def resume(self, seen: Sequence[Turn], context: Context, turns: Sequence[Turn]) -> Context:
+        """Prefill a chat as `read` does; what it shares with `seen`, which left `context`, is not read again."""
         ...
 
 

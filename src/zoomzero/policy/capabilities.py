@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from zoomzero.errors import ModelError
-from zoomzero.policy.base import BatchPolicy, Policy, PrefixPolicy, TrainablePolicy
+from zoomzero.policy.base import BatchPolicy, Policy, PrefixPolicy, ResumingPolicy, TrainablePolicy
 
 CAPABILITIES: dict[str, tuple[Any, str]] = {
     "prefix": (PrefixPolicy, "keeps what it has read"),
+    "resume": (ResumingPolicy, "begins a chat from what it read for another one"),
     "batch": (BatchPolicy, "takes several chats at once"),
     "train": (TrainablePolicy, "has its weights in this process"),
 }

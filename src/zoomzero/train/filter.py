@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from zoomzero.benchmarks.scoring.predictions import read_samples
+from zoomzero.benchmarks.predictions import read_samples
 from zoomzero.config import ModelSettings, Settings, settings_hash
 from zoomzero.data.annotation import Question, sha256
 from zoomzero.data.difficulty import KEPT, DifficultySettings, Judged, counts, judge

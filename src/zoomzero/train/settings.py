@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from zoomzero.config import ModelSettings, Settings, lay_over, parse_settings, read_settings
 from zoomzero.errors import ConfigError
 from zoomzero.train.credit.objective import PAPER_OBJECTIVE, ObjectiveSettings
+from zoomzero.train.settings_server import RolloutServerSettings
 
 # transformers' schedules that need no settings of their own
 Schedule = Literal[
@@ -94,7 +95,7 @@ class ValidationSettings(Settings):
 class SftSettings(Settings):
     """A supervised run."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row", "stage": "stages"}
 
     model: str = Field(description="Start: a directory, a hub id, `tiny`, or `random` (the embedded model untrained).")
     out: str = Field(description="Directory for checkpoints and, at the end, the model.")
@@ -253,6 +254,7 @@ class RolloutSettings(Settings):
     controls: int = Field(
         2, ge=0, description="Prompts of each batch also verified on their true and on random spans, for the log."
     )
+    server: RolloutServerSettings | None = Field(None, description="A server that draws; without it this process does.")
 
     @model_validator(mode="after")
     def _check_frames(self) -> RolloutSettings:
@@ -346,6 +348,8 @@ class GrpoSettings(Settings):
             raise ValueError("lora leaves the vision tower as it is: set train_vision = false, or train without lora")
         if self.lora is not None and self.fsdp:
             raise ValueError("lora under fsdp is not supported: set fsdp = false (adapters fit beside whole weights)")
+        if self.rollout.server is not None:
+            self.rollout.server.check_run(self.mini_batches, sharded=self.fsdp)
         if not (self.data.examples or self.data.world):
             raise ValueError("data names nothing to learn from: set data.examples or data.world")
         return self

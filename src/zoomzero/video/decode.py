@@ -46,11 +46,11 @@ def resize_frames(frames: Frames, height: int, width: int) -> Frames:
 
     Source: torchvision's `resize(uint8 tensor, BICUBIC, antialias=True)`, which is this call.
     """
+    if frames.shape[1:3] == (height, width):
+        return np.ascontiguousarray(frames)
     import torch
     from torch.nn.functional import interpolate
 
-    if frames.shape[1:3] == (height, width):
-        return np.ascontiguousarray(frames)
     resized = np.empty((len(frames), height, width, 3), np.uint8)
     for source, target in zip(frames, resized, strict=True):
         picture = torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last

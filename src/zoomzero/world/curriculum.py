@@ -55,8 +55,8 @@ def step_samples(
     looks = [
         *((whole_view(rng, stage.shortest_s, stage.longest_s), coarse) for _ in range(stage.clips)),
         *((window_view(rng), window) for _ in range(stage.windows)),
-        *((sparse_view(rng), coarse) for _ in range(stage.sparse)),
     ]
+    sparse = [sparse_view(rng) for _ in range(stage.sparse)]
     return [
         *(picture_sample(rng, coarse, geometry, symbols=False) for _ in range(stage.pictures)),
         *(picture_sample(rng, zoom, geometry, symbols=True) for _ in range(stage.closeups)),
@@ -72,6 +72,12 @@ def step_samples(
                 listing=stage.listing,
             )
             for view, budget in looks
+        ),
+        *(  # without lists, which would be longer than all else that a step reads
+            coarse_sample(
+                rng, view, coarse, settings, geometry, questions=max(1, stage.questions), lookups=0, listing=0.0
+            )
+            for view in sparse
         ),
         *(zoom_sample(rng, settings, geometry) for _ in range(stage.zooms)),
         *(context_sample(rng, settings, geometry) for _ in range(stage.contexts)),

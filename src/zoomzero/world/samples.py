@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from zoomzero.config import ModelSettings
-from zoomzero.data.sft_sample import Exchange, SFTItem, SFTSample
+from zoomzero.data.sft_sample import Exchange, Look, SFTItem, SFTSample
 from zoomzero.prompts import Mode, coarse_text, format_spans, format_time, video_header, zoom_text
 from zoomzero.spans import Span, clip, intersection_s, widen
 from zoomzero.video.plan import plan_regular, plan_spans
@@ -20,6 +20,10 @@ from zoomzero.world.views import MIN_SEEN_S, View, even_s, whole_view
 from zoomzero.world.write import LABELS
 
 LIST_TEXT = "List what you see."
+# shares of items about what does not show: most windows of a long video hold nothing of a question
+ABSENT, ABSENT_IN_WINDOW = 0.12, 0.35
+# of QUESTION_KINDS in close looks: symbols are asked for besides, and counting there is learned last
+CLOSE_SHARES = (0.15, 0.3, 0.4, 0.15)
 
 
 def picture_sample(rng: np.random.Generator, budget: FrameBudget, geometry: Geometry, *, symbols: bool) -> SFTSample:
@@ -68,7 +72,7 @@ def zoom_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geo
     shift_s = even_s(rng, 0, 1104) if rng.random() < 0.5 else 0.0
     total_s = whole.total_s + shift_s
     view = View(whole.scene, shift_s, Span(shift_s, total_s), total_s)
-    question = _ask_any(rng, view.scene)
+    question = _ask_any(rng, view.scene, CLOSE_SHARES)
     plan = _zoom_plan(rng, view, question, settings, geometry)
     items = [_zoom_item(rng, question, settings, _knowable(question, view, plan))]
     singles = [e for e in view.scene.events if view.frames_of(e, plan) >= 2 and _lone(view.scene, e)]
@@ -82,12 +86,13 @@ def zoom_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geo
 def context_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> SFTSample:
     """A close look that goes on from a look at the whole video and the answer written there."""
     view = whole_view(rng, 48, 80)
-    question = _ask_any(rng, view.scene)
+    question = _ask_any(rng, view.scene, CLOSE_SHARES)
     coarse_plan = plan_regular(view.info, settings.coarse.budget(), geometry, view.span)
     guess = LABELS[question.answer] if question.kind != "symbol" else LABELS[int(rng.integers(len(question.options)))]
     seen = view.seen(question.spans, coarse_plan)
     steps = [(name, view.seen([span], coarse_plan)) for name, span in question.reasoning]
-    reply = f"<think>{_reasoning(question, steps)}</think>\n<answer>{guess}</answer>\n<glue>{format_spans(seen)}</glue>"
+    think = f"<think>{_reasoning(question, steps, question.options[question.answer])}</think>\n"
+    reply = f"{think}<answer>{guess}</answer>\n<glue>{format_spans(seen)}</glue>"
     asked = video_header(view.total_s) + coarse_text(question.text, question.options, "think", settings.style)
     plan = _zoom_plan(rng, view, question, settings, geometry)
     item = _zoom_item(rng, question, settings, question.kind != "symbol" or _knowable(question, view, plan))
@@ -96,7 +101,7 @@ def context_sample(rng: np.random.Generator, settings: ModelSettings, geometry: 
 
 def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings: ModelSettings) -> SFTItem:
     """Ask one question about a view, in one of the answer modes."""
-    if rng.random() < 0.12:
+    if rng.random() < _absent_share(view):
         return _absent_item(rng, view, plan, settings)
     question = _ask_visible(rng, view, plan)
     label = LABELS[question.answer]
@@ -116,22 +121,33 @@ def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
     answer = f"<answer>{label}</answer>\n<glue>{format_spans(seen)}</glue>"
     if draw < 0.2:
         return SFTItem(coarse_text(question.text, question.options, "no_think", settings.style), answer)
-    think = f"<think>{_reasoning(question, steps)}</think>\n"
-    decisive = _starts(think)
+    option = LABELS.index(label)
+    think = f"<think>{_reasoning(question, steps, question.options[option])}</think>\n"
+    decisive, looks = _starts(think), _looks(think)
+    text = coarse_text(question.text, question.options, "think", settings.style)
     if question.kind != "symbol":  # whose letter only a close look can tell
         letter = len(think) + len("<answer>")
         decisive += ((letter, letter + 1),)
-    text = coarse_text(question.text, question.options, "think", settings.style)
-    return SFTItem(text, think + answer, decisive=decisive, looks=_looks(think))
+        looks += (Look("which", letter, option),)
+    if question.kind in ("order", "last"):  # what is named there was not in the question
+        looks += _named(think, think.rindex("the "), steps[-1][1][0].start_s)
+    return SFTItem(text, think + answer, decisive=decisive, looks=looks, options=option_places(text))
 
 
-def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]]) -> str:
-    """Write what to notice, in the order of noticing, each with its moment."""
+def _reasoning(question: Question, steps: Sequence[tuple[str, Sequence[Span]]], said: str) -> str:
+    """Write what to notice, in the order of noticing, each with its moment, and at last what it says, if it does."""
     moments = [(name, f"<time>{format_spans(spans)[1:-1]}</time>") for name, spans in steps]
     if question.kind == "count":
-        times = "".join(moment for _, moment in moments)
-        return f"the {moments[0][0]} visible{times} {NUMBERS[len(moments) - 1]}"
-    return " then ".join(f"the {name} visible{moment}" for name, moment in moments)
+        noticed = f"the {moments[0][0]} visible{''.join(moment for _, moment in moments)}"
+    else:
+        noticed = " then ".join(f"the {name} visible{moment}" for name, moment in moments)
+    return noticed if question.kind == "symbol" else f"{noticed} {said}"
+
+
+def option_places(text: str) -> tuple[tuple[int, int], ...]:
+    """Return where each option's letter stands and its last character, in a question with options."""
+    listed = text.index("Options:")
+    return tuple((m.start(), m.end() - 1) for m in re.finditer(r"\([A-Z]\) [^(\n]*[^(\n ]", text) if m.start() > listed)
 
 
 def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSettings) -> SFTItem:
@@ -144,22 +160,31 @@ def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSe
     return SFTItem(text, f"{lead}{letter}</answer>\n<glue>[]</glue>", ((len(lead), len(lead) + 1),))
 
 
+def _absent_share(view: View) -> float:
+    return ABSENT if view.whole else ABSENT_IN_WINDOW
+
+
 def _absent_item(rng: np.random.Generator, view: View, plan: FramePlan, settings: ModelSettings) -> SFTItem:
-    """Ask for the symbol or the number of an object that is not there."""
+    """Ask for the symbol, the number or the neighbour of an object that is not there."""
     shown = {e.kind for e in view.scene.events if view.seen([e.span], plan)}
     missing = [k for k in range(KINDS) if k not in shown]
     name = kind_name(int(rng.choice(missing))) if missing else "white ring"
-    symbols = tuple(SYMBOLS[int(s)] for s in rng.permutation(len(SYMBOLS))[:4])
-    order = tuple(NUMBERS[int(i)] for i in rng.permutation(4))
-    if rng.random() < 0.7:
+    draw = rng.random()
+    if draw < 0.5:
+        symbols = tuple(SYMBOLS[int(s)] for s in rng.permutation(len(SYMBOLS))[:4])
         question = Question("symbol", f"Which symbol is on the {name}?", symbols, 0, (), ())
+    elif draw < 0.7:
+        numbers = tuple(NUMBERS[int(i)] for i in rng.permutation(4))
+        question = Question("count", f"How many times does the {name} appear?", numbers, 0, (), ())
     else:
-        question = Question("count", f"How many times does the {name} appear?", order, 0, (), ())
+        others = [other for other in map(kind_name, rng.permutation(KINDS).tolist()) if other != name]
+        where = "next after" if rng.random() < 0.5 else "last before"
+        question = Question("order", f"Which object appears {where} the {name}?", tuple(others[:4]), 0, (), ())
     return _unseen_item(rng, question, settings)
 
 
 def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: int) -> list[SFTItem]:
-    """Look objects up by their names, every eighth one in vain: what finding is, in the words of an answer."""
+    """Look objects up by their names, some in vain: what finding is, in the words of an answer."""
     spans: dict[int, list[Span]] = {}
     for event in view.scene.events:
         for span in view.seen([event.span], plan):
@@ -167,7 +192,7 @@ def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: 
     missing = [k for k in range(KINDS) if k not in spans]  # none in some long videos
     items = []
     for kind in (int(k) for k in rng.permutation(list(spans) or [0])[:count]):
-        if rng.random() < 0.12 and missing:
+        if rng.random() < _absent_share(view) and missing:
             kind = int(rng.choice(missing))
         text = f"List when the {kind_name(kind)} is visible."
         if kind not in spans:
@@ -183,16 +208,32 @@ def _starts(target: str) -> tuple[tuple[int, int], ...]:
     return tuple(m.span(1) for m in re.finditer(r"<time>\((\d+)\.", target))
 
 
-def _looks(target: str) -> tuple[tuple[int, float], ...]:
-    """Return at which second of the clip each span begins that an answer's reasoning names, by its character."""
-    return tuple((m.start(1), float(m[1])) for m in re.finditer(r"<time>\((\d+)\.", target))
+def _looks(target: str) -> tuple[Look, ...]:
+    """Return where the spans that an answer's reasoning names begin; numbers are written two digits at a time."""
+    return tuple(
+        Look("when", max(place, m.start(1)), float(m[1]))
+        for m in re.finditer(r"<time>\((\d+)\.", target)
+        for place in range(m.end(1) - 2, m.start(1) - 2, -2)
+    )
+
+
+def _named(target: str, after: int, start_s: float) -> tuple[Look, ...]:
+    """Return what the two words of a name after a character look at: the moment when that object begins to show."""
+    words = re.compile(r" (\w+) (\w+)").search(target, after)
+    assert words is not None
+    return tuple(Look("what", words.start(i), start_s) for i in (1, 2))
 
 
 def _timeline_item(view: View, plan: FramePlan) -> SFTItem:
     """List everything that shows in the planned frames, in order, with its times: the densest lesson in finding."""
     rows = [(e.name, view.seen([e.span], plan)) for e in view.scene.events]
-    text = "".join(f" {name} {format_spans(spans)[1:-1]}" for name, spans in rows if spans)
-    return SFTItem(LIST_TEXT, text)
+    text, looks = "", ()
+    for name, spans in rows:
+        if spans:
+            begun = len(text)
+            text += f" {name} {format_spans(spans)[1:-1]}"
+            looks += _named(text, begun, spans[0].start_s)
+    return SFTItem(LIST_TEXT, text, looks=looks)
 
 
 def _zoom_plan(
@@ -245,9 +286,11 @@ def _symbol_question(rng: np.random.Generator, event: Event, scene: Scene) -> Qu
     return Question("symbol", text, tuple(options[i] for i in order), order.index(0), (event.span,), ())
 
 
-def _ask_any(rng: np.random.Generator, scene: Scene, *, end: bool = True) -> Question:
-    """Ask a question of a random kind that this scene allows; of its end only where `end` says so."""
-    for i in rng.permutation(len(QUESTION_KINDS)):
+def _ask_any(
+    rng: np.random.Generator, scene: Scene, shares: Sequence[float] | None = None, *, end: bool = True
+) -> Question:
+    """Ask a question of a random kind (in these shares) that this scene allows; of its end only where `end` says so."""
+    for i in rng.choice(len(QUESTION_KINDS), len(QUESTION_KINDS), replace=False, p=shares):
         question = ask(rng, scene, QUESTION_KINDS[i]) if end or QUESTION_KINDS[i] != "last" else None
         if question is not None:
             return question

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, PassSettings
-from zoomzero.world.vocabulary import model_config, write_tokenizer
+from zoomzero.world.vocabulary import model_config, write_processor, write_tokenizer
 
 # One token for a pair of 32 x 32 frames a second apart: pair k is told as `<2k + 0.5 seconds>`, and both ends of a span
 # can be read off what is on screen. A close look has 16 tokens for a pair of 128 x 128 frames.
@@ -34,5 +34,6 @@ def write_start(directory: Path, *, seed: int = 0) -> None:
 
     torch.manual_seed(seed)
     tokenizer = write_tokenizer(directory)
+    write_processor(directory)
     Qwen3VLForConditionalGeneration(model_config(tokenizer)).save_pretrained(directory)
     (directory / MODEL_SETTINGS_FILE).write_text(TINY_SETTINGS.model_dump_json(indent=1) + "\n")

@@ -62,11 +62,14 @@ _PATTERN = "|".join(
         r"\s",
     ]
 )
+PATCH, MERGE = 8, 4  # pixels of a patch, patches of a visual token
 CHAT_TEMPLATE = (
     "{% for m in messages %}"
     "{% if m['role'] == 'assistant' %}<|assistant|>{% else %}<|im_start|>{% endif %}"
     "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
-    "{% if c['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    # each pair of frames gets markers of its own from transformers and from servers, so there are none around a video
+    "{% if c['type'] == 'video' %}<|video_pad|>"
+    "{% elif c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}"
     "{% if m['role'] == 'assistant' %}<|im_end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -119,6 +122,26 @@ def write_tokenizer(directory: Path) -> Any:
     return tokenizer
 
 
+def write_processor(directory: Path) -> None:
+    """Write how servers turn pictures into patches: as they are, since frames come planned."""
+    pixels = {"shortest_edge": 32 * 32, "longest_edge": 1 << 24}  # of all frames
+    both = {
+        "patch_size": PATCH,
+        "temporal_patch_size": 2,
+        "merge_size": MERGE,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "size": pixels,
+        "processor_class": "Qwen3VLProcessor",
+    }
+    kinds = {
+        "preprocessor_config.json": {"image_processor_type": "Qwen2VLImageProcessorFast", **both},
+        "video_preprocessor_config.json": {"video_processor_type": "Qwen3VLVideoProcessor", "fps": 2, **both},
+    }
+    for name, values in kinds.items():
+        (directory / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
 def model_config(tokenizer: Any) -> Any:
     """Return the embedded model's `Qwen3VLConfig`, about 3.4 M parameters.
 
@@ -158,8 +181,8 @@ def model_config(tokenizer: Any) -> Any:
             "out_hidden_size": hidden,
             "deepstack_visual_indexes": [1],
             "num_position_embeddings": 256,
-            "patch_size": 8,
-            "spatial_merge_size": 4,
+            "patch_size": PATCH,
+            "spatial_merge_size": MERGE,
         },
         video_token_id=ids["<|video_pad|>"],
         image_token_id=ids["<|image_pad|>"],

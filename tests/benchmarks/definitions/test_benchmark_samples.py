@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zoomzero.benchmarks.scoring.predictions import read_samples
+from zoomzero.benchmarks.predictions import read_samples
 from zoomzero.data.annotation import Question
 from zoomzero.errors import DataError
 from zoomzero.spans import Span

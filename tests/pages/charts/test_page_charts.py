@@ -78,6 +78,25 @@ def test_names_stay_inside_and_off_each_other(costs, accuracies) -> None:
             assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[i + 1 :])
 
 
+@pytest.mark.parametrize("chance", [0.02, 0.25, 0.97])
+def test_what_the_line_of_guessing_is_called_covers_no_whisker_and_no_name(chance: float) -> None:
+    points = [
+        ModePoint("coarse", 0.125, 40, 8, (0.02, 0.99)),
+        ModePoint("search", 0.25, 462, 8, (0.01, 0.98)),
+        ModePoint("divide", 0.5, 1018, 8, (0.01, 0.99)),
+    ]
+    with drawing():
+        figure, _ = cost_figure(points, "tokens", chance)
+        (axes,) = figure.axes
+        boxes = dict(labels_of(figure))
+        said = boxes.pop("guessing")
+        assert [name for name, box in boxes.items() if said.overlaps(box)] == []
+        across = axes.transData.transform([(point.cost, chance) for point in points])[:, 0]
+        assert [x for x in across if said.x0 <= x <= said.x1] == []
+        inside = axes.get_window_extent()
+        assert inside.y0 - 8 <= said.y0 < said.y1 <= inside.y1 + 11
+
+
 def test_a_mark_tells_its_numbers_and_a_ring_is_a_ring() -> None:
     points = [ModePoint("coarse", 0.5, 1500, 2), ModePoint("zoom", 0.5, 20, 2, title="told", hollow=True)]
     svg = cost_chart(points, "tokens", "Accuracy")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import COSTS, DIRECT, FEW, ZOOM, found_in, only_set, row, write_questions, write_run
 
-from zoomzero.benchmarks.scoring.wilson import wilson
+from zoomzero.benchmarks.wilson import wilson
 from zoomzero.errors import ConfigError, DataError
 from zoomzero.pages.evaluation.page import evaluation_page
 from zoomzero.pages.evaluation.runs import read_runs

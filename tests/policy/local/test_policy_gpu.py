@@ -9,6 +9,7 @@ from policy_models import FAMILIES, PATCH, make_clip, make_config, make_model
 from zoomzero.policy.base import Sampling, Turn
 from zoomzero.policy.local import generate, vision
 from zoomzero.policy.local.attention import packed
+from zoomzero.policy.local.families import family_class
 from zoomzero.policy.local.load import load_policy, prepare
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -37,7 +38,7 @@ def gpu(checkpoints):
 def test_vision_equals_transformers(family):
     plain = make_model(make_config(family, 32, dict.fromkeys(("video_token_id", "image_token_id"), 1))).cuda()
     ours = copy.deepcopy(plain)
-    vision.install(ours.model.visual)
+    vision.install(ours.model.visual, family_class(family))
     grids = torch.tensor([[1, 18, 12], [3, 2, 2], [2, 8, 16]])
     patches = torch.randn(int(grids.prod(1).sum()), 6 * PATCH[family] ** 2, device="cuda")
     found = vision.encode(ours.model, patches, grids)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from policy_models import DEEPSTACK, FAMILIES, PATCH, make_config, make_model
 
 from zoomzero.policy.local import vision
+from zoomzero.policy.local.families import family_class
 from zoomzero.policy.local.vision import group_segments, segment_attention
 
 IDS = {"video_token_id": 1, "image_token_id": 2, "vision_start_token_id": 3, "vision_end_token_id": 4}
@@ -22,7 +23,7 @@ def towers():
     for family in FAMILIES:
         plain = make_model(make_config(family, 32, IDS))
         ours = copy.deepcopy(plain)
-        vision.install(ours.model.visual)
+        vision.install(ours.model.visual, family_class(family))
         pairs[family] = plain, ours
     return pairs
 
@@ -111,5 +112,5 @@ def test_large_batches_are_cut(monkeypatch):
 def test_install_keeps_the_state_dict(towers):
     plain, ours = towers["qwen3_vl"]
     assert plain.state_dict().keys() == ours.state_dict().keys()
-    vision.install(ours.model.visual)  # again: nothing changes
+    vision.install(ours.model.visual, family_class("qwen3_vl"))  # again: nothing changes
     assert plain.state_dict().keys() == ours.state_dict().keys()

@@ -112,6 +112,18 @@ def test_a_model_that_is_not_served(server: FakeServer) -> None:
         RemotePolicy(ServerSettings(url=server.url, model="other", retries=0))
 
 
+@pytest.mark.parametrize("listed", [None, (), ("another",)])
+def test_a_model_that_no_list_names_is_asked_for(listed: Any) -> None:
+    """transformers serve lists its cache, and answers 500 where that is not there."""
+    with FakeServer(ScriptedPolicy(says("B"), rates(1, 8), forever=True), Abilities(listed=listed)) as server:
+        assert remote(server).facts.model == "fake"
+        with pytest.raises(ServerError, match=r"has no model other; write http.*/v1#NAME with one of: "):
+            RemotePolicy(ServerSettings(url=server.url, model="other", retries=0))
+        if not listed:
+            with pytest.raises(ServerError, match=r"failed \(500|serves none; which one is meant is not said"):
+                RemotePolicy(ServerSettings(url=server.url, retries=0))
+
+
 def test_the_key_comes_from_the_environment_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     brain = ScriptedPolicy(says("B"), rates(1, 8), forever=True)
     with FakeServer(brain, Abilities(key="another")) as server:
@@ -158,3 +170,15 @@ def test_addresses_are_read() -> None:
     assert left == ["coarse.fps=1"]
     with pytest.raises(ConfigError, match="server: colour"):
         read_server("http://host/v1#m", ["server.colour=1"])
+
+
+def test_a_chat_template_goes_with_every_request(server: FakeServer, tmp_path: Any) -> None:
+    path = tmp_path / "template.jinja"
+    path.write_text("{{ messages }}", encoding="utf-8")
+    remote(server, chat_template=str(path)).write(CHAT, 1, Sampling())
+    assert {one.body["chat_template"] for one in server.seen} == {"{{ messages }}"}
+    with pytest.raises(ConfigError, match=r"^server\.chat_template: cannot be read \(.*\); name a file of text"):
+        remote(server, chat_template=str(tmp_path / "none.jinja"))
+    server.faults = ["400 Chat template is passed with request, but --trust-request-chat-template is not set."]
+    with pytest.raises(ServerError, match="start vLLM with --trust-request-chat-template"):
+        remote(server, chat_template=str(path)).write(CHAT, 1, Sampling())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,15 @@ def test_frames_and_irregular_times_arrive_exactly() -> None:
         assert images.times_s == (0.5, 2.8, 61.2, 62.1)
 
 
+@pytest.mark.parametrize(("version", "sent"), [("0.32.0", -1), (None, None)])
+def test_a_checkpoints_own_sampling_defaults_are_overruled(version: str | None, sent: int | None) -> None:
+    """Such a server would draw among Qwen3-VL's 20 likeliest tokens; others refuse what the protocol does not know."""
+    with FakeServer(scripted(), Abilities(version=version)) as server:
+        remote(server).write([Turn("user", (probe_clip(), "What?"))], 1, Sampling())
+        body = server.seen[-1].body
+    assert (body.get("top_k"), body.get("repetition_penalty")) == (sent, None if sent is None else 1.0)
+
+
 # --- the probe ---
 
 
@@ -204,6 +214,34 @@ def test_scores_come_from_where_they_can_be_had_and_are_never_made_up(
     assert trace.confidence == (None if confidence is None else pytest.approx(confidence, abs=1e-6))
     assert trace.passes[0].confidence_from == source
     assert trace.passes[0].text == ("" if confidence else "<answer>B</answer>")
+
+
+def test_an_answer_is_restricted_to_the_options_where_none_is_scored(video: Path) -> None:
+    with FakeServer(scripted(), Abilities(top=0, restricts=True)) as server:
+        policy = remote(server)
+        trace = ask(policy, video, "direct")
+        assert policy.facts.restricts
+    (one,) = trace.passes
+    assert (trace.option, trace.confidence, one.confidence_from) == ("B", None, "unknown")
+    assert one.text == '{"answer": "B"}'
+
+
+class NamesTimes(ScriptedPolicy):
+    """Says when the last pair of frames was, as far as it was told."""
+
+    def write(self, turns: Any, n: int, sampling: Sampling) -> Any:
+        (clip,) = (part for turn in turns for part in turn.parts if isinstance(part, Clip))
+        middle = (clip.times_s[-1] + clip.times_s[-2]) / 2
+        return replace(super().write(turns, n, sampling), completions=(says(text=f"It is {middle:.1f}"),))
+
+
+@pytest.mark.parametrize(("times", "found"), [("exact", "exact"), ("invented", "unknown")])
+def test_where_no_prompt_is_told_the_model_is_asked_for_its_times(times: str, found: str) -> None:
+    brain = NamesTimes(says("B"), rates(1, 8), forever=True)
+    with FakeServer(brain, Abilities(ids=False, times=times)) as server:
+        facts = remote(server).facts
+    assert (facts.video_times, facts.times_by) == (found, "answers" if found == "exact" else "")
+    assert facts.layout == ("native" if found == "exact" else "interleaved")
 
 
 def test_options_are_compared_by_letters_only() -> None:

@@ -1,9 +1,14 @@
-"""A real vLLM on this CPU with a small random Qwen3-VL; skipped where `make test-server` has not built it."""
+"""A real vLLM on this CPU with a small random Qwen3-VL; skipped where `make test-server` has not built it.
+
+ZOOMZERO_VLLM names its environment. Whoever writes tests starts one by hand and sets ZOOMZERO_VLLM_URL to its
+address and ZOOMZERO_VLLM_CHECKPOINT to what it serves under the name `small`; tests that kill it are skipped then.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -16,7 +21,8 @@ from pathlib import Path
 import pytest
 
 ENVIRONMENT = os.environ.get("ZOOMZERO_VLLM", "")
-START_S = float(os.environ.get("ZOOMZERO_VLLM_START_S", "900"))
+START_S = float(os.environ.get("ZOOMZERO_VLLM_START_S", "1800"))
+RUNNING = os.environ.get("ZOOMZERO_VLLM_URL", "")
 # bare <|video_pad|>: transformers 5.10 and later put each pair of frames into markers of its own inside the template's
 TEMPLATE = """{%- for message in messages %}<|im_start|>{{ message.role }}
 {% if message.content is string %}{{ message.content }}{% else %}{%- for part in message.content %}
@@ -30,14 +36,48 @@ ROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [12, 10, 10]
 PIXELS = {"patch_size": 16, "temporal_patch_size": 2, "merge_size": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Served:
-    """A running server."""
+    """A running server.
+
+    Args:
+        url: its address.
+        checkpoint: what it serves.
+        log: what it says.
+        process: None for one that was started by hand.
+    """
 
     url: str
     checkpoint: Path
-    process: subprocess.Popen[bytes]
     log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with self.log.open("ab") as out:
+            command, environment = command_line(self.checkpoint, self.url), os.environ | ENVIRONMENT_VARIABLES
+            self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+        self._wait_until_ready()
+
+    def kill(self) -> None:
+        """Kill it and what it started, as a crash would."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
+
+    def _wait_until_ready(self) -> None:
+        assert self.process is not None
+        began = time.monotonic()
+        while time.monotonic() - began < START_S:
+            if self.process.poll() is not None:
+                pytest.fail(f"vLLM ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}")
+            try:
+                with urllib.request.urlopen(f"{self.url.removesuffix('/v1')}/health", timeout=5) as reply:
+                    if reply.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                time.sleep(2.0)
+        pytest.fail(f"vLLM was not ready after {START_S:g} s:\n{self.log.read_text()[-3000:]}")
 
 
 @pytest.fixture(scope="session")
@@ -75,59 +115,43 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def start(checkpoint: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
-    """Start vLLM on loopback."""
-    settings = {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": "2",
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [
-        f"{ENVIRONMENT}/bin/vllm",
-        "serve",
-        str(checkpoint),
-        "--served-model-name",
-        "small",
-        "--host",
-        "127.0.0.1",
-    ]
-    command += ["--port", str(port), "--dtype", "float32", "--enforce-eager", "--max-model-len", "8192"]
-    command += ["--limit-mm-per-prompt", '{"image":64,"video":2}', "--max-logprobs", "30", "--trust-request-mm-kwargs"]
-    with log.open("ab") as out:
-        return subprocess.Popen(command, env=os.environ | settings, stdout=out, stderr=out, start_new_session=True)
+ENVIRONMENT_VARIABLES = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "2",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_SERVER_DEV_MODE": "1",  # weights of an update: /collective_rpc
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",  # and adapters: /v1/load_lora_adapter
+}
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Wait for a server that loads its model."""
-    began = time.monotonic()
-    while time.monotonic() - began < START_S:
-        if process.poll() is not None:
-            pytest.fail(f"vLLM ended with {process.returncode}:\n{log.read_text()[-3000:]}")
-        try:
-            with urllib.request.urlopen(f"{url.removesuffix('/v1')}/health", timeout=5) as reply:
-                if reply.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(2.0)
-    pytest.fail(f"vLLM was not ready after {START_S:g} s:\n{log.read_text()[-3000:]}")
+def command_line(checkpoint: Path, url: str) -> list[str]:
+    """Return the command that serves a checkpoint as `small` at an address of this machine."""
+    port = url.removesuffix("/v1").rpartition(":")[2]
+    command = [f"{ENVIRONMENT}/bin/vllm", "serve", str(checkpoint), "--served-model-name", "small"]
+    command += ["--host", "127.0.0.1", "--port", port, "--dtype", "float32", "--enforce-eager"]
+    command += ["--max-model-len", "8192", "--limit-mm-per-prompt", '{"image":64,"video":2}', "--max-logprobs", "30"]
+    command += ["--trust-request-mm-kwargs", "--enable-prompt-tokens-details", "--skip-mm-profiling"]
+    return [*command, "--trust-request-chat-template", "--enable-lora", "--max-lora-rank", "8"]
 
 
 @pytest.fixture(scope="session")
-def vllm(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def vllm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The server, up for the whole session."""
+    log = tmp_path_factory.mktemp("vllm") / "server.log"
+    if RUNNING:
+        yield Served(RUNNING, Path(os.environ["ZOOMZERO_VLLM_CHECKPOINT"]), log)
+        return
     if not Path(ENVIRONMENT, "bin", "vllm").is_file():
         pytest.skip("needs vLLM in an environment of its own: make test-server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "server.log"
-    url = f"http://127.0.0.1:{port}/v1"
-    process = start(checkpoint, port, log)
+    served = Served(f"http://127.0.0.1:{port}/v1", request.getfixturevalue("checkpoint"), log)
     try:
-        wait_until_ready(process, url, log)
-        yield Served(url, checkpoint, process, log)
+        served.start()
+        yield served
     finally:
-        process.terminate()
-        process.wait(60)
+        if served.process is not None and served.process.poll() is None:
+            served.kill()

@@ -59,11 +59,21 @@ def test_the_probe_finds_exact_times_and_scores(remote: RemotePolicy) -> None:
     assert (facts.top_logprobs, facts.option_ids, facts.many, facts.context_tokens) == (20, True, True, 8192)
 
 
+def test_an_outer_pair_is_seen_and_a_template_of_ours_leaves_it_out(vllm: Any, tmp_path: Path) -> None:
+    """As released checkpoints' templates have it, and as they were trained (docs/servers.md)."""
+    bare = (vllm.checkpoint / "chat_template.jinja").read_text()
+    path = tmp_path / "released.jinja"
+    path.write_text(bare.replace("<|video_pad|>", "<|vision_start|><|video_pad|><|vision_end|>"))
+    settings = ServerSettings(url=vllm.url, model="small", chat_template=str(path))
+    facts = RemotePolicy(settings).facts
+    assert (facts.outer_pair, facts.video_times, facts.layout) == (True, "exact", "native")
+    path.write_text(bare)
+    assert RemotePolicy(settings).facts.outer_pair is False
+
+
 def test_prompt_ids_are_the_local_ones(remote: RemotePolicy, local: Any) -> None:
     body, extra = messages(chat(), "native", FrameEncoder(remote.settings))
-    reply = remote._client.chat(
-        {"messages": body, "max_tokens": 1, "temperature": 0, "return_token_ids": True, **extra}
-    )
+    reply = remote.client.chat({"messages": body, "max_tokens": 1, "temperature": 0, "return_token_ids": True, **extra})
     assert reply["prompt_token_ids"] == local.prompt(chat()).ids.tolist()
 
 

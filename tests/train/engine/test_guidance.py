@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import torch
 from zoomzero.policy.local.attention.packed import packed_states
 from zoomzero.policy.local.load import load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
-from zoomzero.train.engine.sft import GUIDED_LAYER, SFTLoss, guidance_loss
-from zoomzero.train.engine.sft_samples import PackedSFTSamples, pack_sft_samples
+from zoomzero.train.engine.sft import GUIDED_HEADS, GUIDED_LAYER, LABEL_HEAD, LABEL_LAYER, SFTLoss, guidance_loss
+from zoomzero.train.engine.sft_samples import LOOKS, PackedSFTSamples, pack_sft_samples
 from zoomzero.world.curriculum import Stage, step_samples
 from zoomzero.world.start import TINY_SETTINGS, write_start
 
-STAGE = Stage(steps=1, clips=2, zooms=1, shortest_s=16, longest_s=40, questions=2, lookups=4, listing=0.0)
+STAGE = Stage(steps=1, clips=2, zooms=1, shortest_s=16, longest_s=40, questions=5, lookups=4, listing=1.0)
+WATCHED = (LABEL_LAYER, GUIDED_LAYER)
 
 
 @pytest.fixture(scope="module")
@@ -31,39 +33,63 @@ def packed(policy: QwenPolicy) -> PackedSFTSamples:
     return pack_sft_samples(samples, policy.builder, policy.end_of_turn)
 
 
-def test_a_start_looks_at_the_pair_of_frames_that_begins_with_it(policy: QwenPolicy, packed: PackedSFTSamples) -> None:
-    """At 1 frame a second from 0 s, pair k begins at 2 k seconds."""
-    found = 0
-    for suffixes, looks in zip(packed.suffixes, packed.looks, strict=True):
-        for suffix, pairs in zip(suffixes, looks, strict=True):
-            for token, pair in pairs.tolist():
-                (said,) = (policy.builder.codec.decode([int(suffix[token])])[0],)
-                assert int(said) == 2 * pair
-                found += 1
-    assert found >= 6
+def test_tokens_look_at_what_they_say(policy: QwenPolicy, packed: PackedSFTSamples) -> None:
+    """At 1 frame a second from 0 s, pair k begins at 2 k seconds; a letter looks at the option that was written."""
+    found = dict.fromkeys(LOOKS, 0)
+    decode = policy.builder.codec.decode
+    for group, looks, options in zip(packed.suffixes, packed.looks, packed.options, strict=True):
+        for suffix, rows, ends in zip(group, looks, options, strict=True):
+            for token, kind, place in rows.tolist():
+                said = decode([int(suffix[token])])[0]
+                found[LOOKS[kind]] += 1
+                if LOOKS[kind] == "when":
+                    assert int(said) == 2 * place
+                elif (
+                    LOOKS[kind] == "what"
+                ):  # "... red ring visible<time>(12.0, ..." or, in a listing, " red ring (12.0, ..."
+                    after = decode(suffix[token:].tolist())[0]
+                    assert int(re.search(r"\((\d+)\.", after)[1]) == 2 * place
+                else:
+                    last = decode([int(suffix[int(ends[place, 1])])])[0]
+                    assert decode([int(suffix[int(ends[place, 0])])])[0] == f" ({said})"
+                    assert decode(suffix[:token].tolist())[0].endswith(f"{last}</think>\n<answer>")
+                    assert said == "ABCD"[place]
+    assert min(found.values()) >= 2
 
 
 @torch.no_grad()
 def test_the_loss_by_hand(policy: QwenPolicy, packed: PackedSFTSamples) -> None:
-    seen = packed_states(
-        policy.model, packed.prompts, packed.suffixes, positions=packed.positions, watch=(GUIDED_LAYER,)
-    )
-    query, key = (x[0].numpy() for x in seen.watched[GUIDED_LAYER])  # (H, L, d), (KV, L, d)
-    losses, first = [], 0
-    for visual, lengths, looks in zip(seen.visual, seen.lengths, packed.looks, strict=True):
-        for length, pairs in zip(lengths, looks, strict=True):
-            for token, pair in pairs.tolist():
-                row = int(seen.predictors[first + token])
-                scores = np.array([query[0, row] @ key[0, int(place)] for place in visual]) / np.sqrt(query.shape[-1])
-                losses.append(np.log(np.exp(scores).sum()) - scores[pair])
+    seen = packed_states(policy.model, packed.prompts, packed.suffixes, positions=packed.positions, watch=WATCHED)
+    losses: dict[str, list[float]] = {kind: [] for kind in (*LOOKS, "label")}
+
+    def loss(layer: int, head: int, row: int, places: list[int], right: int) -> float:
+        query, key = (x[0].numpy() for x in seen.watched[layer])  # (H, L, d), (KV, L, d)
+        keys = [key[head // (len(query) // len(key)), place] for place in places]
+        scores = np.array([query[head, row] @ one for one in keys]) / np.sqrt(query.shape[-1])
+        return float(np.log(np.exp(scores).sum()) - scores[right])
+
+    predictors = seen.predictors.tolist()
+    first = 0
+    for visual, lengths, looks, options in zip(seen.visual, seen.lengths, packed.looks, packed.options, strict=True):
+        for length, rows, ends in zip(lengths, looks, options, strict=True):
+            for token, kind, right in rows.tolist():
+                ended = [predictors[first + end + 1] for _, end in ends.tolist()]
+                places = ended if LOOKS[kind] == "which" else visual.tolist()
+                head = GUIDED_HEADS[LOOKS[kind]]
+                losses[LOOKS[kind]].append(loss(GUIDED_LAYER, head, predictors[first + token], places, right))
+            for label, end in ends.tolist():
+                places = [predictors[first + i + 1] for i in range(end + 1)]
+                losses["label"].append(loss(LABEL_LAYER, LABEL_HEAD, places[-1], places, label))
             first += length
-    assert guidance_loss(seen, packed).item() == pytest.approx(float(np.mean(losses)), rel=1e-5)
+    assert all(losses.values())
+    by_hand = sum(float(np.mean(of_kind)) for of_kind in losses.values())
+    assert guidance_loss(seen, packed).item() == pytest.approx(by_hand, rel=1e-5)
 
 
 @torch.no_grad()
 def test_watching_changes_nothing_and_the_weight_adds_the_loss(policy: QwenPolicy, packed: PackedSFTSamples) -> None:
     plain = packed_states(policy.model, packed.prompts, packed.suffixes, positions=packed.positions)
-    seen = packed_states(policy.model, packed.prompts, packed.suffixes, positions=packed.positions, watch=(2,))
+    seen = packed_states(policy.model, packed.prompts, packed.suffixes, positions=packed.positions, watch=WATCHED)
     assert torch.equal(plain.states, seen.states)
     assert not plain.watched
     without, half = SFTLoss(policy.model)(packed)["loss"], SFTLoss(policy.model, 0.5)(packed)["loss"]
@@ -73,7 +99,7 @@ def test_watching_changes_nothing_and_the_weight_adds_the_loss(policy: QwenPolic
 def test_guidance_reaches_the_guided_head(tmp_path: Path, packed: PackedSFTSamples) -> None:
     write_start(tmp_path, seed=2)
     model = load_policy(tmp_path, device="cpu", dtype="float32").model.requires_grad_(True)
-    seen = packed_states(model, packed.prompts, packed.suffixes, positions=packed.positions, watch=(GUIDED_LAYER,))
+    seen = packed_states(model, packed.prompts, packed.suffixes, positions=packed.positions, watch=WATCHED)
     guidance_loss(seen, packed).backward()
     layers = model.model.language_model.layers
     assert layers[GUIDED_LAYER].self_attn.q_proj.weight.grad.abs().sum() > 0

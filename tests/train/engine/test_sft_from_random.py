@@ -124,9 +124,9 @@ def test_run_leaves_a_model_and_says_how_it_came_about(straight: Path) -> None:
     assert data == {"world_seed": 1} | {f"vision_{name}": value for name, value in last.items()}
 
 
-def test_run_is_watched_every_so_often_and_at_its_end(straight: Path) -> None:
+def test_run_is_watched_at_its_start_every_so_often_and_at_its_end(straight: Path) -> None:
     rows = rows_of(straight / "validation.jsonl")
-    assert [row["step"] for row in rows] == [2, 3]
+    assert [row["step"] for row in rows] == [0, 2, 3]
     for row in rows:
         assert set(row) == {"step", "accuracy", "coarse_accuracy", "miou", "format"}
         assert all(0 <= value <= 1 for name, value in row.items() if name != "step")

@@ -21,8 +21,13 @@ class Script:
         self.policy, self.texts = policy, texts
         self.samplings: list[Sampling] = []
 
-    def update(self, weights: Any) -> None:
+    draws_ahead = False
+
+    def update(self, weights: Any, update: int) -> None:
         """There are none."""
+
+    def close(self) -> None:
+        """Nothing works in the background."""
 
     def generate(
         self, chats: Sequence[Sequence[Turn]], n: int, samplings: Sequence[Sampling]

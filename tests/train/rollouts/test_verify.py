@@ -24,8 +24,8 @@ from zoomzero.spans import Span
 from zoomzero.train.credit.answers import ZoomResult, zoom_reward
 from zoomzero.train.engine.build import add_adapter, make_reference, make_verifier
 from zoomzero.train.rollouts.verify import Verifier
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import GrpoSettings, LoraSettings
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.plan import plan_on_grid
 from zoomzero.video.types import Clip
 

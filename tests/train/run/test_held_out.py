@@ -15,7 +15,7 @@ from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.spans import Span
 from zoomzero.train.run import held_out
-from zoomzero.train.run.held_out import LOG_FILE, HeldOut, score
+from zoomzero.train.run.held_out import LOG_FILE, MEASURES, HeldOut, score, summary
 from zoomzero.train.settings import ValidationSettings
 from zoomzero.world import write
 
@@ -125,6 +125,39 @@ def test_examples_are_asked_when_due_and_at_the_end(
     assert [row["step"] for row in log_of(tmp_path)] == [5, 10, 12]
     assert len(asked) == 9, "at most three each time"
     assert all(row["accuracy"] == 0.6667 and row["minutes"] >= 0 for row in log_of(tmp_path))
+
+
+def test_the_start_model_is_asked_first_and_stands_beside_the_last_and_the_best(
+    asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert summary(tmp_path) == {}
+    callback = HeldOut(None, SETTINGS, write_examples_file(tmp_path / "e.jsonl", monkeypatch), tmp_path)
+    model = nn.Dropout()
+    with monkeypatch.context() as untrained:
+        untrained.setitem(TRACES, "short-1-00000-symbol", TRACES["short-1-00004-symbol"])
+        callback.on_train_begin(None, SimpleNamespace(global_step=0, max_steps=6), None, model=model)
+    assert model.training
+    step_end(callback, 5, most=6)
+    with monkeypatch.context() as spoilt:
+        spoilt.setitem(TRACES, "short-1-00001-order", TRACES["short-1-00004-symbol"])
+        step_end(callback, 6, most=6)
+    rows = summary(tmp_path)
+    assert [(which, row["step"], row["accuracy"]) for which, row in rows.items()] == [
+        ("start", 0, 0.3333),
+        ("last", 6, 0.3333),
+        ("best", 5, 0.6667),
+    ]
+    assert set(MEASURES) < set(rows["start"])
+
+
+def test_a_resumed_run_does_not_ask_the_start_model_again(
+    asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback = HeldOut(None, SETTINGS, write_examples_file(tmp_path / "e.jsonl", monkeypatch), tmp_path)
+    callback.on_train_begin(None, SimpleNamespace(global_step=7, max_steps=12), None, model=nn.Dropout())
+    step_end(callback, 10)
+    assert [row["step"] for row in log_of(tmp_path)] == [10]
+    assert "start" not in summary(tmp_path)
 
 
 def test_resumed_run_writes_its_steps_anew(asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

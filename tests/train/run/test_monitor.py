@@ -17,6 +17,7 @@ from zoomzero.train.rollouts.record import RolloutGroup
 from zoomzero.train.run import monitor as monitor_module
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
 from zoomzero.train.run.progress import nothing_to_learn
+from zoomzero.train.settings_server import RolloutServerSettings
 
 
 class Clock:
@@ -47,6 +48,21 @@ def diagnostics(tokens: float, kl: float | None = 0.5, **values: float) -> LossD
     names = ("clip_share", "clip_low_share", "clip_high_share", "ratio", "entropy")
     found = {name: torch.tensor(values.get(name, 0.0)) for name in names}
     return LossDiagnostics(tokens=torch.tensor(tokens), kl=None if kl is None else torch.tensor(kl), **found)
+
+
+def test_a_server_by_hand() -> None:
+    """Its log-probabilities lie 0.5 under and 1.0 over the model's: weights e^0.5 cut to 1.5, and e^-1."""
+    model = full_group().rollouts[0]
+    drawn = replace(model, old_log_probs=(-1.0, -3.0), server_log_probs=(-1.5, -2.0), drawn_at=2)
+    monitor = Monitor()
+    monitor.add_served([full_group(rollouts=(drawn,), step=5)], RolloutServerSettings(url="http://h", max_weight=1.5))
+    found = pooled([monitor.take()])
+    assert found["server/gap"] == pytest.approx(0.75)
+    assert found["server/gap_max"] == 1.0
+    assert found["server/weight"] == pytest.approx((1.5 + math.exp(-1.0)) / 2)
+    assert (found["server/truncated"], found["server/staleness"]) == (0.5, 3.0)
+    monitor.add_served([full_group(rollouts=(drawn,))], None)
+    assert "server/gap" not in monitor.take(), "nothing is told of rollouts of this process"
 
 
 def test_rewards_by_hand() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoomzero.benchmarks.scoring.metrics import BoolArray, FloatArray, Measure
-from zoomzero.benchmarks.scoring.predictions import Prediction, Predictions, ResponseRule
+from zoomzero.benchmarks.metrics import BoolArray, FloatArray, Measure
+from zoomzero.benchmarks.predictions import Prediction, Predictions, ResponseRule
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.errors import ConfigError, DataError
 from zoomzero.spans import Span, iop, iou

@@ -24,8 +24,8 @@ from typing import Any
 
 from zoomzero.benchmarks.definitions.base import ReadOptions
 from zoomzero.benchmarks.definitions.registry import benchmark
-from zoomzero.benchmarks.scoring.metrics import interval_iou
-from zoomzero.benchmarks.scoring.predictions import Prediction, read_predictions
+from zoomzero.benchmarks.metrics import interval_iou
+from zoomzero.benchmarks.predictions import Prediction, read_predictions
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.errors import ConfigError, DataError
 from zoomzero.files import write_whole

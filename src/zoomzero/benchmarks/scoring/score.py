@@ -15,7 +15,7 @@ import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, pair, set_measures
 from zoomzero.benchmarks.definitions.registry import benchmark
-from zoomzero.benchmarks.scoring.metrics import (
+from zoomzero.benchmarks.metrics import (
     BoolArray,
     Definition,
     Difference,
@@ -26,7 +26,7 @@ from zoomzero.benchmarks.scoring.metrics import (
     bootstrap,
     compare,
 )
-from zoomzero.benchmarks.scoring.predictions import read_predictions
+from zoomzero.benchmarks.predictions import read_predictions
 from zoomzero.data.annotation import Dataset, sha256
 
 RESAMPLES = 1000

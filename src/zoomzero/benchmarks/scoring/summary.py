@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions
-from zoomzero.benchmarks.runner.run import Row
+from zoomzero.benchmarks.metrics import Interval, Measure, average, bootstrap
 from zoomzero.benchmarks.scoring.costs import mean_costs
-from zoomzero.benchmarks.scoring.metrics import Interval, Measure, average, bootstrap
 from zoomzero.benchmarks.scoring.score import BootstrapSettings, Report, score_dataset
 from zoomzero.data.annotation import Dataset
 
+Row = dict[str, Any]  # a line of a predictions file
 MOST_OFFICIAL = 5
 TABLE_COSTS = ("visual_tokens", "prefill_tokens", "generated_tokens", "frames", "decoded_frames", "seconds")
 

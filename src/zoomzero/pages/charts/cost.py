@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoomzero.benchmarks.scoring.wilson import wilson
+from zoomzero.benchmarks.wilson import wilson
 from zoomzero.pages import timeline
 from zoomzero.pages.charts.svg import Told, colour, drawing, new_axes, new_figure, text, to_svg
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
 WIDTH, HEIGHT = 460.0, 290.0
 LOG_FROM = 8.0  # largest over smallest cost from which the axis is logarithmic
@@ -70,14 +71,13 @@ def cost_figure(points: Sequence[ModePoint], unit: str, chance: float | None) ->
     axes.set_xlabel(unit + (", logarithmic" if logarithmic else ""), color=colour("soft"), labelpad=4)
     if chance is not None:
         axes.axhline(chance, color=colour("soft"), linewidth=1, linestyle=(0, (3, 4)))
-        axes.annotate(
-            "guessing", (1, chance), (0, 3), axes.get_yaxis_transform(), "offset points", ha="right", va="bottom",
-            color=colour("soft"),
-        )  # fmt: skip
     told = {f"mark{i}": _mark(axes, f"mark{i}", point) for i, point in enumerate(points)}
-    for i, label in enumerate(_name(axes, points)):
+    taken, whiskers = _crowd(axes, points)
+    for i, label in enumerate(_name(axes, points, taken, whiskers)):
         label.set_gid(f"name{i}")
         told[f"name{i}"] = Told("name")
+    if chance is not None:
+        _name_chance(axes, chance, [*taken, *whiskers])
     return figure, told
 
 
@@ -120,18 +120,25 @@ def interval(point: ModePoint) -> tuple[float, float]:
     return point.interval or wilson(point.accuracy, point.n)
 
 
-def _name(axes: Axes, points: Sequence[ModePoint]) -> Iterator[Annotation]:
-    """Write each point's name inside, where it covers least: first of all no mark and no name, then no whisker."""
+def _crowd(axes: Axes, points: Sequence[ModePoint]) -> tuple[list[Bbox], list[Bbox]]:
+    """Return the boxes of marks and of whiskers, in pixels."""
     from matplotlib.transforms import Bbox
 
-    renderer = axes.figure._get_renderer()  # type: ignore[union-attr]
-    inside = axes.get_window_extent(renderer)
     places = axes.transData.transform([(point.cost, point.accuracy) for point in points])
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
     whiskers = []
     for point, (x, _) in zip(points, places, strict=True):
         low_y, high_y = axes.transData.transform([(point.cost, value) for value in interval(point)])[:, 1]
         whiskers.append(Bbox.from_extents(x - 1, low_y, x + 1, high_y))
+    return [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places], whiskers
+
+
+def _name(axes: Axes, points: Sequence[ModePoint], taken: list[Bbox], whiskers: Sequence[Bbox]) -> Iterator[Annotation]:
+    """Write each point's name inside, where it covers least: first of all no mark and no name, then no whisker.
+
+    Adds the names' boxes to `taken`.
+    """
+    renderer = axes.figure._get_renderer()  # type: ignore[union-attr]
+    inside = axes.get_window_extent(renderer)
     for point in points:
         label = axes.annotate(
             text(point.mode), (point.cost, point.accuracy), (0, 0), textcoords="offset points",
@@ -147,6 +154,28 @@ def _name(axes: Axes, points: Sequence[ModePoint]) -> Iterator[Annotation]:
         label.set(position=(dx, dy), ha=ha, va=va)
         taken.append(boxes[best])
         yield label
+
+
+def _name_chance(axes: Axes, chance: float, crowd: Sequence[Bbox]) -> None:
+    """Say what the line of guessing is, along it where nothing else is drawn: at its ends before its middle."""
+    renderer = axes.figure._get_renderer()  # type: ignore[union-attr]
+    inside = axes.get_window_extent(renderer)
+    label = axes.annotate(
+        "guessing", (1, chance), (0, 0), axes.get_yaxis_transform(), "offset points", color=colour("soft")
+    )
+    places = [
+        (x, ha, dy, va)
+        for x, ha in ((1, "right"), (0, "left"), (0.75, "center"), (0.25, "center"), (0.5, "center"))
+        for dy, va in ((3, "bottom"), (-3, "top"))
+    ]
+
+    def put(x: float, ha: str, dy: float, va: str) -> tuple[int, bool]:
+        label.xy = (x, chance)
+        label.set(position=(0, dy), ha=ha, va=va)
+        box = label.get_window_extent(renderer)
+        return box.count_overlaps(crowd), _outside(box, inside)
+
+    put(*min(places, key=lambda place: put(*place)))
 
 
 def _outside(box: Any, inside: Any) -> bool:

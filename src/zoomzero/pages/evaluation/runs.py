@@ -11,9 +11,9 @@ import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, pair, set_measures
 from zoomzero.benchmarks.definitions.registry import benchmark
+from zoomzero.benchmarks.metrics import BoolArray, IntArray, Measure
+from zoomzero.benchmarks.predictions import Predictions, read_predictions
 from zoomzero.benchmarks.runner.run import RUN_FILE, Row, predictions_path, read_rows, read_run
-from zoomzero.benchmarks.scoring.metrics import BoolArray, IntArray, Measure
-from zoomzero.benchmarks.scoring.predictions import Predictions, read_predictions
 from zoomzero.data.annotation import Dataset, Question, sha256
 from zoomzero.errors import ConfigError, DataError
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zoomzero.benchmarks.scoring.costs import mean_costs
-from zoomzero.benchmarks.scoring.metrics import (
+from zoomzero.benchmarks.metrics import (
     BoolArray,
     Definition,
     Difference,
@@ -24,8 +23,9 @@ from zoomzero.benchmarks.scoring.metrics import (
     bootstrap,
     compare,
 )
+from zoomzero.benchmarks.scoring.costs import mean_costs
 from zoomzero.benchmarks.scoring.score import BootstrapSettings
-from zoomzero.benchmarks.scoring.wilson import wilson
+from zoomzero.benchmarks.wilson import wilson
 from zoomzero.data.annotation import Question
 from zoomzero.pages.evaluation.runs import Entry, QuestionSet
 

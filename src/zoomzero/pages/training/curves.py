@@ -10,7 +10,7 @@ from typing import Any
 
 from zoomzero.pages.charts.lines import SMALL, WIDE, Plane, Points, line_chart, plane, stacked_chart
 from zoomzero.train.credit.rewards import REWARDS
-from zoomzero.train.run.stopwatch import PHASES
+from zoomzero.train.stopwatch import PHASES
 
 MOST_POINTS = 240  # of a line
 MOST_BARS = 80

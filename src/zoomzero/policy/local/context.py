@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -197,6 +198,49 @@ class Reader:
         shared = min(shared, len(prompt) - 1)  # the last state must be computed here
         if past and self._recurrent:
             shared = self._resumable(past, shared)
+        return self._read(messages, prompt, clips, past, shared, closed, began)
+
+    def resume(
+        self, messages: tuple[Message, ...], clips: list[Clip], sizes: Sequence[int], same: int, past: QwenState
+    ) -> Context:
+        """Read a chat, the part of it that `past`, another chat with the same beginning, does not hold.
+
+        Args:
+            messages: the whole chat.
+            clips: all its clips.
+            sizes: visual tokens of each.
+            same: how many of the clips, from the first on, show what `past` saw.
+            past: what was read before.
+
+        Raises:
+            ModelError: more than the model or the memory takes.
+        """
+        began = time.perf_counter()
+        prompt = self.policy.builder.layout(messages)
+        self.check_length(len(prompt))
+        shared = min(common_prefix(past.prompt.ids, prompt.ids), len(prompt) - 1)
+        ends = list(accumulate(sizes))
+        kept = len(clips)  # how many are not read again
+        for number, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+            if number == same or int(prompt.visual_index[end - 1]) >= shared:
+                shared, kept = min(shared, int(prompt.visual_index[begin])), number
+                break
+        moved = (past.prompt.positions[:, :shared] != prompt.positions[:, :shared]).any(0).nonzero()
+        if len(moved) or (self._recurrent and last_end(past.segments, shared) < shared):
+            shared, kept = 0, 0  # the same words elsewhere, or layers that cannot go back: read it all
+        return self._read(messages, prompt, clips[kept:], past if shared else None, shared, False, began)
+
+    def _read(
+        self,
+        messages: tuple[Message, ...],
+        prompt: Prompt,
+        clips: list[Clip],
+        past: QwenState | None,
+        shared: int,
+        closed: bool,
+        began: float,
+    ) -> Context:
+        """Run a prompt through the model from token `shared` on; `clips` are those that come after it."""
         new = torch.arange(shared, len(prompt))
         where = prompt.visual_index[prompt.visual_index >= shared] - shared
         with memory_named(self.policy.name, len(prompt), self.policy.device):

@@ -7,7 +7,7 @@ stays on the device, and the host looks only now and then whether all rows have 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ LEAVE_AT = 0.9  # ended rows leave when this share of the rows, or less, goes on
 LOOK_EVERY = 16  # steps on a GPU between looks at which rows have ended: a look makes the host wait for it
 WARM_UP = 2  # steps before one is recorded: libraries set themselves up in them
 SHORTEST_RECORDED = 24  # tokens for which recording a step pays
+Heard = Callable[[list[int]], None]  # the only row's ids so far; none where there are several rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,13 @@ class Start:
 
 
 def decode(
-    model: Any, starts: Sequence[Start], n: int, vocabulary: Vocabulary, *, fixed: bool | None = None
+    model: Any,
+    starts: Sequence[Start],
+    n: int,
+    vocabulary: Vocabulary,
+    *,
+    fixed: bool | None = None,
+    heard: Heard | None = None,
 ) -> list[list[Row]]:
     """Draw n rows after each of several prompts that were read once; all rows step together.
 
@@ -84,6 +91,7 @@ def decode(
         n: rows of each prompt.
         vocabulary: what may be drawn and what ends a row.
         fixed: keep shapes fixed (and record the step where there is a GPU); None: where it pays.
+        heard: called while rows are written, after every token on a CPU and now and then on a GPU.
 
     Returns:
         For every prompt its n rows.
@@ -103,9 +111,9 @@ def decode(
         )
     writing = _Writing(model, [starts[i] for i in order], n, vocabulary, fixed)
     if fixed:
-        _write_fixed(writing)
+        _write_fixed(writing, heard)
     else:
-        _write(writing)
+        _write(writing, heard)
     rows = writing.rows()
     return [rows[order.index(i) * n : (order.index(i) + 1) * n] for i in range(len(starts))]
 
@@ -170,6 +178,10 @@ class _Writing:
         self.attention.keep_rows(going, counts.tolist())
         return tokens[going]
 
+    def told(self, done: int) -> list[int]:
+        """Return the ids of the only row after `done` tokens; none where there are several rows."""
+        return self.ids[:done].tolist() if self.count == 1 else []
+
     def rows(self) -> list[Row]:
         """Return every row up to its first stop token."""
         if self.max_tokens == 0:
@@ -183,7 +195,7 @@ class _Writing:
         return [Row(tuple(i[:m]), tuple(p[:m]), tuple(k[:m]), f) for i, p, k, m, f in zip(*values, strict=True)]
 
 
-def _write(writing: _Writing) -> None:
+def _write(writing: _Writing, heard: Heard | None) -> None:
     """Write all rows to their ends; ended ones leave in company."""
     every = 1 if writing.device.type == "cpu" else LOOK_EVERY
     for done in range(1, writing.max_tokens + 1):
@@ -191,6 +203,8 @@ def _write(writing: _Writing) -> None:
         if done == writing.max_tokens:
             break
         if done % every == 0:
+            if heard is not None:
+                heard(writing.told(done))
             going = writing.going.index_select(0, writing.active).nonzero()[:, 0]
             if len(going) == 0:
                 break
@@ -199,7 +213,7 @@ def _write(writing: _Writing) -> None:
         writing.feed(tokens)
 
 
-def _write_fixed(writing: _Writing) -> None:
+def _write_fixed(writing: _Writing, heard: Heard | None) -> None:
     """Write all rows to the end of the last one with fixed shapes, replaying one recorded step on a GPU."""
 
     def once() -> None:
@@ -224,7 +238,10 @@ def _write_fixed(writing: _Writing) -> None:
             once()
     for done in range(warm + 1, writing.max_tokens):
         again()
-        if done % LOOK_EVERY == 0 and not bool(writing.going.any()):
-            return
+        if done % LOOK_EVERY == 0:
+            if heard is not None:
+                heard(writing.told(done))
+            if not bool(writing.going.any()):
+                return
     if writing.max_tokens:
         writing.draw()  # the last token needs no state after it

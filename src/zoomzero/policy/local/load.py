@@ -11,7 +11,7 @@ from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_settings
 from zoomzero.errors import ModelError
 from zoomzero.policy.local.checkpoint.adapters import find_base, is_adapter, merged
 from zoomzero.policy.local.checkpoint.find import check_family, find, read_json
-from zoomzero.policy.local.checkpoint.network import load_network, pick_device, pick_dtype, quiet, stored_parameters
+from zoomzero.policy.local.checkpoint.network import load_network, pick_device, pick_dtype, stored_parameters
 from zoomzero.policy.local.checkpoint.quantised import check_quantised
 from zoomzero.policy.local.checkpoint.words import (
     check_special_tokens,
@@ -23,6 +23,7 @@ from zoomzero.policy.local.checkpoint.words import (
 from zoomzero.policy.local.families import family_of
 from zoomzero.policy.local.prompt import PromptBuilder
 from zoomzero.policy.local.qwen import QwenPolicy
+from zoomzero.policy.quiet import quiet
 
 __all__ = [
     "check_family",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoomzero.policy.base import Choice, Context, Sampling, TokenCompletion, Turn, Written
+from zoomzero.policy.listening import listener
 from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.attention.group_attention import CachedPass
 from zoomzero.policy.local.attention.packed import Prompt
@@ -167,6 +169,29 @@ class QwenPolicy:
         state: QwenState = context.state
         return self._reader.read(state.messages + self.builder.messages(turns), clips_of(turns), state)
 
+    @torch.inference_mode()
+    def resume(self, seen: Sequence[Turn], context: Context, turns: Sequence[Turn]) -> Context:
+        """Read a chat that begins like one that was read before; equal to `read`, at the cost of what differs.
+
+        Clips are taken for the same where their keys are: then they show the same pixels.
+
+        Args:
+            seen: the chat `context` came from.
+            context: what reading it left.
+            turns: the new chat, whole.
+
+        Raises:
+            ModelError: more than the model or the memory takes.
+        """
+        clips = clips_of(turns)
+        same = 0
+        for old, new in zip(clips_of(seen), clips, strict=False):
+            if not new.key or old.key != new.key:
+                break
+            same += 1
+        sizes = [clip.visual_tokens(self.geometry) for clip in clips]
+        return self._reader.resume(self.builder.messages(turns), clips, sizes, same, context.state)
+
     def _closes(self, continuations: Sequence[str]) -> bool:
         """Return whether continuations are answers, not replies with their thinking."""
         return bool(self.builder.opening) and not all(text.startswith("<think>") for text in continuations)
@@ -226,10 +251,17 @@ class QwenPolicy:
         if n < 1 or not starts:
             return found
         self._reader.check_length(max(start.length for start in starts) + starts[0].sampling.max_tokens)
+        said = listener()
+
+        def heard(ids: list[int]) -> None:
+            opening = "" if contexts[0].state.closed else self.builder.opening
+            assert said is not None
+            said(opening + self.builder.codec.decode(ids)[0] if ids else "")
 
         def write(batch: Sequence[int]) -> None:
             with memory_named(self.name, sum(starts[i].length for i in batch), self.device):
-                rows = decode(self.model, [starts[i] for i in batch], n, self._vocabulary)
+                some = [starts[i] for i in batch]
+                rows = decode(self.model, some, n, self._vocabulary, heard=heard if said else None)
             for i, drawn in zip(batch, rows, strict=True):
                 opening = "" if contexts[i].state.closed else self.builder.opening
                 found[i] = [self._completion(row, opening) for row in drawn]
@@ -237,6 +269,25 @@ class QwenPolicy:
         for batch in _batches([start.length for start in starts], max_prefix_tokens):
             in_halves(batch, write)
         return found
+
+    def drawn_elsewhere(
+        self, token_ids: Sequence[int], logprobs: Sequence[float], *, finished: bool, drawn_at: int
+    ) -> TokenCompletion:
+        """Return tokens that a server drew after a prompt of this policy's as a completion.
+
+        Args:
+            token_ids: with the end-of-turn token when it was drawn.
+            logprobs: of each token, as the server told them.
+            finished: whether it was.
+            drawn_at: the update whose weights the server had.
+        """
+        row = Row(tuple(token_ids), tuple(logprobs), (), finished)
+        return replace(self._completion(row, self.builder.opening), drawn_at=drawn_at)
+
+    @property
+    def never_drawn(self) -> tuple[int, ...]:
+        """The token ids that are never drawn: visual placeholders, and embedding rows without a token."""
+        return tuple(self._vocabulary.forbidden.tolist())
 
     def _completion(self, row: Row, opening: str) -> TokenCompletion:
         text, offsets = self.builder.codec.decode(row.token_ids)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoomzero.policy.base import Sampling
+from zoomzero.policy.local.machine import drawing_dtype
 
 PEAK_TOKENS = 20
 
@@ -27,14 +28,12 @@ class Sampler:
 
     def __init__(self, sampling: Sequence[Sampling], n: int, device: torch.device) -> None:
         self.temperature, self.top_p = sampling[0].temperature, sampling[0].top_p
-        # the running sum of 150,000 probabilities must not drift; Apple's GPUs have no float64
-        self.wide = torch.float32 if device.type == "mps" else torch.float64
+        self.wide = drawing_dtype(device.type)
         self.uniform = torch.empty(0)
         if self.temperature > 0:
             numbers = [uniform_numbers(s.seed, row, s.max_tokens) for s in sampling for row in range(n)]
-            self.uniform = (
-                torch.from_numpy(np.stack(numbers, 1)).flatten().to(device, self.wide)
-            )  # (max_tokens * rows,)
+            # (max_tokens * rows,); narrowed here, for Apple's GPUs cannot even be sent float64
+            self.uniform = torch.from_numpy(np.stack(numbers, 1)).flatten().to(self.wide).to(device)
 
     def draw(self, logits: Tensor, at: Tensor) -> Tensor:
         """Return the next token of some rows, (m,) int64.
@@ -53,8 +52,10 @@ class Sampler:
         total = probs.cumsum(-1)
         if order is not None:  # the likeliest tokens that reach top_p together
             total = probs.masked_fill(total - probs >= self.top_p, 0.0).cumsum(-1)
-        place = torch.searchsorted(total, uniform[:, None] * total[:, -1:], right=True)
-        place = place.clamp(max=total.shape[-1] - 1)
+        whole = total[:, -1:].contiguous()
+        place = torch.searchsorted(total, uniform[:, None] * whole, right=True)
+        # a number that was rounded up to 1 must not draw what comes after all probability: ids that are forbidden
+        place = torch.minimum(place, torch.searchsorted(total, whole))
         return (place if order is None else order.gather(-1, place))[:, 0]
 
 

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoomzero.policy.local.families import Family, family_class, family_of
+if TYPE_CHECKING:
+    from zoomzero.policy.local.families.base import Family
 
 NAME = "zoomzero_flash"  # the name must hold "flash": see the module's first lines
 MAX_BATCH = 32768  # a CUDA grid dimension holds 65,535
@@ -107,11 +108,12 @@ class PatchProjection(torch.nn.Module):
         return F.linear(patches.flatten(1), self.weight.flatten(1), self.bias)
 
 
-def install(tower: Any) -> None:
-    """Make a vision tower use this attention and project patches by a matrix product. Safe to call again."""
+def install(tower: Any, family: type[Family]) -> None:
+    """Make a family's tower use this attention and project patches by a matrix product. Safe to call again."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attention_forward)
+    tower.zoomzero_family = family
     if isinstance(tower.patch_embed.proj, torch.nn.Conv3d):
         tower.patch_embed.proj = PatchProjection(tower.patch_embed.proj)
     # the public setter would go looking for a flash-attention package because of the name
@@ -122,12 +124,12 @@ def encode(model: Any, patches: Tensor, grids: Tensor) -> VisualFeatures:
     """Run the vision tower over the patches of any number of clips.
 
     Args:
-        model: the transformers model that holds `.visual`.
+        model: what holds `.visual`, a tower that `install` was called for.
         patches: (M, C*temporal*patch*patch), in the order of the model's processor.
         grids: (K, 3) int64 on the CPU, (time, height, width) in patches for each clip.
     """
     tower = model.visual
-    tables = tower_tables(tower, family_of(model), list(map(tuple, grids.tolist())))
+    tables = tower_tables(tower, tower.zoomzero_family, list(map(tuple, grids.tolist())))
     out = tower(patches.to(tower.dtype), grid_thw=grids.to(patches.device), return_dict=True, **tables)
     return VisualFeatures(out.pooler_output, tuple(getattr(out, "deepstack_features", None) or ()))
 
@@ -135,7 +137,7 @@ def encode(model: Any, patches: Tensor, grids: Tensor) -> VisualFeatures:
 def tower_tables(tower: Any, family: type[Family], grids: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
     """Return what a tower's forward wants to know of clips' grids, (time, height, width) in patches each."""
     settings = tuple((name, getattr(tower.config, name)) for name in family.tower_settings)
-    return _tables(family.name, settings, tuple(grids), tower.device)
+    return _tables(family, settings, tuple(grids), tower.device)
 
 
 def join_features(parts: Sequence[VisualFeatures]) -> VisualFeatures:
@@ -147,13 +149,13 @@ def join_features(parts: Sequence[VisualFeatures]) -> VisualFeatures:
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # tables made while answering must serve training, too
 def _tables(
-    kind: str,
+    family: type[Family],
     settings: tuple[tuple[str, int], ...],
     grids: tuple[tuple[int, int, int], ...],
     device: torch.device,
 ) -> dict[str, Any]:
     """Everything the tower derives from the grids alone, under the names its forward looks for."""
-    tables, bounds = family_class(kind).tower_tables(SimpleNamespace(**dict(settings)), torch.tensor(grids))
+    tables, bounds = family.tower_tables(SimpleNamespace(**dict(settings)), torch.tensor(grids))
     on_host = {id(bound) for bound in bounds}  # they are read as lists
     placed = {
         name: value.to(device) if isinstance(value, Tensor) and id(value) not in on_host else value

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any
 
 from zoomzero.errors import ConfigError, ServerError
-from zoomzero.policy.remote.settings import ServerSettings, secret_headers
+from zoomzero.policy.remote.settings import ServerSettings, secret_headers, template_of
+from zoomzero.policy.remote.streaming import Pieces
 
 BACKOFF_S = 0.5  # before a garbled reply is asked for again; doubled each time
 NO_KEY = "none"  # servers without keys take any
@@ -38,7 +40,7 @@ class Client:
             raise ConfigError("--model", "a model behind a server needs the package openai", fix) from error
         headers = secret_headers(settings)
         key = os.environ.get(settings.api_key_env) or NO_KEY
-        self.settings, self._openai = settings, openai
+        self.settings, self._openai, self._template = settings, openai, template_of(settings)
         self._slots = BoundedSemaphore(settings.concurrency)
         self._secrets = [one for one in (key, *headers.values()) if one != NO_KEY and len(one) > 3]
         self._api = openai.OpenAI(
@@ -58,11 +60,50 @@ class Client:
         Raises:
             ServerError: the server cannot be reached, refuses, or sends something else however often it is asked.
         """
-        return self._until_whole("/chat/completions", {"model": self.settings.model, **body}, _check_choices)
+        whole = {"model": self.settings.model, **self._template, **body}
+        return self._until_whole("/chat/completions", whole, _check_choices)
+
+    def chat_heard(self, body: Mapping[str, Any], heard: Callable[[str], None]) -> Reply:
+        """Send a chat and return the whole reply, as `chat` does; its words are told as they come.
+
+        A server that does not stream, or breaks off, is asked again without. What `heard` raises ends the request.
+
+        Args:
+            body: the request, for one choice.
+            heard: called with all that was written so far.
+
+        Raises:
+            ServerError: as `chat`.
+        """
+        pieces = Pieces()
+        asked = {
+            "model": self.settings.model,
+            **self._template,
+            **body,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        try:
+            with self._named_errors(), self._slots:
+                chunks = self._api.post(
+                    "/chat/completions", body=asked, cast_to=object, stream=True, stream_cls=self._openai.Stream[object]
+                )
+                with chunks:
+                    for chunk in chunks:
+                        pieces.add(chunk)
+                        heard(pieces.text)
+            _check_choices(pieces.whole())
+        except (ServerError, ValueError):
+            return self.chat(body)
+        return pieces.whole()
 
     def post(self, path: str, body: Mapping[str, Any]) -> Reply:
         """Send a request that is not in the OpenAI protocol; `path` begins at the server's root."""
         return self._until_whole(f"{self.settings.root}{path}", dict(body), lambda reply: None)
+
+    def tell(self, path: str, body: Mapping[str, Any]) -> None:
+        """Have something done whose reply says nothing more than that it was; `path` begins at the server's root."""
+        self._send(f"{self.settings.root}{path}", dict(body))
 
     def get(self, path: str, *, at_root: bool = False) -> Reply:
         """Ask for a document; at the root or below the base address."""
@@ -86,14 +127,22 @@ class Client:
 
     def _send(self, path: str, body: dict[str, Any] | None) -> str:
         """Return a reply's text."""
-        openai, bytes_type = self._openai, self._openai.HttpxBinaryResponseContent
-        try:
+        bytes_type = self._openai.HttpxBinaryResponseContent
+        with self._named_errors():
             with self._slots:
                 if body is None:
                     found = self._api.get(path, cast_to=bytes_type)
                 else:
                     found = self._api.post(path, body=body, cast_to=bytes_type)
-            return found.read().decode("utf-8", errors="replace")
+            text: str = found.read().decode("utf-8", errors="replace")
+        return text
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Turn what the package raises into one line that names the fix."""
+        openai = self._openai
+        try:
+            yield
         except openai.APITimeoutError as error:
             fix = "raise server.timeout_s, or lower --budget or server.concurrency"
             raise self._error(f"no reply within {self.settings.timeout_s:g} s", fix) from error
@@ -144,6 +193,7 @@ _STATUS = {
 }
 _SAID = (  # what servers say, and what helps
     ("trust.request.mm.kwargs", "start vLLM with --trust-request-mm-kwargs"),
+    ("trust.request.chat.template", "start vLLM with --trust-request-chat-template"),
     (
         r"context length|max(imum)? (model|sequence) len|too (long|many tokens)",
         "lower --budget, or start the server with a longer context (vLLM: --max-model-len)",

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from zoomzero.errors import ConfigError, ServerError
 from zoomzero.policy.base import Choice, Completion, Sampling, Turn, Usage, Written
+from zoomzero.policy.listening import Heard, listener
 from zoomzero.policy.remote.client import Client, Reply
 from zoomzero.policy.remote.layouts import FrameEncoder, messages
-from zoomzero.policy.remote.probe import ServerFacts, by_id_request, label_ids, probe_server
+from zoomzero.policy.remote.probe import (
+    ServerFacts,
+    by_id_request,
+    choice_request,
+    chosen_label,
+    label_ids,
+    probe_server,
+)
 from zoomzero.policy.remote.replies import PEAK_TOKENS, completion, scores_by_id, scores_by_text, usage
 from zoomzero.policy.remote.settings import ServerSettings
 from zoomzero.prompts import option_labels, read_response
@@ -20,6 +28,15 @@ from zoomzero.video.types import Clip, Geometry
 
 # Frames that travel as a video are paired by the model (the probe recognised Qwen3-VL's labels); images are not.
 GEOMETRIES = {"native": Geometry(patch=16), "interleaved": Geometry(patch=16, temporal=1)}
+# vLLM and SGLang take what a request leaves open from the checkpoint's generation_config.json: Qwen3-VL's has top_k 20,
+# Qwen2.5-VL's a repetition penalty. A local model draws from its own distribution, and so shall these.
+NEUTRAL: Mapping[str, float] = {
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
 CHOICE_TOKENS = 16  # a model that must write to choose says little more than a letter
 
 
@@ -34,9 +51,9 @@ class RemotePolicy:
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        self._client = Client(settings)
-        self.facts = probe_server(self._client)
-        self.settings = self._client.settings
+        self.client = Client(settings)
+        self.facts = probe_server(self.client)
+        self.settings = self.client.settings
         self.name = self.settings.name
         if self.facts.layout is None:
             raise ServerError(self.name, *_no_frames(self.facts, self.settings))
@@ -81,14 +98,19 @@ class RemotePolicy:
             fix = "set score_options_as=letter (the default)"
             raise ConfigError("score_options_as", "a server compares options by their letters, not their texts", fix)
         if self.facts.option_ids and (ids := self._label_ids(labels)) is not None:
-            reply, cost = self._ask(turns, by_id_request(ids))
+            reply, cost = self.ask(turns, by_id_request(ids))
             if (scores := scores_by_id(reply, ids)) is not None:
                 return Choice(scores, cost)
         if self.facts.top_logprobs >= len(labels):
             body = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": self.facts.top_logprobs}
-            reply, cost = self._ask(turns, body)
+            reply, cost = self.ask(turns, body)
             if (scores := scores_by_text(reply, labels)) is not None:
                 return Choice(scores, cost, scored_by=f"top {self.facts.top_logprobs} tokens")
+        if self.facts.restricts:
+            reply, cost = self.ask(turns, choice_request(labels))
+            if (named := chosen_label(reply, labels)) is not None:
+                said = _counted(reply, completion(reply["choices"][0]), 1)
+                return Choice(None, cost, chosen=named, text=said.text, generated_tokens=said.generated_tokens)
         written = self._write(turns, 1, Sampling(max_tokens=CHOICE_TOKENS))
         said = written.completions[0]
         named = read_response(said.text, len(labels), "direct").option
@@ -102,22 +124,34 @@ class RemotePolicy:
             "top_p": sampling.top_p,
             "seed": sampling.seed,
         }
+        if self.facts.kind.startswith(("vLLM", "SGLang")):
+            body |= NEUTRAL
         if n > 1:
             body["n"] = n
         if self.facts.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": min(self.facts.top_logprobs, PEAK_TOKENS)}
-        reply, cost = self._ask(turns, body)
+        reply, cost = self.ask(turns, body, listener() if n == 1 else None)
         choices = sorted(reply["choices"], key=lambda one: int(one.get("index") or 0))
         if len(choices) != n:
             fix = "look at the server's log; `zoomzero doctor --server URL` says what it can do"
             raise ServerError(self.name, f"sent {len(choices)} completions where {n} were asked for", fix)
         return Written(tuple(_counted(reply, completion(one), n) for one in choices), cost)
 
-    def _ask(self, turns: Sequence[Turn], body: dict[str, Any]) -> tuple[Reply, Usage]:
-        """Send a chat; return the reply and what it cost."""
+    def ask(self, turns: Sequence[Turn], body: Mapping[str, Any], heard: Heard | None = None) -> tuple[Reply, Usage]:
+        """Send a chat, with whatever else the request's body holds; return the whole reply and what it cost.
+
+        Args:
+            turns: the chat.
+            body: what else the request says.
+            heard: told the words as they come.
+
+        Raises:
+            ServerError: it does not answer.
+        """
         chat, extra = messages(turns, self.layout, self._encode)
         started = time.perf_counter()
-        reply = self._client.chat({"messages": chat, **extra, **body})
+        request = {"messages": chat, **extra, **body}
+        reply = self.client.chat(request) if heard is None else self.client.chat_heard(request, heard)
         clips = [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
         paired = [clip.visual_tokens(self.geometry) for clip in clips[:1]]
         single = [clip.visual_tokens(GEOMETRIES["interleaved"]) for clip in clips[1:]]
@@ -125,7 +159,7 @@ class RemotePolicy:
 
     def _label_ids(self, labels: tuple[str, ...]) -> tuple[int, ...] | None:
         if labels not in self._ids:
-            self._ids[labels] = label_ids(self._client, labels)
+            self._ids[labels] = label_ids(self.client, labels)
         return self._ids[labels]
 
 

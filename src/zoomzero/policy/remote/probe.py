@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -19,11 +20,16 @@ from zoomzero.video.types import Clip
 Times = Literal["exact", "invented", "unknown"]
 PROBE_TIMES_S = (0.3, 2.9, 61.2, 75.4)  # pairs have the middles 1.6 and 68.3
 PAIR_LABELS = (time_label(1.6), time_label(68.3))
+LATER_TIMES_S = (0.3, 2.9, 131.3, 138.6)
+LAST_TIME = (
+    "Every frame of this video has a time in seconds. What is the time of the last one? Answer with a number alone."
+)
 SIDE = 64
 LETTERS = ("A", "B", "C", "D")
 MOST_TOP = 20
 VISION_START, VIDEO_PAD = "<|vision_start|>", "<|video_pad|>"
 PROBE_TOKENS = 8  # two pairs of 2 x 2 tokens of 32 pixels
+CHOICE_TOKENS = 24  # of a label in JSON
 UNREACHABLE = (401, 403, 404, 429, 503)
 
 
@@ -37,6 +43,7 @@ class ServerFacts:
         context_tokens: the longest prompt; None: not told.
         video: whether a list of frames is taken as one video.
         video_times: what became of the frames' times in it.
+        times_by: how that was found out: `prompt` (its tokens were told) or `answers` (the model was asked); else "".
         video_frames: how many of the probe's four frames arrived; None: not told.
         video_refusal: why a video was refused.
         outer_pair: whether a video is wrapped in a vision_start / vision_end pair of its own, which Qwen3-VL was not
@@ -46,6 +53,7 @@ class ServerFacts:
         images_refusal: why not.
         top_logprobs: candidates told for a generated token; 0: no log-probabilities at all.
         option_ids: whether all options are scored in one request by their token ids.
+        restricts: whether an answer can be restricted to the options; only tried where no log-probabilities are told.
         many: whether one request draws several completions.
         cached_tokens: whether it tells how much of a prompt it had read before.
         layout: how frames will travel; None: they cannot.
@@ -57,6 +65,7 @@ class ServerFacts:
     context_tokens: int | None
     video: bool
     video_times: Times
+    times_by: str
     video_frames: int | None
     video_refusal: str
     outer_pair: bool | None
@@ -65,6 +74,7 @@ class ServerFacts:
     images_refusal: str
     top_logprobs: int
     option_ids: bool
+    restricts: bool
     many: bool
     cached_tokens: bool
     layout: Layout | None
@@ -93,6 +103,7 @@ def probe_server(client: Client) -> ServerFacts:
         context_tokens=served.get("max_model_len"),
         video=video.taken,
         video_times=video.times,
+        times_by=video.by,
         video_frames=video.frames,
         video_refusal=video.refusal,
         outer_pair=video.outer_pair,
@@ -101,6 +112,7 @@ def probe_server(client: Client) -> ServerFacts:
         images_refusal=images_refusal,
         top_logprobs=top,
         option_ids=top > 0 and label_ids(client, LETTERS) is not None and _scores_ids(client),
+        restricts=top == 0 and _restricts(client),
         many=many,
         cached_tokens=cached,
         layout=_pick(settings, video.times == "exact", images),
@@ -122,10 +134,20 @@ def _served_model(client: Client) -> dict[str, Any]:
     Raises:
         ServerError: it is not in the list, or none was named and there are several.
     """
-    wished, listed = client.settings.model, client.get("/models").get("data")
+    wished = client.settings.model
+    try:
+        listed = client.get("/models").get("data")
+    except ServerError as error:
+        if not wished or error.status in (None, 401, 403):
+            raise
+        listed = ()
     models = {str(one.get("id")): one for one in listed or () if isinstance(one, dict)}
     if wished in models:
         return dict(models[wished])
+    # transformers serve lists what lies in its cache, which need not be what it serves
+    hello = {"messages": [{"role": "user", "content": "Say A."}], "max_tokens": 1, "temperature": 0}
+    if wished and attempt(client, lambda: client.chat(hello)) is not None:
+        return {"id": wished}
     names = ", ".join(sorted(models)[:8]) or "none"
     if not wished and len(models) == 1:
         return dict(next(iter(models.values())))
@@ -201,14 +223,15 @@ class _Video:
     refusal: str = ""
     outer_pair: bool | None = None
     resized: bool | None = None
+    by: str = ""
 
 
-def probe_clip() -> Clip:
+def probe_clip(times_s: tuple[float, ...] = PROBE_TIMES_S) -> Clip:
     """Return four small frames that differ, at times that no sampler would give them."""
     frames = np.zeros((4, SIDE, SIDE, 3), np.uint8)
     for i in range(4):
         frames[i, :, :, i % 3] = 60 * (i + 1)
-    return Clip(frames, PROBE_TIMES_S, 1.0, (Span(0.0, 76.0),), 4)
+    return Clip(frames, times_s, 1.0, (Span(0.0, times_s[-1] + 0.6),), 4)
 
 
 def _video(client: Client) -> _Video:
@@ -220,15 +243,54 @@ def _video(client: Client) -> _Video:
     except ServerError as error:
         return _Video(False, "unknown", None, _why(error))
     text = _prompt_text(client, reply)
-    if text is None:
-        return _Video(True, "unknown", None)
-    labels = re.findall(r"<\d+(?:\.\d+)? seconds>", text)
-    if not labels:
-        return _Video(True, "unknown", None)
+    labels = re.findall(r"<\d+(?:\.\d+)? seconds>", text or "")
+    if text is None or not labels:
+        return _Video(True, "exact", None, by="answers") if _names_times(client) else _Video(True, "unknown", None)
     times: Times = "exact" if tuple(labels) == PAIR_LABELS else "invented"
     pads = text.count(VIDEO_PAD)
     resized = pads != PROBE_TOKENS if pads else None
-    return _Video(True, times, 2 * len(labels), "", f"{VISION_START}{labels[0]}" in text, resized)
+    return _Video(True, times, 2 * len(labels), "", f"{VISION_START}{labels[0]}" in text, resized, "prompt")
+
+
+def _names_times(client: Client) -> bool:
+    """Return whether the model names the last time of two videos that differ in nothing but their times."""
+    for times_s in (PROBE_TIMES_S, LATER_TIMES_S):
+        chat, extra = messages(
+            [Turn("user", (probe_clip(times_s), LAST_TIME))], "native", FrameEncoder(client.settings)
+        )
+        body = {"messages": chat, "max_tokens": 16, "temperature": 0, **extra}
+        reply = attempt(client, lambda body=body: client.chat(body))
+        said = re.findall(
+            r"\d+(?:\.\d+)?", "" if reply is None else reply["choices"][0]["message"].get("content") or ""
+        )
+        # pairs of frames may be told their middle
+        if not said or not times_s[2] - 0.1 <= float(said[-1]) <= times_s[3] + 0.1:
+            return False
+    return True
+
+
+def choice_request(labels: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a request needs for its answer to be one of the labels, in JSON."""
+    answer = {"type": "string", "enum": list(labels)}
+    schema = {"type": "object", "properties": {"answer": answer}, "required": ["answer"], "additionalProperties": False}
+    wanted = {"type": "json_schema", "json_schema": {"name": "choice", "strict": True, "schema": schema}}
+    return {"max_tokens": CHOICE_TOKENS, "temperature": 0, "response_format": wanted}
+
+
+def chosen_label(reply: Reply, labels: tuple[str, ...]) -> int | None:
+    """Return the number of the label that a restricted answer names, None when it is no such answer."""
+    try:
+        answer = json.loads(reply["choices"][0]["message"].get("content") or "")["answer"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return labels.index(answer) if answer in labels else None
+
+
+def _restricts(client: Client) -> bool:
+    """Return whether an answer can be restricted to given ones: asked for a word, it must say a letter."""
+    body = {"messages": [{"role": "user", "content": "Say hello."}], **choice_request(LETTERS)}
+    reply = attempt(client, lambda: client.chat(body))
+    return reply is not None and chosen_label(reply, LETTERS) is not None
 
 
 def _prompt_text(client: Client, reply: Reply) -> str | None:

@@ -63,6 +63,8 @@ def _video_line(facts: ServerFacts) -> Line:
 
 
 def _times_line(facts: ServerFacts) -> Line:
+    if facts.video_times == "exact" and facts.times_by == "answers":
+        return "ok", "times", "exact: the model names the last frame's time in two videos that differ in nothing else"
     if facts.video_times == "exact":
         return "ok", "times", "exact: the model is told the times of the frames that are sent"
     if not facts.video:
@@ -81,6 +83,8 @@ def _options_text(facts: ServerFacts) -> str:
         return "all scored in one request, whatever their probability"
     if facts.top_logprobs:
         return f"scored in one request, those among the {facts.top_logprobs} likeliest tokens; the rest get the least"
+    if facts.restricts:
+        return "not scored: the answer is restricted to the options, how sure it is stays unknown"
     return "not scored: the model names one, how sure it is stays unknown"
 
 

@@ -22,9 +22,7 @@ class ServerSettings(Settings):
     url: str = Field(description="Base address of the OpenAI protocol, for example http://localhost:8000/v1.")
     model: str = Field("", description="The model's name on the server; empty takes the only one it has.")
     api_key_env: str = Field("ZOOMZERO_API_KEY", description="Environment variable that holds the key.")
-    headers: dict[str, str] = Field(
-        default_factory=dict, description="Extra headers; the value `env:NAME` is read from the environment."
-    )
+    headers: dict[str, str] = Field({}, description="Extra headers; the value `env:NAME` is read from the environment.")
     timeout_s: float = Field(300.0, gt=0, description="Seconds a reply may take.")
     retries: int = Field(4, ge=0, description="Times a request is sent again when the server is down, busy or garbled.")
     concurrency: int = Field(8, ge=1, description="Requests that run side by side.")
@@ -33,6 +31,10 @@ class ServerSettings(Settings):
     )
     image_format: Literal["png", "jpeg"] = Field("png", description="PNG is exact; JPEG is smaller (docs/servers.md).")
     jpeg_quality: int = Field(95, ge=1, le=100, description="Of JPEG images.")
+
+    chat_template: str | None = Field(
+        None, description="File with a chat template to read requests by (vLLM: --trust-request-chat-template)."
+    )
 
     @property
     def root(self) -> str:
@@ -77,24 +79,42 @@ def read_server(model: str, overrides: Sequence[str] = ()) -> tuple[ServerSettin
             raise ConfigError(model, "has no table [server]", "give one with url and model, or an http:// address")
         given, source = table, f"{model}: server"
     server = parse_settings(ServerSettings, lay_over(given, read_settings(None, own)), source)
-    return server.model_copy(update={"url": _checked_url(server.url)}), rest, left
+    return server.model_copy(update={"url": checked_url(server.url)}), rest, left
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str, setting: str = "--model") -> str:
     """Return an address without a slash at its end; `/v1` is added where it has no path.
+
+    Args:
+        url: what was given.
+        setting: where, for the error.
 
     Raises:
         ConfigError: it is no address, or has a key or a query in it.
     """
     parts = urlsplit(url)
     if not url.startswith(SCHEMES) or not parts.hostname:
-        raise ConfigError("--model", f"{url!r} is no address", "write http://HOST:PORT/v1#NAME")
+        raise ConfigError(setting, f"{url!r} is no address", "write http://HOST:PORT/v1#NAME")
     if "@" in parts.netloc or parts.query:
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         fix = "put the key into the environment variable ZOOMZERO_API_KEY (or the one server.api_key_env names)"
-        raise ConfigError("--model", f"the address of {shown} holds more than host, port and path", fix)
+        raise ConfigError(setting, f"the address of {shown} holds more than host, port and path", fix)
     path = parts.path.rstrip("/") or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def template_of(settings: ServerSettings) -> dict[str, str]:
+    """Return what a request needs to be read by another chat template.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if settings.chat_template is None:
+        return {}
+    try:
+        return {"chat_template": Path(settings.chat_template).expanduser().read_text(encoding="utf-8")}
+    except (OSError, ValueError) as error:
+        raise ConfigError("server.chat_template", f"cannot be read ({error})", "name a file of text") from error
 
 
 def secret_headers(settings: ServerSettings) -> dict[str, str]:

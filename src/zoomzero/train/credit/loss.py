@@ -2,7 +2,7 @@
 
     ratio_t = exp(log p_t - log p_old_t)                                  token level
     ratio_t = exp(mean over the completion of log p - log p_old)          sequence level, see `importance_ratio`
-    loss_t  = surrogate_t + beta k3_t
+    loss_t  = weight_t surrogate_t + beta k3_t                            weight 1, or `server_weights`
     clipped   -min(ratio_t A_t, clip(ratio_t, 1 - low, 1 + high) A_t)     dapo, grpo, dr_grpo
     cispo     -stop_gradient(min(ratio_t, 1 + high)) A_t log p_t
     sapo      -4/tau sigmoid(tau (ratio_t - 1)) A_t                       tau by the sign of A_t
@@ -38,6 +38,7 @@ class LossInputs:
             update of a rollout batch), so that every ratio is 1.
         ref_log_probs: (N, T) under the reference model; None: there is none.
         entropy: (N, T) entropy of the model's next-token distribution in nats, to be reported; None: not measured.
+        weights: (N, T) what each token's surrogate is multiplied by (`server_weights`); None: all count alike.
     """
 
     log_probs: Tensor
@@ -46,6 +47,7 @@ class LossInputs:
     old_log_probs: Tensor | None = None
     ref_log_probs: Tensor | None = None
     entropy: Tensor | None = None
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +97,8 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, denominator: Tensor 
     ratio = importance_ratio(inputs.log_probs, inputs.old_log_probs, mask, settings)  # (N, T)
     surrogate, _ = LOSS_TYPES[settings.loss_type]
     per_token = surrogate(ratio, log_probs, advantages, settings)
+    if inputs.weights is not None:
+        per_token = per_token * _counted(inputs.weights, mask)
     kl = None
     if inputs.ref_log_probs is not None:
         kl = k3(log_probs, _counted(inputs.ref_log_probs, mask))  # (N, T), 0 outside the mask
@@ -162,6 +166,20 @@ def importance_ratio(log_probs: Tensor, old_log_probs: Tensor | None, mask: Tens
     mean = change.detach().sum(1) / mask.sum(1).clamp(min=1)  # (N,)
     own = (new - new.detach()).exp()  # value 1, gradient of the token's own log-probability
     return torch.where(mask, mean.exp()[:, None] * own, 1.0)
+
+
+def server_weights(old_log_probs: Tensor, server_log_probs: Tensor, most: float) -> Tensor:
+    """Return min(p_old / p_server, most) of every token: what makes up for another sampler than the model itself.
+
+    Args:
+        old_log_probs: (N, T) under the model whose ratios are taken.
+        server_log_probs: (N, T) under the sampler that drew the tokens.
+        most: largest weight.
+
+    Source: truncated importance sampling, Yao et al., "Your efficient RL framework secretly brings you off-policy RL
+    training" (2025); docs/training-server.md.
+    """
+    return (old_log_probs - server_log_probs).exp().clamp(max=most)
 
 
 def k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
@@ -259,7 +277,7 @@ def _check(inputs: LossInputs, settings: LossSettings) -> None:
         raise ConfigError("loss.beta", f"is {settings.beta} but there is no reference", fix)
     if inputs.mask.dtype != torch.bool or inputs.mask.ndim != 2:
         raise ValueError(f"mask must be bool of shape (N, T), got {inputs.mask.dtype} {tuple(inputs.mask.shape)}")
-    for name in ("log_probs", "advantages", "old_log_probs", "ref_log_probs", "entropy"):
+    for name in ("log_probs", "advantages", "old_log_probs", "ref_log_probs", "entropy", "weights"):
         values = getattr(inputs, name)
         if values is not None and values.shape != inputs.mask.shape:
             raise ValueError(f"{name} has shape {tuple(values.shape)}, the mask {tuple(inputs.mask.shape)}")

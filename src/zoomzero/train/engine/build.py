@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,11 +13,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-from zoomzero.config import ModelSettings, load_model_settings, settings_hash
+from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
-from zoomzero.files import write_whole
 from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.checkpoint.network import pick_dtype
 from zoomzero.policy.local.families import family_of
@@ -26,20 +24,20 @@ from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.credit.advantages import find_estimator
-from zoomzero.train.credit.scores import Reference, Teacher, computing
 from zoomzero.train.engine.grpo import GrpoTrainer
 from zoomzero.train.engine.processes import join_processes
 from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
-from zoomzero.train.rollouts.engine import LocalEngine
+from zoomzero.train.rollouts.scores import Reference, Teacher, computing
+from zoomzero.train.rollouts.served import make_engine
 from zoomzero.train.rollouts.stream import ExampleStream, difficulty_weights
 from zoomzero.train.rollouts.verify import Verifier
-from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
+from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.progress import GrpoProgress
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.world.labels import with_span_labels
 
 # What a resumed run may change: no weight depends on it.
@@ -47,6 +45,8 @@ FREE_TO_CHANGE = (
     *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
     *("data.max_unreadable", "data.timeout_s", "rollout.prompts_at_once", "data.frame_cache_mb"),
     "data.feature_cache_mb",
+    *(f"rollout.server.{name}" for name in ("url", "model", "api_key_env", "timeout_s", "retries", "concurrency")),
+    "rollout.server.weights_dir",
     *("data.world.folder", "validation.world.folder"),
 )
 
@@ -104,20 +104,17 @@ def _finish(
 ) -> TrainingRecord:
     """Write the model and the record of a run that has made all its updates."""
     out = Path(settings.out)
-    record = TrainingRecord(
-        settings=settings.model_dump(mode="json"),
-        settings_hash=settings_hash(settings),
+    record = make_record(
+        settings,
         steps=result.global_step,
-        minutes=round((time.perf_counter() - started) / 60, 1),
-        final_loss=round(trainer.last_loss, 6),
-        device=device_name(),
-        versions=versions(),
+        started=started,
+        final_loss=trainer.last_loss,
         data=data,
         validation=trainer.validation_summary(),
     )
     trainer.write_model(out, getattr(torch, settings.save_dtype))
     if trainer.is_world_process_zero():
-        write_whole(out / "training.json", json.dumps(asdict(record), indent=1) + "\n")
+        record.write(out)
     trainer.accelerator.wait_for_everyone()
     return record
 
@@ -188,9 +185,7 @@ def make_trainer(
         for one in (policy, copied, *([reference.policy] if reference else [])):
             one.features = features  # one frozen tower, whoever runs it
     weights = difficulty_weights(examples, settings.data.difficulty) if settings.data.difficulty else None
-    engine = LocalEngine(
-        copied, watch, shares_weights=copied is policy, computing=lambda: computing(settings, policy.device)
-    )
+    engine = make_engine(settings, policy, copied, watch, lambda: computing(settings, policy.device))
     collector = RolloutCollector(
         engine,
         copied,
@@ -347,6 +342,9 @@ def _check(settings: GrpoSettings, processes: int) -> None:
         raise ConfigError(
             "fsdp", "one process has nobody to share with", "start several with torchrun, or set it to false"
         )
+    if settings.rollout.server is not None and processes > 1:
+        reason = f"draws for one process, and these are {processes}"
+        raise ConfigError("rollout.server", reason, "start one process, or leave it out")
     _check_reporting(settings.report_to)
     if settings.objective.reward.consensus and settings.rollout.verifier == "off":
         fix = "set rollout.verifier, or objective.reward.consensus = false"

@@ -26,8 +26,22 @@ from zoomzero.errors import TrainingError
 from zoomzero.policy.local.features import FeatureCounts
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.credit.advantages import distillation, goes_over_batch
-from zoomzero.train.credit.loss import LossDiagnostics, LossInputs, loss_denominator, policy_loss, pool_diagnostics
-from zoomzero.train.credit.scores import (
+from zoomzero.train.credit.loss import (
+    LossDiagnostics,
+    LossInputs,
+    loss_denominator,
+    policy_loss,
+    pool_diagnostics,
+    server_weights,
+)
+from zoomzero.train.engine.checkpoints import PREFIX, CheckpointedTrainer
+from zoomzero.train.engine.lost_server import kept_when_lost
+from zoomzero.train.engine.processes import gather
+from zoomzero.train.engine.sharded import shard_with, trained_weights
+from zoomzero.train.rollouts.collector import RolloutCollector, Tally
+from zoomzero.train.rollouts.credited import credited, group_masks
+from zoomzero.train.rollouts.record import RolloutGroup
+from zoomzero.train.rollouts.scores import (
     GroupScores,
     PackedGroups,
     Reference,
@@ -36,17 +50,12 @@ from zoomzero.train.credit.scores import (
     pack_groups,
     plan_rows,
 )
-from zoomzero.train.engine.checkpoints import PREFIX, CheckpointedTrainer
-from zoomzero.train.engine.processes import gather
-from zoomzero.train.engine.sharded import shard_with, trained_weights
-from zoomzero.train.rollouts.collector import RolloutCollector, Tally
-from zoomzero.train.rollouts.credited import credited, group_masks
-from zoomzero.train.rollouts.record import RolloutGroup
+from zoomzero.train.rollouts.served import check_drift
 from zoomzero.train.run.log import RunLog
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings
+from zoomzero.train.stopwatch import Stopwatch
 
 BEST_BY = ("validation/answer", "validation/iou")
 
@@ -137,14 +146,15 @@ class GrpoTrainer(CheckpointedTrainer):
     def next_groups(self) -> list[RolloutGroup]:
         """Return the groups of the next update, drawing a new batch of rollouts when there are none left."""
         if not self.pending:
-            self.pending = self._new_rollouts()
+            with kept_when_lost(self):
+                self.pending = self._new_rollouts()
         count = self.settings.mini_batch_size // self.args.world_size
         groups, self.pending = self.pending[:count], self.pending[count:]
         return groups
 
     def _new_rollouts(self) -> list[RolloutGroup]:
         self.model.eval()
-        self.collector.engine.update(self._trained_weights)
+        self.collector.engine.update(self._trained_weights, self.state.global_step)
         kept, dropped = self.collector.collect(
             self.settings.train_batch_size // self.args.world_size, self.state.global_step
         )
@@ -155,6 +165,8 @@ class GrpoTrainer(CheckpointedTrainer):
         self.collector.tally = Tally()
         with self.watch.phase("log_probs"):
             kept = self._with_log_probs(kept)
+        check_drift(kept, self.collector.engine)
+        self.monitor.add_served(kept, self.settings.rollout.server)
         self.run_log.add_rollouts([*kept, *dropped])
         return kept
 
@@ -164,7 +176,7 @@ class GrpoTrainer(CheckpointedTrainer):
 
     def _with_log_probs(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
         """Store the log-probabilities updates compare with: the writer's if several follow, reference's, teacher's."""
-        wants_old = self.settings.mini_batches > 1
+        wants_old = self.settings.mini_batches > 1 or self.settings.rollout.server is not None
         wants_reference = self.settings.objective.loss.beta > 0
         if not (wants_old or wants_reference or self.teacher is not None):
             return list(groups)
@@ -260,6 +272,7 @@ class GrpoTrainer(CheckpointedTrainer):
         with self._computing():
             scores = model(row.prompts, row.completions, row.features, entropy=True)
         advantages, old, teacher = stored("advantages"), stored("old_log_probs"), stored("teacher_log_probs")
+        server, rules = stored("server_log_probs"), self.settings.rollout.server
         assert advantages is not None
         if teacher is not None and self.settings.teacher is not None:
             own = row.padded(scores["log_probs"]) if old is None else old
@@ -273,6 +286,7 @@ class GrpoTrainer(CheckpointedTrainer):
                 old_log_probs=old,
                 ref_log_probs=stored("ref_log_probs"),
                 entropy=row.padded(scores["entropy"].detach()),
+                weights=server_weights(old, server, rules.max_weight) if rules and server is not None else None,
             ),
             self.settings.objective.loss,
             denominator,
@@ -344,8 +358,9 @@ class GrpoTrainer(CheckpointedTrainer):
             return {}  # the trainer asks twice after the last step
         self._validated, began = self.state.global_step, time.perf_counter()
         self.model.eval()
-        self.collector.engine.update(self._trained_weights)
-        sums = self.validation.run(self.collector, self.rank, self.args.world_size)
+        with kept_when_lost(self):
+            self.collector.engine.update(self._trained_weights, self.state.global_step)
+            sums = self.validation.run(self.collector, self.rank, self.args.world_size)
         metrics = pooled(gather(sums))
         self.log(metrics)
         for name in BEST_BY:

@@ -9,10 +9,8 @@ pure function of the run's seed, so a resumed run reads what the uninterrupted o
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import TrainerCallback
 
-from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings, settings_hash
+from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings
 from zoomzero.data.example import read_examples
 from zoomzero.data.sft_sample import SFTSample
-from zoomzero.files import read_rows, write_whole
+from zoomzero.files import read_rows
 from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.attention.packed import PackedStates, packed_states
 from zoomzero.policy.local.load import find, load_policy
@@ -32,18 +30,20 @@ from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.save import save_checkpoint
 from zoomzero.progress import bar
 from zoomzero.train.engine.optimizers import Muon
-from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
+from zoomzero.train.engine.sft_samples import LOOKS, ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
 from zoomzero.train.engine.trainer import PolicyTrainer, engine_arguments
 from zoomzero.train.engine.vision import LOG_FILE as VISION_LOG
 from zoomzero.train.engine.vision import pretrain
-from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
+from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.held_out import HeldOut
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
 from zoomzero.world.curriculum import Stage, stage_of, step_samples
 from zoomzero.world.start import write_start
 
-GUIDED_LAYER = 2  # text layer one head of which is told where to look
+GUIDED_LAYER = 2  # text layer some heads of which are told where to look
+GUIDED_HEADS = {"when": 0, "what": 2, "which": 3}  # by what they look for, see `Look`
+LABEL_LAYER, LABEL_HEAD = 1, 0  # the head that tells an option's last token which letter the option has
 
 
 class SFTLoss(nn.Module):
@@ -55,7 +55,7 @@ class SFTLoss(nn.Module):
 
     def forward(self, samples: PackedSFTSamples) -> dict[str, Tensor]:
         """Return the weighted mean cross-entropy over the answers' tokens; only they go through the head."""
-        watch = (GUIDED_LAYER,) if self.guidance else ()
+        watch = (LABEL_LAYER, GUIDED_LAYER) if self.guidance else ()
         packed = packed_states(self.model, samples.prompts, samples.suffixes, positions=samples.positions, watch=watch)
         weights = torch.cat([w for group in samples.weights for w in group]).to(packed.states.device)  # (T,)
         counted = weights > 0
@@ -66,25 +66,46 @@ class SFTLoss(nn.Module):
 
 
 def guidance_loss(packed: PackedStates, samples: PackedSFTSamples) -> Tensor:
-    """Return how far one head is from looking at the moments that items name, mean over them.
+    """Return how far some heads are from looking where items say, the mean of each kind of look, summed over kinds.
 
-    For a token that says when something begins, the head's queries and keys are compared over the prompt's visual
-    tokens alone: cross-entropy against the one that shows the beginning. It forms the circuit that looks things up by
-    name, which a small model takes very long to find by itself.
+    For a token that says when something begins, one head's queries and keys are compared over the prompt's visual
+    tokens alone: cross-entropy against the one that shows the beginning. Another head does so for the words that name
+    what begins then, a third finds the option with the text that was just written, a fourth, a layer below, tells an
+    option's text its letter. They form circuits (looking up by name, by time, by content) which a small model takes
+    very long to find by itself.
     """
-    query, key = packed.watched[GUIDED_LAYER]  # (1, H, L, d), (1, KV, L, d)
-    scale = query.shape[-1] ** -0.5
-    first, losses = 0, []
-    for visual, lengths, looks in zip(packed.visual, packed.lengths, samples.looks, strict=True):
-        for length, pairs in zip(lengths, looks, strict=True):
-            if len(pairs):
-                asking = packed.predictors[first + pairs[:, 0]]
-                scores = query[0, 0, asking] @ key[0, 0, visual].mT * scale  # (n, N)
-                losses.append(
-                    nn.functional.cross_entropy(scores.float(), pairs[:, 1].to(scores.device), reduction="none")
-                )
+    losses: dict[str, list[Tensor]] = {kind: [] for kind in (*LOOKS, "label")}
+    first = 0
+    for visual, lengths, looks, options in zip(
+        packed.visual, packed.lengths, samples.looks, samples.options, strict=True
+    ):
+        for length, rows, ends in zip(lengths, looks, options, strict=True):
+            for number, kind in enumerate(LOOKS):
+                of_kind = rows[rows[:, 1] == number]
+                if len(of_kind):
+                    asking = packed.predictors[first + of_kind[:, 0]]
+                    # a token lies where its successor is predicted
+                    places = packed.predictors[first + ends[:, 1] + 1] if kind == "which" else visual
+                    scores = _scores(packed, GUIDED_LAYER, GUIDED_HEADS[kind], asking, places)
+                    losses[kind].append(_cross_entropies(scores, of_kind[:, 2]))
+            for label, end in ends.tolist():
+                places = packed.predictors[first + 1 : first + end + 2]  # the question so far
+                scores = _scores(packed, LABEL_LAYER, LABEL_HEAD, places[-1:], places)
+                losses["label"].append(_cross_entropies(scores, torch.tensor([label])))
             first += length
-    return torch.cat(losses).mean() if losses else query.new_zeros(())
+    means = [torch.cat(found).mean() for found in losses.values() if found]
+    return torch.stack(means).sum() if means else packed.states.new_zeros(())
+
+
+def _scores(packed: PackedStates, layer: int, head: int, asking: Tensor, places: Tensor) -> Tensor:
+    """Return how much a head's queries at n places like its keys at N places, (n, N) float32."""
+    query, key = packed.watched[layer]  # (1, H, L, d), (1, KV, L, d)
+    shared = query.shape[1] // key.shape[1]
+    return (query[0, head, asking] @ key[0, head // shared, places].mT * query.shape[-1] ** -0.5).float()
+
+
+def _cross_entropies(scores: Tensor, right: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(scores, right.to(scores.device), reduction="none")
 
 
 class SftTrainer(PolicyTrainer):
@@ -207,18 +228,15 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
     )
     started = time.perf_counter()
     result = trainer.train(resume_from_checkpoint=str(last) if last else None)
-    record = TrainingRecord(
-        settings=settings.model_dump(mode="json"),
-        settings_hash=settings_hash(settings),
+    record = make_record(
+        settings,
         steps=result.global_step,
-        minutes=round((time.perf_counter() - started) / 60, 1),
-        final_loss=round(trainer.last_loss, 4),
-        device=device_name(),
-        versions=versions(),
+        started=started,
+        final_loss=trainer.last_loss,
         data={"examples": settings.examples} if settings.examples else {"world_seed": settings.world_seed, **seen},
     )
     trainer.save_weights(out, torch.float16)
-    write_whole(out / "training.json", json.dumps(asdict(record), indent=1) + "\n")
+    record.write(out)
     return record
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
-from zoomzero.data.sft_sample import SFTItem, SFTSample
+from zoomzero.data.sft_sample import Look, SFTItem, SFTSample
 from zoomzero.errors import ConfigError
 from zoomzero.policy.base import Turn
 from zoomzero.policy.local.attention.packed import Prompt
@@ -27,8 +27,10 @@ from zoomzero.video.types import Geometry
 
 if TYPE_CHECKING:
     from zoomzero.policy.local.prompt import PromptBuilder
+    from zoomzero.policy.local.text import TextCodec
 
 DECISIVE = 4.0  # how much more a decisive token counts than others
+LOOKS: tuple[str, ...] = ("when", "what", "which")  # kinds of looks, see `Look`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +38,10 @@ class PackedSFTSamples:
     """Samples as tensors: one prompt each, the items as its suffixes.
 
     `weights[i][j]` is (S,) float32 for suffix j of sample i: how much each of its tokens counts, 0 for the question.
-    `positions[i][j]` is (3, S), where inference would put these tokens. `looks[i][j]` is (n, 2) int64: a token of
-    suffix j, and the visual token of the prompt that must be looked at to write it.
+    `positions[i][j]` is (3, S), where inference would put these tokens. `looks[i][j]` is (n, 3) int64: a token of
+    suffix j, what kind of look writes it (its place in `LOOKS`), and what must be looked at: a visual token of the
+    prompt, or an option, by its place. `options[i][j]` (K, 2) int64 are the tokens of suffix j with an option's letter
+    and with the last of its text.
     """
 
     prompts: tuple[Prompt, ...]
@@ -45,6 +49,7 @@ class PackedSFTSamples:
     weights: tuple[tuple[Tensor, ...], ...]
     positions: tuple[tuple[Tensor, ...], ...]
     looks: tuple[tuple[Tensor, ...], ...]
+    options: tuple[tuple[Tensor, ...], ...]
 
     @property
     def tokens(self) -> int:
@@ -70,8 +75,8 @@ def pack_sft_samples(samples: Sequence[SFTSample], builder: PromptBuilder, end_o
 
 def _pack_one(
     sample: SFTSample, builder: PromptBuilder, end_of_turn: int
-) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return the shared prompt and, for every item, its tokens, their weights and their positions."""
+) -> tuple[Prompt, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the shared prompt and, for every item, its tokens, their weights, positions, looks and options."""
     before = [turn for e in sample.history for turn in (Turn("user", (e.clip, e.text)), Turn("assistant", (e.reply,)))]
     chats = [[*before, Turn("user", (sample.clip, sample.header + item.text))] for item in sample.items]
     clips = [*(e.clip for e in sample.history), sample.clip]
@@ -84,8 +89,7 @@ def _pack_one(
     first = wholes[0]
     shared = _common_prefix([whole.ids for whole in wholes], len(first))
     prompt = Prompt(first.ids[:shared], first.positions[:, :shared], first.visual_index, first.patches, first.grids)
-    suffixes, weights, positions, looks = [], [], [], []
-    ends_s = sample.clip.times_s[1::2]
+    suffixes, weights, positions, looks, options = [], [], [], [], []
     for whole, item in zip(wholes, sample.items, strict=True):
         said = builder.unwritten(item.target)
         target = [*builder.codec.encode(said), end_of_turn]
@@ -97,12 +101,41 @@ def _pack_one(
         after = continue_positions(whole.next_position, len(target))
         positions.append(torch.cat([whole.positions[:, shared:], after], 1))
         asked = len(whole) - shared
-        pairs = [
-            (asked + next(i for i, (_, end) in enumerate(offsets) if end + begun > place), bisect_left(ends_s, at_s))
-            for place, at_s in item.looks
-        ]
-        looks.append(torch.tensor(pairs, dtype=torch.int64).view(-1, 2))
-    return prompt, tuple(suffixes), tuple(weights), tuple(positions), tuple(looks)
+        said_at = [asked + _token_at(offsets, look.character - begun) for look in item.looks]
+        options.append(_option_tokens(item, builder.codec, whole.ids[shared:].tolist()))
+        looks.append(_looks(item, said_at, sample.clip.times_s[1::2], bool(len(options[-1]))))
+    return prompt, tuple(suffixes), tuple(weights), tuple(positions), tuple(looks), tuple(options)
+
+
+def _token_at(offsets: Sequence[tuple[int, int]], character: int) -> int:
+    """Return which token holds a character."""
+    return next(i for i, (_, end) in enumerate(offsets) if end > character)
+
+
+def _looks(item: SFTItem, tokens: Sequence[int], ends_s: Sequence[float], options: bool) -> Tensor:
+    """Return an item's looks, (n, 3) int64, given the tokens they write and when each visual token's time ends.
+
+    Looks at options are left out where these are not among the item's own tokens.
+    """
+    rows = [
+        (token, LOOKS.index(look.kind), _looked_at(item, look, ends_s))
+        for token, look in zip(tokens, item.looks, strict=True)
+        if options or look.kind != "which"
+    ]
+    return torch.tensor(rows, dtype=torch.int64).view(-1, 3)
+
+
+def _looked_at(item: SFTItem, look: Look, ends_s: Sequence[float]) -> int:
+    return int(look.at) if look.kind == "which" else bisect_left(ends_s, look.at)
+
+
+def _option_tokens(item: SFTItem, codec: TextCodec, question: Sequence[int]) -> Tensor:
+    """Return an item's tokens with its options' letters and ends, (K, 2) int64; none where items share them."""
+    text, offsets = codec.decode(question)
+    places = [text.rfind(item.text[place:]) for pair in item.options for place in pair]
+    if any(place < 0 for place in places):
+        places = []
+    return torch.tensor([_token_at(offsets, place) for place in places], dtype=torch.int64).view(-1, 2)
 
 
 def _weight(item: SFTItem, start: int, end: int) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
-from zoomzero.errors import TrainingError, VideoError
+from zoomzero.errors import ServerError, TrainingError, VideoError
 from zoomzero.policy.base import Sampling, TokenCompletion, Turn
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.prompts import Reading, answer_token_mask, option_labels
@@ -27,8 +27,8 @@ from zoomzero.train.rollouts.record import Rollout, RolloutGroup
 from zoomzero.train.rollouts.stream import ExampleStream, prompt_seed
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.rollouts.zoom_frames import ZoomFrames, ZoomPrompts
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import GrpoSettings
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.types import Clip
 
@@ -97,10 +97,15 @@ class RolloutCollector:
         self.looks = None if verifier is None else ZoomFrames(verifier, settings.seed, threads)
         self._ahead = ThreadPoolExecutor(threads, "decode-ahead")
         self._coming: dict[int, Future[Prompted]] = {}  # by place: what is decoded in the background
+        drawing = settings.rollout.server.concurrency if settings.rollout.server is not None else 1
+        self._drawing = ThreadPoolExecutor(drawing, "draw-ahead")
+        self._drawn: dict[int, Future[list[TokenCompletion]]] = {}  # by place: what is drawn in the background
 
     def close(self) -> None:
         """Let go of what is decoded in the background."""
-        self._ahead.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._drawing, self._ahead):
+            threads.shutdown(wait=False, cancel_futures=True)
+        self.engine.close()
         if self.looks is not None:
             self.looks.close()
 
@@ -123,12 +128,28 @@ class RolloutCollector:
                     prompted.append(self.ask(place, example) if coming is None else coming.result())
                 in_a_row = 0
             except VideoError as error:
+                self._drawn.pop(place, None)  # it failed for the same reason
                 in_a_row += 1
                 self._count_unreadable(str(error), step, none_left=in_a_row >= len(self.stream.examples))
-        for place, example in self.stream.peek(count if self.decodes_ahead else 0):
-            if place not in self._coming:  # the next batch is decoded while this one is written and learned from
-                self._coming[place] = self._ahead.submit(self.ask, place, example)
+        self._decode_ahead(count if self.decodes_ahead else 0)
         return prompted
+
+    def _decode_ahead(self, count: int) -> None:
+        """Begin to decode the next examples: that goes on while a batch is written and learned from."""
+        for place, example in self.stream.peek(count):
+            if place not in self._coming:
+                self._coming[place] = self._ahead.submit(self.ask, place, example)
+
+    def _draw_ahead(self, count: int) -> None:
+        """Begin to draw for the next examples: a server does that while a batch is learned from."""
+        self._decode_ahead(count)
+        for place, _ in self.stream.peek(count):
+            if place not in self._drawn:
+                self._drawn[place] = self._drawing.submit(self._draw_one, self._coming[place])
+
+    def _draw_one(self, coming: Future[Prompted]) -> list[TokenCompletion]:
+        one = coming.result()
+        return self.engine.generate([one.chat], self.settings.rollout.num_generations, [self._sampling(one)])[0]
 
     def prompt_of(self, group: RolloutGroup) -> Prompted:
         """Return what a group's model was asked; after a resume its video is decoded again.
@@ -160,7 +181,19 @@ class RolloutCollector:
 
         Raises:
             TrainingError: too many unreadable videos.
+            ServerError: the server that draws is lost; the next call meets the same examples.
         """
+        before = self.stream.taken, self.seen, self.unreadable
+        try:
+            found = self._collect(count, step)
+        except ServerError:
+            self.stream.taken, self.seen, self.unreadable = before
+            raise
+        if self.engine.draws_ahead:
+            self._draw_ahead(count)
+        return found
+
+    def _collect(self, count: int, step: int) -> tuple[list[RolloutGroup], list[RolloutGroup]]:
         rules = self.settings.rollout.filter
         kept: list[RolloutGroup] = []
         dropped: list[RolloutGroup] = []
@@ -197,17 +230,30 @@ class RolloutCollector:
 
     def _write(self, prompted: Sequence[Prompted]) -> _Written:
         """Draw completions and begin to decode what they name."""
-        rules = self.settings.rollout
-        samplings = [
-            Sampling(rules.temperature, rules.top_p, rules.max_new_tokens, prompt_seed(self.settings.seed, one.place))
-            for one in prompted
-        ]
-        drawn = self.engine.generate([one.chat for one in prompted], rules.num_generations, samplings)
+        drawn = self._draw(prompted)
         readings = [
             [read_completion(one, completion.text) for completion in completions]
             for one, completions in zip(prompted, drawn, strict=True)
         ]
         return _Written(prompted, drawn, readings, self._start_looks(prompted, readings, controls=True))
+
+    def _draw(self, prompted: Sequence[Prompted]) -> list[list[TokenCompletion]]:
+        """Return the completions of some prompts: those that were drawn ahead, and the rest drawn now."""
+        waiting = {one.place: self._drawn.pop(one.place) for one in prompted if one.place in self._drawn}
+        now = [one for one in prompted if one.place not in waiting]
+        drawn: dict[int, list[TokenCompletion]] = {}
+        if now:
+            count, samplings = self.settings.rollout.num_generations, [self._sampling(one) for one in now]
+            fresh = self.engine.generate([one.chat for one in now], count, samplings)
+            drawn = dict(zip([one.place for one in now], fresh, strict=True))
+        with self.watch.phase("generate"):
+            drawn |= {place: future.result() for place, future in waiting.items()}
+        return [drawn[one.place] for one in prompted]
+
+    def _sampling(self, one: Prompted) -> Sampling:
+        rules = self.settings.rollout
+        seed = prompt_seed(self.settings.seed, one.place)
+        return Sampling(rules.temperature, rules.top_p, rules.max_new_tokens, seed)
 
     def _groups(self, written: _Written, step: int) -> list[RolloutGroup]:
         """Verify and reward what was written."""
@@ -283,6 +329,8 @@ class RolloutCollector:
                 answer_mask=answer_token_mask(reading, completion.offsets),
                 rewards=reward_values(completion.text, reading, truth, reward, mode=one.asked.mode, zoom=look),
                 zoom=look,
+                server_log_probs=completion.logprobs if completion.drawn_at is not None else None,
+                drawn_at=completion.drawn_at,
             )
             for completion, reading, look in zip(completions, readings, looks, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Rollout engines: who draws completions. One in this process; a server would be another class of the same methods."""
+"""Rollout engines: who draws completions. This one does in this process; `served` has one that asks a server."""
 
 from __future__ import annotations
 
@@ -10,23 +10,32 @@ from torch import Tensor
 
 from zoomzero.policy.base import Sampling, TokenCompletion, Turn
 from zoomzero.policy.local.qwen import QwenPolicy
-from zoomzero.train.run.stopwatch import Stopwatch
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.types import Clip
 
 Weights = Callable[[], Iterable[tuple[str, Tensor]]]
 
 
 class RolloutEngine(Protocol):
-    """Draws completions under the weights it was last given."""
+    """Draws completions under the weights it was last given.
 
-    def update(self, weights: Weights) -> None:
-        """Take new weights before the next rollouts: `weights()` yields (name in the checkpoint, tensor)."""
+    `draws_ahead` says that it may be asked from other threads, and draw while the model learns.
+    """
+
+    draws_ahead: bool
+
+    def update(self, weights: Weights, update: int) -> None:
+        """Take the weights as an update left them: `weights()` yields (name in the checkpoint, tensor)."""
         ...
 
     def generate(
         self, chats: Sequence[Sequence[Turn]], n: int, samplings: Sequence[Sampling]
     ) -> list[list[TokenCompletion]]:
         """Draw n completions of every chat; `samplings` holds each chat's own seed."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what works in the background."""
         ...
 
 
@@ -41,6 +50,8 @@ class LocalEngine:
         computing: how the model computes, for example autocast.
     """
 
+    draws_ahead = False
+
     def __init__(
         self,
         policy: QwenPolicy,
@@ -51,7 +62,7 @@ class LocalEngine:
     ) -> None:
         self.policy, self.watch, self.shares_weights, self.computing = policy, watch, shares_weights, computing
 
-    def update(self, weights: Weights) -> None:
+    def update(self, weights: Weights, update: int) -> None:
         """Copy the new weights into the policy's model when that is a copy."""
         if self.shares_weights:
             return
@@ -69,6 +80,9 @@ class LocalEngine:
                 contexts = self.policy.read_many(chats)
             with self.watch.phase("generate"):
                 return self.policy.generate_many(contexts, n, samplings)
+
+    def close(self) -> None:
+        """Nothing works in the background."""
 
 
 def see(policy: QwenPolicy, chats: Iterable[Sequence[Turn]], watch: Stopwatch) -> None:

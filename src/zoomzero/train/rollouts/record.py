@@ -28,7 +28,9 @@ class Rollout:
     `offsets[i]` is the character range of token i in `text` (empty for the end-of-turn token); `answer_mask[i]` is True
     where token i belongs to the answer. `option`, `spans` and `problems` are what the reader found in the text.
     `advantages`, `old_log_probs` (under the model that wrote it), `ref_log_probs` (under the reference) and
-    `teacher_log_probs` have one number for every token; the last three are None where no update needs them.
+    `teacher_log_probs` have one number for every token; the last three are None where no update needs them. Where a
+    server drew it, `old_log_probs` are under the model as it was when the batch was complete, `server_log_probs` what
+    the server said, and `drawn_at` the update whose weights the server had.
     """
 
     text: str
@@ -45,6 +47,8 @@ class Rollout:
     old_log_probs: Floats | None = None
     ref_log_probs: Floats | None = None
     teacher_log_probs: Floats | None = None
+    server_log_probs: Floats | None = None
+    drawn_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class RolloutGroup:
     """The rollouts of one prompt.
 
     `index` is the prompt's place in the run (its random numbers follow from it and the run's seed), `step` the number
-    of updates the model that wrote them had seen. `kept` is False for groups the online filter dropped.
+    of updates made when they were collected. `kept` is False for groups the online filter dropped.
     `pseudo_truth` is what the group's verified rollouts agreed on, where that stood in for spans the example lacks.
     """
 
@@ -128,6 +132,8 @@ def _rollout(values: dict[str, Any]) -> Rollout:
         old_log_probs=_floats(values["old_log_probs"]),
         ref_log_probs=_floats(values["ref_log_probs"]),
         teacher_log_probs=_floats(values.get("teacher_log_probs")),
+        server_log_probs=_floats(values.get("server_log_probs")),
+        drawn_at=values.get("drawn_at"),
     )
 
 

@@ -17,8 +17,8 @@ from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.prompts import Reading
 from zoomzero.spans import Span, clip, widen
 from zoomzero.train.credit.answers import ZoomResult
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import GrpoSettings
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.plan import plan_on_grid, plan_uniform
 from zoomzero.video.types import Clip, FramePlan
 

@@ -6,19 +6,20 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from zoomzero.config import flatten
+from zoomzero.config import flatten, settings_hash
 from zoomzero.errors import ConfigError
 from zoomzero.files import PARTIAL, locked, write_whole
 
-SETTINGS_FILE = "run.json"
+SETTINGS_FILE, RECORD_FILE = "run.json", "training.json"
 PROCESSES = "processes"  # beside the settings there
 LOCK_FILE = "run.lock"
 # Settings a resumed run may change: no weight depends on them.
@@ -42,6 +43,40 @@ class TrainingRecord:
     versions: dict[str, str]
     data: dict[str, Any]
     validation: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def write(self, out: Path) -> None:
+        """Write it into the trained checkpoint's directory, complete or not at all."""
+        write_whole(out / RECORD_FILE, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def make_record(
+    settings: BaseModel,
+    *,
+    steps: int,
+    started: float,
+    final_loss: float,
+    data: dict[str, Any],
+    validation: dict[str, dict[str, float]] | None = None,
+) -> TrainingRecord:
+    """Return the record of a run that has made its steps, on this machine, with what is installed here.
+
+    Args:
+        settings: of the run.
+        steps: optimizer steps it has made.
+        started: `time.perf_counter()` when it started, or was resumed.
+        final_loss, data, validation: as in `TrainingRecord`.
+    """
+    return TrainingRecord(
+        settings=settings.model_dump(mode="json"),
+        settings_hash=settings_hash(settings),
+        steps=steps,
+        minutes=round((time.perf_counter() - started) / 60, 1),
+        final_loss=round(final_loss, 6),
+        device=device_name(),
+        versions=versions(),
+        data=data,
+        validation=validation or {},
+    )
 
 
 @contextmanager

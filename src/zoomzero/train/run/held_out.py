@@ -22,6 +22,7 @@ from zoomzero.train.settings import ValidationSettings
 from zoomzero.world.write import write_world
 
 LOG_FILE = "validation.jsonl"
+MEASURES = ("accuracy", "coarse_accuracy", "miou", "format")
 
 
 class HeldOut(TrainerCallback):  # type: ignore[misc]
@@ -47,6 +48,11 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
         folder = Path(world.folder) / f"{world.kind}-{world.seed}-{world.count}"
         write_world(folder, world.count, world.seed, world.kind)
         return read_examples(folder / "examples.jsonl")[: self.settings.limit]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask the start model: what a run adds is known only beside it."""
+        if state.global_step == 0:
+            self.on_step_end(args, state, control, **kwargs)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Ask, at the steps that are due."""
@@ -88,3 +94,16 @@ def _shares(rows: Sequence[tuple[Example, Trace]]) -> dict[str, float]:
         "format": math.fsum(not one.problems for one in written) / max(1, len(written)),
     }
     return {name: round(value, 4) for name, value in sums.items()}
+
+
+def summary(out: Path) -> dict[str, dict[str, float]]:
+    """Return the rows of the start model, the last one, and the best by the mean of accuracy and IoU; {} without any.
+
+    Args:
+        out: the run's directory.
+    """
+    rows = read_rows(out / LOG_FILE)
+    if not rows:
+        return {}
+    named = {"start": rows[0], "last": rows[-1], "best": max(rows, key=lambda row: row["accuracy"] + row["miou"])}
+    return {which: row for which, row in named.items() if which != "start" or row["step"] == 0}

@@ -68,6 +68,7 @@ def _short(group: RolloutGroup) -> RolloutGroup:
             old_log_probs=None,
             ref_log_probs=None,
             teacher_log_probs=None,
+            server_log_probs=None,
         )
         for rollout in group.rollouts
     )

@@ -15,6 +15,7 @@ from zoomzero.train.credit.loss import LossDiagnostics
 from zoomzero.train.credit.rewards import as_columns
 from zoomzero.train.rollouts.collector import Tally
 from zoomzero.train.rollouts.record import RolloutGroup
+from zoomzero.train.settings_server import RolloutServerSettings
 
 NO_ANSWER = {"no_answer", "unknown_option", "ambiguous_option"}  # the reader's names for it
 Sums = dict[str, tuple[float, float]]  # name -> (weighted sum, weight)
@@ -27,6 +28,7 @@ class Monitor:
         self._sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._since = time.perf_counter()
         self._tokens = 0
+        self.largest: dict[str, float] = {}
 
     def add(self, name: str, value: float, weight: float = 1.0) -> None:
         """Add a value to a mean."""
@@ -66,6 +68,24 @@ class Monitor:
             self.add("zoom/true_span", tally.true_right / tally.controls, tally.controls)
             self.add("zoom/random_span", tally.random_right / tally.controls, tally.controls)
 
+    def add_served(self, groups: Sequence[RolloutGroup], rules: RolloutServerSettings | None) -> None:
+        """Add how far a server's log-probabilities lie from the model's own, and the weights that make up for it.
+
+        Means are over tokens; `server/gap_max` is the largest of a batch, `server/staleness` counts updates.
+        """
+        rollouts = [(group, rollout) for group in groups for rollout in group.rollouts]
+        for group, rollout in rollouts:
+            if rules is None or rollout.server_log_probs is None or rollout.old_log_probs is None:
+                continue
+            apart = [own - theirs for own, theirs in zip(rollout.old_log_probs, rollout.server_log_probs, strict=True)]
+            for difference in apart:
+                weight = math.exp(min(difference, 50.0))
+                self.add("server/gap", abs(difference))
+                self.add("server/weight", min(weight, rules.max_weight))
+                self.add("server/truncated", float(weight > rules.max_weight))
+            self.largest["server/gap_max"] = max(self.largest.get("server/gap_max", 0.0), *map(abs, apart))
+            self.add("server/staleness", group.step - (rollout.drawn_at or 0))
+
     def add_update(self, diagnostics: LossDiagnostics, tokens: int) -> None:
         """Add one update: what the loss saw, and how many tokens of prompts and completions it learned from."""
         counted = float(diagnostics.tokens)
@@ -94,7 +114,9 @@ class Monitor:
         now = time.perf_counter()
         taken = {name: (total, weight) for name, (total, weight) in self._sums.items()}
         taken["tokens_per_second"] = (self._tokens / (now - self._since), 1.0)
+        taken |= {name: (value, 1.0) for name, value in self.largest.items()}
         self._sums.clear()
+        self.largest.clear()
         self._since, self._tokens = now, 0
         return taken
 

@@ -15,7 +15,7 @@ from rich.progress import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from zoomzero.train.run.stopwatch import Stopwatch
+from zoomzero.train.stopwatch import Stopwatch
 
 
 class RichProgress(TrainerCallback):  # type: ignore[misc]

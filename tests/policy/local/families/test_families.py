@@ -46,6 +46,20 @@ def test_patches_leave_the_frames_alone():
     assert np.array_equal(clip.frames, before)
 
 
+@pytest.mark.filterwarnings("error")
+def test_cached_frames_which_cannot_be_written_are_read_without_a_complaint():
+    clip = make_clip("qwen3_vl")
+    kept = clip.frames.copy()
+    kept.flags.writeable = False  # as the frame cache hands them out
+    said = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # torch complains of the first one only
+    try:
+        found = QWEN3.patches(kept)
+    finally:
+        torch.set_warn_always(said)
+    assert torch.equal(found, QWEN3.patches(clip.frames))
+
+
 def test_frames_that_do_not_fill_patches_are_refused():
     for shape in ((3, 28, 28, 3), (2, 30, 28, 3), (2, 28, 14, 3), (0, 28, 28, 3)):
         clip = Clip(np.zeros(shape, dtype=np.uint8), (0.0,) * shape[0], 1.0, (), 0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
 from zoomzero.benchmarks.definitions.choice.letters import first_capital
-from zoomzero.benchmarks.scoring.metrics import Measure
+from zoomzero.benchmarks.metrics import Measure
 from zoomzero.data.annotation import Dataset, Question, read_rows, require
 from zoomzero.data.values import Id, Options, Seconds, Text, shown, typed
 from zoomzero.errors import DataError

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy
-from zoomzero.benchmarks.scoring.metrics import Measure
+from zoomzero.benchmarks.metrics import Measure
 from zoomzero.data.annotation import LETTERS_WITHOUT_OPTIONS, Dataset, Question, read_label, read_rows, require
 from zoomzero.data.values import Id, Labels, Rows, Seconds, Text, as_type
 from zoomzero.prompts import option_labels

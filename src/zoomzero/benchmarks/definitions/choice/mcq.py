@@ -25,7 +25,7 @@ import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
 from zoomzero.benchmarks.definitions.choice.letters import without_letters
-from zoomzero.benchmarks.scoring.metrics import Measure
+from zoomzero.benchmarks.metrics import Measure
 from zoomzero.data.annotation import Dataset, Question, read_rows, read_seconds, read_spans
 from zoomzero.data.values import Id, Labels, Options, Text, Words, as_id, shown, typed
 from zoomzero.errors import DataError

@@ -16,7 +16,7 @@ import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy
 from zoomzero.benchmarks.definitions.choice.letters import first_capital, without_letters
-from zoomzero.benchmarks.scoring.metrics import BoolArray, Measure
+from zoomzero.benchmarks.metrics import BoolArray, Measure
 from zoomzero.data.annotation import Dataset, Question, read_label, read_rows, require
 from zoomzero.data.values import Id, Options, Table, Text, listed_as
 

@@ -21,7 +21,7 @@ from pydantic import BeforeValidator
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy
 from zoomzero.benchmarks.definitions.choice.letters import first_capital, without_letters
-from zoomzero.benchmarks.scoring.metrics import BoolArray, FloatArray, Measure
+from zoomzero.benchmarks.metrics import BoolArray, FloatArray, Measure
 from zoomzero.data.annotation import Dataset, Question, read_label, read_rows, require
 from zoomzero.data.values import Id, Options, Text, shown, typed
 from zoomzero.errors import DataError

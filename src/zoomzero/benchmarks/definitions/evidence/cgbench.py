@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy
-from zoomzero.benchmarks.scoring.metrics import FloatArray, Measure, interval_iou
+from zoomzero.benchmarks.metrics import FloatArray, Measure, interval_iou
 from zoomzero.data.annotation import Dataset, Question, read_label, read_rows, read_spans, require
 from zoomzero.data.values import Id, Options, Rows, Seconds, Text
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy, share_at
-from zoomzero.benchmarks.scoring.metrics import Measure, best_overlap
+from zoomzero.benchmarks.metrics import Measure, best_overlap
 from zoomzero.data.annotation import (
     Dataset,
     Question,

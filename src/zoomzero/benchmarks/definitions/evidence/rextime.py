@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, accuracy, share_at
-from zoomzero.benchmarks.scoring.metrics import Measure, best_window_iou
+from zoomzero.benchmarks.metrics import Measure, best_window_iou
 from zoomzero.data.annotation import (
     LETTERS_WITHOUT_OPTIONS,
     Dataset,

@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source
-from zoomzero.benchmarks.scoring.metrics import Measure
+from zoomzero.benchmarks.metrics import Measure
 from zoomzero.data.annotation import Dataset, Question, read_rows, read_spans, require
 from zoomzero.data.values import Id, Labels, Number, Text, Words, as_id, listed_as, shown, typed
 from zoomzero.errors import DataError

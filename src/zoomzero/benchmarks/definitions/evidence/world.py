@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, set_measures
-from zoomzero.benchmarks.scoring.metrics import Measure
+from zoomzero.benchmarks.metrics import Measure
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.data.example import Example, read_examples
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Pairs, accuracy, share_at
-from zoomzero.benchmarks.scoring.metrics import BoolArray, Measure, best_window_iou
+from zoomzero.benchmarks.metrics import BoolArray, Measure, best_window_iou
 
 THRESHOLDS = (0.3, 0.5, 0.7)
 

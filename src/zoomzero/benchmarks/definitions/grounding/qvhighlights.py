@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zoomzero.benchmarks.definitions.base import Benchmark, Pairs, ReadOptions, Source, share_at
-from zoomzero.benchmarks.scoring.metrics import (
+from zoomzero.benchmarks.metrics import (
     DETECTION_THRESHOLDS,
     Measure,
     best_window_iou,
@@ -24,7 +24,7 @@ from zoomzero.benchmarks.scoring.metrics import (
     detection_ap,
     fit_length,
 )
-from zoomzero.benchmarks.scoring.predictions import Prediction
+from zoomzero.benchmarks.predictions import Prediction
 from zoomzero.data.annotation import Dataset, Question, read_rows, read_spans, require
 from zoomzero.data.captions import Caption, shown_questions
 from zoomzero.data.values import Id, Numbers, Rows, Seconds, Text, listed_as

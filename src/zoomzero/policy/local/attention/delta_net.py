@@ -32,7 +32,7 @@ def install(layers: Any) -> None:
 @torch.no_grad()
 def _settle(net: Any) -> None:
     """Let transformers say once, unseen, which kernels it has: `zoomzero doctor` tells the user."""
-    from zoomzero.policy.local.checkpoint.network import quiet
+    from zoomzero.policy.quiet import quiet
 
     if net.A_log.is_meta:
         return
@@ -41,6 +41,20 @@ def _settle(net: Any) -> None:
             x = net.in_proj_qkv.weight.new_zeros(1, length, net.conv_dim)
             gate = x.new_zeros(1, length, net.num_v_heads)
             net.mix(x, gate, gate, None, None)
+
+
+def pick_rule(device: str, dtype: torch.dtype, length: int, learning: bool) -> tuple[str, bool]:
+    """Return the name of transformers' function for some sequences, and whether its fast kernel takes them.
+
+    Args:
+        device: its kind; the kernels (flash-linear-attention) are for GPUs.
+        dtype: of queries, keys and values; the kernel that goes in chunks does not take float32.
+        length: of the sequences.
+        learning: whether gradients are wanted; the kernel for single tokens has no backward pass.
+    """
+    fast = device != "cpu" and dtype in (torch.bfloat16, torch.float16)
+    alone = length == 1 and not (fast and learning)
+    return "torch_recurrent_gated_delta_rule" if alone else "torch_chunk_gated_delta_rule", fast
 
 
 class ForkedDeltaNet(torch.nn.Module):
@@ -72,11 +86,12 @@ class ForkedDeltaNet(torch.nn.Module):
         mixed = F.conv1d(inputs.transpose(1, 2).to(weight.dtype), weight, net.conv1d.bias, groups=x.shape[2])
         mixed = F.silu(mixed).transpose(1, 2).to(x.dtype)
         q, k, v = torch.split(mixed, [net.key_dim, net.key_dim, net.value_dim], -1)
-        # the modelling file's own functions, which are fast kernels where their package is installed
-        home = sys.modules[type(self).__mro__[2].__module__]
-        rule = home.torch_recurrent_gated_delta_rule if x.shape[1] == 1 else home.torch_chunk_gated_delta_rule
+        learning = torch.is_grad_enabled() and any(part.requires_grad for part in (x, decay, beta))
+        name, fast = pick_rule(x.device.type, mixed.dtype, x.shape[1], learning)
+        # the modelling file's own function: where a package is installed a fast kernel, with its plain twin inside
+        rule = getattr(sys.modules[type(self).__mro__[2].__module__], name)
         rows = x.shape[:2]
-        out, memory = rule(
+        out, memory = (rule if fast else getattr(rule, "__wrapped__", rule))(
             q.reshape(*rows, -1, net.head_k_dim),
             k.reshape(*rows, -1, net.head_k_dim),
             v.reshape(*rows, -1, net.head_v_dim),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,11 @@ from torch.utils.checkpoint import checkpoint
 
 from zoomzero.policy.local import vision
 from zoomzero.policy.local.attention.group_attention import Group, PackedRow
-from zoomzero.policy.local.families import Family, family_of
 from zoomzero.policy.local.positions import continue_positions
 from zoomzero.policy.local.vision import VisualFeatures
+
+if TYPE_CHECKING:
+    from zoomzero.policy.local.families.base import Family
 
 HEAD_CHUNK = 1024  # tokens whose logits exist at once: 0.6 GB of float32 for 152,000 tokens
 
@@ -89,19 +91,18 @@ def fill_rows(sizes: Sequence[int], most: int, order: Sequence[int] | None = Non
 
 def core(model: Any) -> Any:
     """Return the module that holds `.visual` and `.language_model` (adapters such as peft unwrapped)."""
-    bare = _unwrap(model)
-    return family_of(bare).core(bare)
+    return family(model).core(_unwrap(model))
 
 
 def head(model: Any) -> Any:
     """Return the module that turns hidden states into logits."""
-    bare = _unwrap(model)
-    return family_of(bare).head(bare)
+    return family(model).head(_unwrap(model))
 
 
 def family(model: Any) -> type[Family]:
-    """Return the family of a model (adapters unwrapped)."""
-    return family_of(_unwrap(model))
+    """Return the family of a model that its `Family.prepare` was called for (adapters unwrapped)."""
+    found: type[Family] = _unwrap(model).zoomzero_family
+    return found
 
 
 def _unwrap(model: Any) -> Any:

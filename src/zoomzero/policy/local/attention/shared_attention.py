@@ -16,27 +16,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoomzero.policy.local.machine import Kernel, attention_kernel
+
 aten = torch.ops.aten
+LSE_BLOCK = 32  # the memory-efficient kernel pads its log-sum-exp to a multiple of so many queries
 
 
-def fused(query: Tensor) -> bool:
-    """Return whether the fused kernels that also give the log-sum-exp take this query."""
-    if query.device.type == "cpu":
-        return query.dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-    half = query.dtype in (torch.bfloat16, torch.float16)
-    if query.device.type != "cuda" or not half or torch.cuda.get_device_capability(query.device) < (8, 0):
-        return False  # GPUs before Ampere have no flash kernel
-    return query.shape[-1] % 8 == 0 and query.shape[-1] <= 256
+def kernel_of(query: Tensor) -> Kernel:
+    """Return the fused attention that takes this query; see `machine.attention_kernel`."""
+    capability = torch.cuda.get_device_capability(query.device) if query.device.type == "cuda" else None
+    return attention_kernel(query.device.type, capability, query.dtype, query.shape[-1])
 
 
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
     """Attend and return (out, lse (B, H, T) float32, what the backward needs beside them)."""
-    if q.device.type == "cpu":
+    kernel = kernel_of(q)
+    if kernel == "cpu":
         flash = aten._scaled_dot_product_flash_attention_for_cpu
         out, lse = flash(q, k, v, 0.0, causal, attn_mask=mask, scale=scale)
         return out, lse, ()
+    if kernel == "efficient":
+        efficient = aten._scaled_dot_product_efficient_attention
+        out, lse, *rest = efficient(q, k, v, None, True, 0.0, causal, scale=scale)
+        return out, lse[..., : q.shape[2]], tuple(rest)  # it comes padded, see `LSE_BLOCK`
     out, lse, *rest = aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, False, scale=scale)
     return out, lse, tuple(rest[:6])
 
@@ -63,14 +67,23 @@ def _backward(
     rest: tuple[Any, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of (q, k, v) of one part, given the joined `out` and `lse`."""
-    given = [x.contiguous() for x in (grad, q, k, v, out, lse)]
-    if q.device.type == "cpu":
+    kernel = kernel_of(q)
+    if kernel == "efficient":  # a weight is exp(score - lse): padding must be inf
+        lse = F.pad(lse, (0, -lse.shape[2] % LSE_BLOCK), value=float("inf"))
+    grad, q, k, v, out, lse = (x.contiguous() for x in (grad, q, k, v, out, lse))
+    if kernel == "cpu":
         flash = aten._scaled_dot_product_flash_attention_for_cpu_backward
-        dq, dk, dv = flash(*given, 0.0, causal, scale=scale)
+        dq, dk, dv = flash(grad, q, k, v, out, lse, 0.0, causal, scale=scale)
+    elif kernel == "efficient":
+        efficient = aten._scaled_dot_product_efficient_attention_backward
+        wanted = [True, True, True, False]
+        dq, dk, dv, _ = efficient(grad, q, k, v, None, out, lse, *rest, 0.0, wanted, causal, scale=scale)
     else:
         cum_q, cum_k, max_q, max_k, seed, offset = rest
         flash = aten._scaled_dot_product_flash_attention_backward
-        dq, dk, dv = flash(*given, cum_q, cum_k, max_q, max_k, 0.0, causal, seed, offset, scale=scale)
+        dq, dk, dv = flash(
+            *(grad, q, k, v, out, lse), cum_q, cum_k, max_q, max_k, 0.0, causal, seed, offset, scale=scale
+        )
     return dq, dk, dv
 
 
@@ -98,7 +111,8 @@ def attend_all(
         out (B, H, T, d), lse (B, H, T) float32, and what the backward needs.
     """
     folded = fold_heads(q, k.shape[1])
-    if fused(q) and (mask is None or q.device.type == "cpu"):
+    kernel = kernel_of(q)
+    if kernel == "cpu" or (kernel != "plain" and mask is None):
         out, lse, rest = _forward(folded, k, v, False, scale, mask)
     else:
         out, lse, rest = _plain_forward(folded, k, v, scale, mask)
@@ -148,7 +162,7 @@ def attend_own(
 
 def _float_product(a: Tensor, b: Tensor) -> Tensor:
     """Return the float32 product of batches of matrices, without float32 copies of them where the device can."""
-    if a.device.type == "cuda" and fused(a):
+    if kernel_of(a) == "flash":
         return torch.bmm(a, b, out_dtype=torch.float32)
     with torch.autocast(a.device.type, enabled=False):
         return a.float() @ b.float()
@@ -262,7 +276,7 @@ def plain_suffix_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, scal
 
 def suffix_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, scale: float, *segments: Tensor) -> Tensor:
     """Attend suffixes to shared segments and to themselves; see `SuffixAttention` for the shapes."""
-    if not fused(q):
+    if kernel_of(q) == "plain":
         return plain_suffix_attention(q, k, v, ragged, scale, *segments)
     apply: Any = SuffixAttention.apply
     out: Tensor = apply(q, k, v, ragged, scale, *segments)
@@ -272,6 +286,6 @@ def suffix_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, scale: flo
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Plain causal attention of whole sequences: q (N, H, P, d), k and v (N, Hkv, P, d) -> (N, H, P, d)."""
     share = q.shape[1] // k.shape[1]
-    if share > 1 and (q.device.type == "cpu" or not fused(q)):  # there grouped heads leave the fused kernels
+    if share > 1 and kernel_of(q) != "flash":  # grouped heads would leave the other fused kernels
         k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=k.shape[1] != q.shape[1])

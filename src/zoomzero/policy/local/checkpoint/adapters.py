@@ -12,7 +12,7 @@ import torch
 
 from zoomzero.errors import ModelError
 from zoomzero.policy.local.checkpoint.find import find, read_json
-from zoomzero.policy.local.checkpoint.network import quiet
+from zoomzero.policy.quiet import quiet
 
 
 def is_adapter(where: Path) -> bool:

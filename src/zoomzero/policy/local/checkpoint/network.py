@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from zoomzero.errors import ModelError
 from zoomzero.policy.local.checkpoint.find import one_line, read_json
 from zoomzero.policy.local.checkpoint.quantised import check_quantised, load_arguments, on_the_fly
 from zoomzero.policy.local.families import Family
-
-LARGE_ON_A_CPU = 1_000_000_000  # parameters above which `auto` keeps bfloat16 on a CPU
+from zoomzero.policy.local.machine import best_device, best_dtype
+from zoomzero.policy.quiet import quiet
 
 
 def stored_parameters(where: Path) -> int:
@@ -27,9 +25,7 @@ def stored_parameters(where: Path) -> int:
 def pick_device(model: str, device: str) -> torch.device:
     """Return the device a setting names; `auto` takes a CUDA GPU, then Apple's, then the CPU."""
     if device == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        return torch.device(best_device(torch.cuda.is_available(), torch.backends.mps.is_available()))
     try:
         target = torch.device(device)
     except RuntimeError as error:
@@ -42,24 +38,21 @@ def pick_device(model: str, device: str) -> torch.device:
 
 
 def pick_dtype(model: str, dtype: str, device: torch.device, parameters: int = 0) -> torch.dtype:
-    """Return the number type a setting names; `auto` takes half precision where it is fast or memory is short.
+    """Return the number type a setting names; `auto` takes `machine.best_dtype`.
 
     Args:
         model: what the user called it.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         device: where the model will be.
-        parameters: of the model; on a CPU large ones stay in bfloat16 (7B in float32 are 33 GB).
+        parameters: of the model.
 
     Raises:
         ModelError: an unknown type.
     """
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype == "auto":
-        if device.type == "cuda":  # GPUs before Ampere only imitate bfloat16
-            return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-        if device.type == "mps":
-            return torch.float16
-        return torch.bfloat16 if parameters > LARGE_ON_A_CPU else torch.float32
+        capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+        return best_dtype(device.type, capability, parameters)
     if dtype not in named:
         raise ModelError(model, f"unknown dtype {dtype}", f"use auto, {', '.join(named)}")
     return named[dtype]
@@ -133,19 +126,3 @@ def load_network(
     if missing:
         raise ModelError(model, f"{len(missing)} weights are missing, first {missing[0]}", again)
     return network
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' log messages and progress bars from the user's screen, and restore them after."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -125,12 +125,13 @@ class Family:
 
     @classmethod
     def prepare(cls, model: Any) -> None:
-        """Give a network the project's attention, text and vision. Safe to call again."""
+        """Give a network the project's attention, text and vision, and its family's name. Safe to call again."""
         from zoomzero.policy.local import vision
         from zoomzero.policy.local.attention import group_attention
 
+        model.zoomzero_family = cls  # attention and vision lie below the families: they cannot look it up
         group_attention.install(cls.core(model).language_model)
-        vision.install(cls.core(model).visual)
+        vision.install(cls.core(model).visual, cls)
 
     @staticmethod
     def tower_tables(config: Any, grids: Tensor) -> tuple[dict[str, Any], list[Tensor]]:
@@ -208,7 +209,8 @@ class Family:
 
         g = self.geometry
         t, h, w = frames.shape[0] // g.temporal, frames.shape[1] // g.factor, frames.shape[2] // g.factor
-        x = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+        # cached frames cannot be written; torch knows no such tensor, so that they are copied
+        x = torch.from_numpy(np.require(frames, requirements=("C", "W"))).to(device)
         x = x.view(t, g.temporal, h, g.merge, g.patch, w, g.merge, g.patch, 3)
         x = x.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(t * h * w * g.merge**2, 3, -1).float()
         # the processors fold the 1/255 into mean and deviation; so do we, to have the same float32 values

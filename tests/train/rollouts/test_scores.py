@@ -18,8 +18,8 @@ from sft_models import FAMILIES
 from zoomzero.policy.local.attention.packed import core, fill_rows
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import load_policy
-from zoomzero.train.credit.scores import GroupScores, PackedGroups, pack_groups, plan_rows
 from zoomzero.train.engine.build import add_adapter, load_trained, make_reference
+from zoomzero.train.rollouts.scores import GroupScores, PackedGroups, pack_groups, plan_rows
 from zoomzero.train.settings import LoraSettings
 
 TEMPERATURE, CHUNK = 0.7, 5

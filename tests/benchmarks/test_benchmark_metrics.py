@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoomzero.benchmarks.scoring.metrics import (
+from zoomzero.benchmarks.metrics import (
     Measure,
     average,
     best_overlap,

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from zoomzero.benchmarks.scoring.wilson import wilson
+from zoomzero.benchmarks.wilson import wilson
 from zoomzero.spans import Span
 
 FloatArray = npt.NDArray[np.float64]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from zoomzero.train.run import stopwatch
-from zoomzero.train.run.stopwatch import PHASES, Stopwatch
+from zoomzero.train import stopwatch
+from zoomzero.train.stopwatch import PHASES, Stopwatch
 
 
 class Clock:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zoomzero.benchmarks.scoring.predictions import FAULTS, Prediction, Predictions, read_predictions
+from zoomzero.benchmarks.predictions import FAULTS, Prediction, Predictions, read_predictions
 from zoomzero.data.annotation import Question
 from zoomzero.errors import DataError
 from zoomzero.spans import Span

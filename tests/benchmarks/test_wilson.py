@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoomzero.benchmarks.scoring.wilson import wilson
+from zoomzero.benchmarks.wilson import wilson
 
 
 def test_wilson_worked_by_hand() -> None:
