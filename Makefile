@@ -11,7 +11,9 @@
 # make soak       the web app for SOAK minutes with eight users: memory flat, no file left behind
 # make docs       the documentation site in outputs/site; a broken link fails
 # make wheel      build the wheel, install it into an empty environment, run the demo from it
-# make floors     the suite's quick part with the oldest versions pyproject.toml allows
+# make floors     the suite's quick part with the oldest versions pyproject.toml allows (TORCH=2.13.0: but for torch)
+# make pythons    the part of the suite that needs no torch with every Python 3.10-3.13 on this machine
+# make audit      do the installed packages fit together, and is one known to be vulnerable (pip-audit)
 # make clean      remove what the others made
 
 PYTHON ?= python3
@@ -25,7 +27,7 @@ MINUTES  ?= 5
 SOAK     ?= 120
 COVERAGE ?= 80
 
-.PHONY: demo test test-slow test-server test-browser tutorial tutorial-page check coverage fuzz soak docs wheel floors clean install
+.PHONY: demo test test-slow test-server test-browser tutorial tutorial-page check coverage fuzz soak docs wheel floors pythons audit clean install
 
 install: $(READY)
 
@@ -73,6 +75,12 @@ wheel: $(READY)
 
 floors:
 	PYTHON=$(PYTHON) .ci/floors
+
+pythons:
+	PYTHON=$(PYTHON) .ci/pythons
+
+audit: $(READY)
+	PYTHON=$(PYTHON) .ci/audit
 
 $(SERVER)/.ready: tests/policy/server/install.sh
 	bash tests/policy/server/install.sh $(SERVER)

@@ -24,15 +24,25 @@ from pathlib import Path
 from fuzz_kills import descendants, running
 from kill_jobs import Materials
 
-SLOW = ("--set", "coarse.fps=8", "--set", "coarse.max_frames=384", "--set", "coarse.max_tokens=10000")
 LIMIT_S, ORPHANS_S = 120.0, 60.0
 OURS = "zoomzero/__main__.py"
 
 
 def command(things: Materials) -> list[str]:
-    """Return a command that decodes, loads and answers for some seconds."""
+    """Return a command that decodes, loads and answers in several passes."""
     video = str(things.folder / "0.mp4")
-    return [sys.executable, "-m", "zoomzero", "ask", video, "Which symbol is it?", "--model", "tiny", *SLOW]
+    return [
+        sys.executable,
+        "-m",
+        "zoomzero",
+        "ask",
+        video,
+        "Which symbol is it?",
+        "--model",
+        "tiny",
+        "--mode",
+        "search",
+    ]
 
 
 def attempt(words: Sequence[str], after_s: float) -> tuple[str, str]:

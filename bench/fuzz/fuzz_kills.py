@@ -145,8 +145,11 @@ def play(job: Job, things: Materials, folder: Path, tally: Tally, dice: random.R
             break
         below = descendants(pid)
         os.kill(pid, signal.SIGKILL)
-        if ended(pid, 10.0) != -signal.SIGKILL:
-            raise Broken("it ended by itself while it was killed, or not at all")
+        code = ended(pid, LIMIT_S)
+        if code == 0:
+            break  # it was done a moment before
+        if code != -signal.SIGKILL:
+            raise Broken(f"it ended with {code} while it was killed")
         tally.kills += 1
         orphans |= below
         check_json(folder / "run")
@@ -205,6 +208,7 @@ def campaign(args: argparse.Namespace, say: Callable[[str], None] = print) -> di
             say(f"{job.name} round {number}: {error}")
         tally.rounds += 1
         number += 1
+        say(f"{sum(one.kills for one in tallies.values())} kills in {number} rounds")
         shutil.rmtree(folder, ignore_errors=True)
     return tallies
 

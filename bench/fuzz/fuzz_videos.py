@@ -2,7 +2,7 @@
 
     python bench/fuzz/fuzz_videos.py --minutes 5 --out outputs/fuzz-videos
 
-Seeds are written with PyAV in about twenty containers and codecs, every frame with its number in its pixels. Each
+Seeds are written with PyAV in twenty containers and more codecs, every frame with its number in its pixels. Each
 round takes a seed and changes bytes of it, or joins it to another. What is right: a clip with ascending finite times
 inside the video, the same with one worker and with two, or one typed line, within the time limit. A file that is
 whole must also show, at every time, the picture whose number that time has. Failing inputs are kept in `failing/`,
@@ -56,6 +56,11 @@ SEEDS: dict[str, dict[str, Any]] = {
     "a.apng": {"codec": "apng", "pix_fmt": "rgb24", **RAW_TIME},
     "a.wmv": {"codec": "wmv2", "ticks": 1000},
     "a.nut": {},
+    "a.f4v": {},
+    "a.ismv": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "a.mxf": {"codec": "mpeg2video", "ticks": 25, "fps": 25},
+    "a.asf": {"codec": "msmpeg4", "ticks": 1000},
+    "a.3g2": {},
     "ffv1.nut": {"codec": "ffv1"},
     "a.3gp": {},
     "refresh.mp4": {"options": {"preset": "veryfast", "threads": "1", "x264-params": "intra-refresh=1:keyint=10"}},

@@ -1,5 +1,6 @@
 """The command `zoomzero`, also as `python -m zoomzero`. What little it imports first is what Ctrl-C may interrupt."""
 
+import atexit
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ def main() -> None:
     """Run the command line in a process of its own, which Ctrl-C ends with code 130 from here to its end."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where Ctrl-C is ignored
         signal.signal(signal.SIGINT, leave_at_once)
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # runs last: what is done is done
     from zoomzero import cli
 
     cli.main(leave_at_once)
