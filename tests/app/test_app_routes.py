@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from app_questions import HEADER
 from PIL import Image
-from scripted_policy import ScriptedPolicy
 
+from scripted_policy import ScriptedPolicy
 from zoomzero.answer.trace import PassTrace, Trace
 from zoomzero.app.asking import Desk, Stored
 from zoomzero.app.guard import Guard
