@@ -74,8 +74,8 @@ def make_place(tmp_path: Path, model: Any, shelf: Path) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory, model: Any, shelf: Path, film: Path) -> Iterator[tuple[str, Place]]:
     """A running app: its address and its parts."""
-    pytest.importorskip("gradio", reason="needs gradio: pip install 'gradio[mcp]>=6'")
-    pytest.importorskip("mcp", reason="needs gradio's extra mcp: pip install 'gradio[mcp]>=6'")
+    pytest.importorskip("gradio", reason="needs gradio: pip install 'gradio[mcp]>=6.31'")
+    pytest.importorskip("mcp", reason="needs gradio's extra mcp: pip install 'gradio[mcp]>=6.31'")
     from zoomzero.app.server import running
 
     parent = tmp_path_factory.mktemp("web")

@@ -16,7 +16,7 @@ from app_questions import HEADER, OPTIONS, QUESTION, request
 
 from zoomzero.app.store import new_token
 
-pytest.importorskip("gradio", reason="needs gradio: pip install 'gradio[mcp]>=6'")
+pytest.importorskip("gradio", reason="needs gradio: pip install 'gradio[mcp]>=6.31'")
 
 
 @pytest.fixture(scope="module")
