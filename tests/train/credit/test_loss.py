@@ -198,6 +198,7 @@ def naive_loss(inputs: LossInputs, chosen: LossSettings, *, plain_gspo: bool = F
             advantage = inputs.advantages[i, t].item()
             clipped = torch.clamp(ratio, 1 - chosen.epsilon, 1 + chosen.epsilon_high)
             loss = -torch.min(ratio * advantage, clipped * advantage)
+            loss = loss if inputs.weights is None else loss * inputs.weights[i, t].item()
             if chosen.beta and inputs.ref_log_probs is not None:
                 difference = inputs.ref_log_probs[i, t].item() - new[k]
                 loss = loss + chosen.beta * (torch.exp(difference) - difference - 1)
@@ -212,7 +213,7 @@ def naive_loss(inputs: LossInputs, chosen: LossSettings, *, plain_gspo: bool = F
     return sum(every) / (len(completions) * chosen.completion_length)
 
 
-def random_inputs(seed: int, *, old: bool = True, constant_advantage: bool = False) -> LossInputs:
+def random_inputs(seed: int, *, old: bool = True, constant_advantage: bool = False, weights: bool = True) -> LossInputs:
     """Five ragged completions of up to six tokens, one of them without any; garbage in the padding."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -231,6 +232,7 @@ def random_inputs(seed: int, *, old: bool = True, constant_advantage: bool = Fal
         old_log_probs=base.where(mask, torch.tensor(-math.inf)) if old else None,
         ref_log_probs=(base + noise(0.5)).where(mask, torch.tensor(float("nan"))),
         entropy=noise(1.0).abs().where(mask, torch.tensor(float("nan"))),
+        weights=noise(1.0).exp().where(mask, torch.tensor(math.inf)) if weights else None,
     )
 
 
@@ -267,7 +269,7 @@ def test_one_advantage_for_all_tokens_is_gspo_exactly(loss_type: str) -> None:
     )
     clipped = 0.0
     for seed in range(6):
-        inputs = random_inputs(seed, constant_advantage=True)
+        inputs = random_inputs(seed, constant_advantage=True, weights=False)
         result, naive = policy_loss(inputs, chosen), naive_loss(inputs, chosen, plain_gspo=True)
         torch.testing.assert_close(result.loss, naive, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(gradient_of(result.loss, inputs), gradient_of(naive, inputs), atol=1e-6, rtol=1e-5)
