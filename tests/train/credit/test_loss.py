@@ -20,7 +20,6 @@ from zoomzero.train.credit.loss import (
     loss_denominator,
     policy_loss,
     pool_diagnostics,
-    server_weights,
 )
 from zoomzero.train.credit.objective import LossSettings
 
@@ -66,19 +65,6 @@ def test_row_with_diagnostics() -> None:
     assert watched.ratio.item() == pytest.approx(4.6 / 4)
     assert watched.kl is None
     assert watched.entropy is None
-
-
-def test_tokens_that_another_sampler_drew_are_weighted() -> None:
-    """p / p_server is 2 at the first token, 1/2 at the second and cut from 8 to 3 at the third; KL is not weighted."""
-    server = torch.tensor([[-1.0, -1.0, -1.0]])
-    old = server + torch.tensor([[2.0, 0.5, 8.0]]).log()
-    weights = server_weights(old, server, 3.0)
-    assert weights.tolist()[0] == pytest.approx([2.0, 0.5, 3.0])
-    ones = torch.ones_like(old, dtype=torch.bool)
-    inputs = LossInputs(old, row(1.0, 2.0, 4.0), ones, old_log_probs=old, weights=weights)
-    assert policy_loss(inputs, NO_KL).loss.item() == pytest.approx(-(2.0 * 1 + 0.5 * 2 + 3.0 * 4) / 3)
-    with_kl = LossInputs(old, row(0.0, 0.0, 0.0), ones, old_log_probs=old, ref_log_probs=old - 1, weights=weights)
-    assert policy_loss(with_kl, LossSettings(beta=1.0)).loss.item() == pytest.approx(math.exp(-1.0))
 
 
 @pytest.mark.parametrize(
