@@ -20,6 +20,7 @@ from zoomzero.train.credit.loss import (
     loss_denominator,
     policy_loss,
     pool_diagnostics,
+    server_weights,
 )
 from zoomzero.train.credit.objective import LossSettings
 
@@ -65,6 +66,19 @@ def test_row_with_diagnostics() -> None:
     assert watched.ratio.item() == pytest.approx(4.6 / 4)
     assert watched.kl is None
     assert watched.entropy is None
+
+
+def test_tokens_that_another_sampler_drew_are_weighted() -> None:
+    """p / p_server is 2 at the first token, 1/2 at the second and cut from 8 to 3 at the third; KL is not weighted."""
+    server = torch.tensor([[-1.0, -1.0, -1.0]])
+    old = server + torch.tensor([[2.0, 0.5, 8.0]]).log()
+    weights = server_weights(old, server, 3.0)
+    assert weights.tolist()[0] == pytest.approx([2.0, 0.5, 3.0])
+    ones = torch.ones_like(old, dtype=torch.bool)
+    inputs = LossInputs(old, row(1.0, 2.0, 4.0), ones, old_log_probs=old)
+    assert policy_loss(inputs, NO_KL, weights=weights).loss.item() == pytest.approx(-(2.0 * 1 + 0.5 * 2 + 3.0 * 4) / 3)
+    with_kl = LossInputs(old, row(0.0, 0.0, 0.0), ones, old_log_probs=old, ref_log_probs=old - 1)
+    assert policy_loss(with_kl, LossSettings(beta=1.0), weights=weights).loss.item() == pytest.approx(math.exp(-1.0))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +198,6 @@ def naive_loss(inputs: LossInputs, chosen: LossSettings, *, plain_gspo: bool = F
             advantage = inputs.advantages[i, t].item()
             clipped = torch.clamp(ratio, 1 - chosen.epsilon, 1 + chosen.epsilon_high)
             loss = -torch.min(ratio * advantage, clipped * advantage)
-            loss = loss if inputs.weights is None else loss * inputs.weights[i, t].item()
             if chosen.beta and inputs.ref_log_probs is not None:
                 difference = inputs.ref_log_probs[i, t].item() - new[k]
                 loss = loss + chosen.beta * (torch.exp(difference) - difference - 1)
@@ -199,7 +212,7 @@ def naive_loss(inputs: LossInputs, chosen: LossSettings, *, plain_gspo: bool = F
     return sum(every) / (len(completions) * chosen.completion_length)
 
 
-def random_inputs(seed: int, *, old: bool = True, constant_advantage: bool = False, weights: bool = True) -> LossInputs:
+def random_inputs(seed: int, *, old: bool = True, constant_advantage: bool = False) -> LossInputs:
     """Five ragged completions of up to six tokens, one of them without any; garbage in the padding."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -218,7 +231,6 @@ def random_inputs(seed: int, *, old: bool = True, constant_advantage: bool = Fal
         old_log_probs=base.where(mask, torch.tensor(-math.inf)) if old else None,
         ref_log_probs=(base + noise(0.5)).where(mask, torch.tensor(float("nan"))),
         entropy=noise(1.0).abs().where(mask, torch.tensor(float("nan"))),
-        weights=noise(1.0).exp().where(mask, torch.tensor(math.inf)) if weights else None,
     )
 
 
@@ -255,7 +267,7 @@ def test_one_advantage_for_all_tokens_is_gspo_exactly(loss_type: str) -> None:
     )
     clipped = 0.0
     for seed in range(6):
-        inputs = random_inputs(seed, constant_advantage=True, weights=False)
+        inputs = random_inputs(seed, constant_advantage=True)
         result, naive = policy_loss(inputs, chosen), naive_loss(inputs, chosen, plain_gspo=True)
         torch.testing.assert_close(result.loss, naive, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(gradient_of(result.loss, inputs), gradient_of(naive, inputs), atol=1e-6, rtol=1e-5)
