@@ -289,7 +289,9 @@ class GrpoTrainer(CheckpointedTrainer):
             ),
             self.settings.objective.loss,
             denominator,
-            weights=server_weights(old, server, rules.max_weight) if rules and server is not None else None,
+            weights=None
+            if rules is None or old is None or server is None
+            else server_weights(old, server, rules.max_weight),
         )
         return result.loss, result.diagnostics
 
