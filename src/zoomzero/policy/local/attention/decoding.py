@@ -36,12 +36,13 @@ class _Block:
 
     def keep(self, prompts: Sequence[int]) -> _Block:
         """Return the block with some of its prompts only."""
-        index = torch.tensor([self.prompts.index(i) for i in prompts], device=self.stretches[0][0][0].device)
-        stretches = tuple(
-            tuple((k.index_select(0, index), v.index_select(0, index)) for k, v in stretch)
-            for stretch in self.stretches
-        )
-        return _Block(tuple(prompts), stretches, None if self.mask is None else self.mask.index_select(0, index))
+        index = torch.tensor([self.prompts.index(i) for i in prompts])
+
+        def kept(x: Tensor) -> Tensor:
+            return x.index_select(0, index.to(x.device))
+
+        stretches = tuple(tuple((kept(k), kept(v)) for k, v in stretch) for stretch in self.stretches)
+        return _Block(tuple(prompts), stretches, None if self.mask is None else kept(self.mask))
 
 
 def _pad_together(first: int, prompts: Sequence[Sequence[Segment]]) -> _Block:
@@ -142,8 +143,10 @@ class DecodePass:
         query = q.transpose(0, 2)  # (1, H, m, d): rows become a length
         outs, lses = [], []
         for block, (here, ragged) in zip(self.blocks, self.plans, strict=True):
+            ragged = ragged.on(q.device)
             rows = ragged.pad(query[:, :, here])  # (count, H, S, d)
-            parts = [attend_all(rows, *stretch[layer], scale, block.mask)[:2] for stretch in block.stretches]
+            mask = None if block.mask is None else block.mask.to(q.device)
+            parts = [attend_all(rows, *stretch[layer], scale, mask)[:2] for stretch in block.stretches]
             out, lse = parts[0] if len(parts) == 1 else join([out for out, _ in parts], [lse for _, lse in parts])
             outs.append(ragged.unpad(out))
             lses.append(ragged.unpad(lse))
@@ -163,13 +166,13 @@ class DecodePass:
         """
         self.caches = {
             layer: (
-                _room(k[:, :, : self.step].index_select(0, rows), k.shape[2]),
-                _room(v[:, :, : self.step].index_select(0, rows), v.shape[2]),
+                _room(k[:, :, : self.step].index_select(0, rows.to(k.device)), k.shape[2]),
+                _room(v[:, :, : self.step].index_select(0, rows.to(v.device)), v.shape[2]),
             )
             for layer, (k, v) in self.caches.items()
         }
         self.states = {
-            layer: (inputs.index_select(0, rows), memory.index_select(0, rows))
+            layer: (inputs.index_select(0, rows.to(inputs.device)), memory.index_select(0, rows.to(memory.device)))
             for layer, (inputs, memory) in self.states.items()
         }
         self._plan(counts)
