@@ -86,7 +86,7 @@ def build(where: Path, parts: Real, real: Path) -> str:
         if (real / parts.settings / name).is_file():
             shutil.copy(real / parts.settings / name, where / name)
     source = real / parts.template
-    shutil.copy(source, where / source.name)
+    shutil.copy(source, where / f"chat_template{source.suffix}")
     # as the installed transformers, not as trained; vLLM's rule is compared on its own
     (where / "zoomzero.json").write_text('{"text_after_time": false}')
     return source.read_text() if source.suffix == ".jinja" else json.loads(source.read_text())["chat_template"]
