@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from random_models import Usual, make_policy, random_clip
+from random_models import Usual, attention_layers, make_policy, random_clip
 from zoomzero.policy.base import Sampling, Turn
 from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.features import FeatureCache
@@ -219,7 +219,7 @@ class Bench:
     def check(self) -> dict[str, float]:
         """Compare the two ways: largest difference of log-probabilities, relative one of a gradient."""
         grads, values = [], []
-        weight = self.model.model.language_model.layers[0].self_attn.k_proj.weight
+        weight = attention_layers(self.model)[0].self_attn.k_proj.weight
         for name, logprobs, train in (
             (OURS, self.our_logprobs, self.our_training),
             (USUAL, self.usual_logprobs, self.usual_training),

@@ -23,7 +23,7 @@ from zoomzero.policy.local.vision import PatchProjection
 from zoomzero.spans import Span
 from zoomzero.video.types import Clip
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_5")
 SIZES = ("tiny", "3b", "7b")
 
 
@@ -35,11 +35,13 @@ class Shape:
         text: (width, inner width, layers, heads, key-value heads, head width, vocabulary, head tied to the embedding).
         vision: settings of the vision tower.
         title: for tables.
+        delta: of gated delta nets in three of four layers: (query and key heads, value heads, head width).
     """
 
     text: tuple[int, int, int, int, int, int, int, bool]
     vision: dict[str, Any]
     title: str
+    delta: tuple[int, int, int] | None = None
 
 
 SHAPES = {
@@ -59,6 +61,12 @@ SHAPES = {
         },
         "Qwen3-VL, small",
     ),
+    ("qwen3_5", "tiny"): Shape(
+        (384, 1152, 8, 6, 2, 64, 16384, True),
+        {"depth": 4, "hidden_size": 128, "intermediate_size": 512, "num_heads": 2},
+        "Qwen3.5, small",
+        (4, 8, 32),
+    ),
     ("qwen2_5_vl", "3b"): Shape(
         (2048, 11008, 36, 16, 2, 128, 151936, True),
         {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16},
@@ -74,6 +82,12 @@ SHAPES = {
             "deepstack_visual_indexes": [5, 11, 17],
         },
         "Qwen3-VL-4B",
+    ),
+    ("qwen3_5", "3b"): Shape(
+        (2560, 9216, 32, 16, 4, 256, 248320, True),
+        {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16},
+        "Qwen3.5-4B",
+        (16, 32, 128),
     ),
     ("qwen2_5_vl", "7b"): Shape(
         (3584, 18944, 28, 28, 4, 128, 152064, False),
@@ -91,12 +105,18 @@ SHAPES = {
         },
         "Qwen3-VL-8B",
     ),
+    ("qwen3_5", "7b"): Shape(
+        (4096, 12288, 32, 16, 4, 256, 248320, False),
+        {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16},
+        "Qwen3.5-9B",
+        (16, 32, 128),
+    ),
 }
 
 
 def make_config(family: str, size: str, ids: dict[str, int]) -> Any:
     """Return the transformers configuration of a family and size."""
-    from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
+    from transformers import Qwen2_5_VLConfig, Qwen3_5Config, Qwen3VLConfig
 
     shape = SHAPES[family, size]
     width, inner, layers, heads, kv_heads, head_width, vocabulary, tied = shape.text
@@ -119,6 +139,18 @@ def make_config(family: str, size: str, ids: dict[str, int]) -> Any:
         },
     }
     vision = {**shape.vision, "out_hidden_size": width}
+    if shape.delta is not None:
+        key_heads, value_heads, delta_width = shape.delta
+        rotated = head_width // 8  # pairs of a quarter of a head
+        sections = [rotated - 2 * (rotated // 3), rotated // 3, rotated // 3]
+        text["rope_parameters"] |= {
+            "mrope_section": sections,
+            "mrope_interleaved": True,
+            "partial_rotary_factor": 0.25,
+        }
+        text |= {"linear_num_key_heads": key_heads, "linear_num_value_heads": value_heads, "head_dim": head_width}
+        text |= {"linear_key_head_dim": delta_width, "linear_value_head_dim": delta_width}
+        return Qwen3_5Config(text_config=text, vision_config=vision, tie_word_embeddings=tied, **ids)
     if family == "qwen3_vl":
         text["rope_parameters"]["mrope_interleaved"] = True
         return Qwen3VLConfig(
@@ -202,6 +234,11 @@ def linear_parameters(module: torch.nn.Module) -> int:
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, kinds))
 
 
+def attention_layers(model: Any) -> list[Any]:
+    """Return the text layers that attend; the others keep a state, whose work is small beside their matrices'."""
+    return [layer for layer in model.model.language_model.layers if hasattr(layer, "self_attn")]
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Floating-point operations of a model's parts.
@@ -215,11 +252,11 @@ class Work:
     def text(self, prefix: int, suffixes: int, length: int, *, heads: int | None = None) -> float:
         """Return the operations of a prompt with suffixes as one packed row; `heads` tokens go through the head."""
         config = self.model.config.text_config
-        width = config.num_attention_heads * self.model.model.language_model.layers[0].self_attn.head_dim
+        width = config.num_attention_heads * attention_layers(self.model)[0].self_attn.head_dim
         seen = prefix**2 / 2 + suffixes * (length * prefix + length**2 / 2)
         linear = 2 * linear_parameters(self.model.model.language_model) * (prefix + suffixes * length)
         head = 2 * self.model.lm_head.weight.numel() * (suffixes * length if heads is None else heads)
-        return linear + 4 * config.num_hidden_layers * width * seen + head
+        return linear + 4 * len(attention_layers(self.model)) * width * seen + head
 
     def vision(self, clip: Clip) -> float:
         """Return the operations of the vision tower on a clip."""
@@ -237,8 +274,8 @@ class Work:
     def step_bytes(self, prefix: int, rows: int, written: int) -> float:
         """Return the bytes that one decoding step must read: weights, the prefix once, the rows' own tokens."""
         text, config = self.model.model.language_model, self.model.config.text_config
-        head_width = text.layers[0].self_attn.head_dim
+        head_width = attention_layers(self.model)[0].self_attn.head_dim
         item = self.model.lm_head.weight.element_size()
         weights = linear_parameters(text) + self.model.lm_head.weight.numel()
-        token = 2 * config.num_key_value_heads * head_width * config.num_hidden_layers
+        token = 2 * config.num_key_value_heads * head_width * len(attention_layers(self.model))
         return item * (weights + token * (prefix + rows * written))

@@ -1,7 +1,7 @@
 """Time and memory of every phase of a training step, against the usual way in the same run.
 
-    python bench/step.py --suite                  small random models of both families, on this CPU, in 20 minutes
-    python bench/step.py --device cuda --suite    the sizes 3b and 7b of both families on a GPU, in under 8 minutes
+    python bench/step.py --suite                  small random models of the families, on this CPU, in 30 minutes
+    python bench/step.py --device cuda --suite    the sizes 3b and 7b of the families on a GPU, in under 8 minutes
     python bench/step.py --device cuda --size 3b --family qwen3_vl --rounds 3 --out step.json
 
 The usual way is transformers' own: every completion a full sequence for log-probabilities and gradients (only
@@ -181,7 +181,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", nargs="*", choices=SIZES)
     parser.add_argument("--family", nargs="*", choices=FAMILIES)
-    parser.add_argument("--suite", action="store_true", help="both families in all sizes of the device")
+    parser.add_argument("--suite", action="store_true", help="all families in all sizes of the device")
     parser.add_argument("--prefix", type=int, help="visual tokens of the prompt (2048 on a CPU, 8192 on a GPU)")
     parser.add_argument("--zoom", type=int, help="visual tokens of a close look (a quarter of the prompt's)")
     parser.add_argument("--rows", type=int, default=8, help="completions of a prompt")

@@ -28,8 +28,9 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=BENCH.parent)
 
 
-def test_a_step_is_measured_in_every_way(step: Any) -> None:
-    case = step.Case("qwen3_vl", "tiny", prefix=128, zoom=64, rows=2, length=6, checkpointing=True)
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_5"])
+def test_a_step_is_measured_in_every_way(step: Any, family: str) -> None:
+    case = step.Case(family, "tiny", prefix=128, zoom=64, rows=2, length=6, checkpointing=True)
     result = step.run(case, step.torch.device("cpu"), rounds=1, seconds=0.0)
     assert result["rounds"] == 1
     assert max(result["differences"].values()) < 1e-4, "both ways compute the same"

@@ -13,6 +13,7 @@ import json
 import sys
 import warnings
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,9 @@ def import_torchvision(where: str) -> Any:
 
 
 @lru_cache
-def make_processor(family: str, tokenizer_path: str, template: str) -> Any:
-    """Build the family's processor around a tokenizer.json."""
+def make_processor(family: str, tokenizer_path: str, template: str, folder: str) -> Any:
+    """Build the family's processor around a tokenizer.json, with a checkpoint's settings where a folder is named."""
     from transformers import (
-        PreTrainedTokenizerFast,
         Qwen2_5_VLProcessor,
         Qwen2VLImageProcessor,
         Qwen2VLVideoProcessor,
@@ -49,25 +49,40 @@ def make_processor(family: str, tokenizer_path: str, template: str) -> Any:
         Qwen3VLVideoProcessor,
     )
 
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=tokenizer_path)
-    tokenizer.chat_template = template
-    kinds = {
-        "qwen3_vl": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
-        "qwen3_vl_moe": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
-        "qwen3_5": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
-        "qwen3_5_moe": (Qwen3VLProcessor, Qwen3VLVideoProcessor),
-        "qwen2_5_vl": (Qwen2_5_VLProcessor, Qwen2VLVideoProcessor),
-    }
-    processor, video_processor = kinds[family]
-    return processor(Qwen2VLImageProcessor(), tokenizer, video_processor(), chat_template=template)
+    tokenizer = load_tokenizer(tokenizer_path)
+    names = "preprocessor_config.json", "video_preprocessor_config.json"
+    image, video = (settings_of(folder, name) for name in names)
+    if family == "qwen2_5_vl":
+        # its video processor reads the file of the images where there is none of its own
+        videos = Qwen2VLVideoProcessor.from_dict(video or image)
+        return Qwen2_5_VLProcessor(Qwen2VLImageProcessor.from_dict(image), tokenizer, videos, chat_template=template)
+    # frames come in their final size; the default of this setting is to change
+    videos = Qwen3VLVideoProcessor.from_dict({**video, "cap_pixels_per_frame": False})
+    return Qwen3VLProcessor(Qwen2VLImageProcessor.from_dict(image), tokenizer, videos, chat_template=template)
+
+
+@lru_cache
+def load_tokenizer(path: str) -> Any:
+    """Load a tokenizer.json once; it takes seconds."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_file=path)
+
+
+def settings_of(folder: str, name: str) -> dict[str, Any]:
+    """Return a processor's settings, {} for the defaults of its class."""
+    path = Path(folder) / name
+    return json.loads(path.read_text()) if folder and path.is_file() else {}
 
 
 def run(case: dict[str, Any], frames: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Process one chat the way transformers does."""
     from transformers.video_utils import VideoMetadata
 
-    processor = make_processor(case["family"], case["tokenizer"], case["template"])
-    text = processor.tokenizer.apply_chat_template(case["messages"], tokenize=False, add_generation_prompt=True)
+    processor = make_processor(case["family"], case["tokenizer"], case["template"], case["settings"])
+    text = processor.tokenizer.apply_chat_template(
+        case["messages"], chat_template=case["template"], tokenize=False, add_generation_prompt=True
+    )
     if case["family"] != "qwen2_5_vl":
         # since 5.10 the pair around the placeholder stays as an outer wrapper, which the checkpoints never
         # saw

@@ -1,34 +1,25 @@
-"""Our prompts against transformers' own processors: pixels, ids, grids and positions, and the logits they
-lead to.
+"""Our prompts against transformers' own processors: pixels, ids, grids and positions, and the logits they lead to.
 
-Needs torchvision in one of two ways: importable, or unpacked (even beside a torch it was not built for) in
-the folder `parity` of the virtual environment, where `make test` puts it.
+Needs torchvision: see `parity_cases`.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import subprocess
-import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from policy_models import FAMILIES, PATCH, SPECIAL, make_clip, small_tokenizer
+from parity_cases import chats, processed
+from policy_models import FAMILIES, PATCH, SPECIAL, small_tokenizer
 
-from zoomzero.policy.base import Turn
 from zoomzero.policy.local.families import family_class
 from zoomzero.policy.local.prompt import PromptBuilder
 from zoomzero.policy.local.text import ChatTemplate, TextCodec
-from zoomzero.video.types import Clip, Geometry
+from zoomzero.video.types import Geometry
 
-WORKER = Path(__file__).with_name("parity_worker.py")
-UNPACKED = Path(sys.prefix) / "parity"
 # the shape of Qwen's own templates: a system message for Qwen2.5-VL, the placeholder between vision start and
 # end
 TEMPLATE = (
@@ -45,68 +36,23 @@ def template_of(family: str) -> str:
     return TEMPLATE.replace("SYSTEM", "true" if family == "qwen2_5_vl" else "false")
 
 
-def chats(family: str) -> list[list[Turn]]:
-    """Clips first and last, alone and together, of several sizes and rates, in one turn and in several."""
-    one, two = make_clip(family), make_clip(family, frames=4, rows=3, columns=2, fps=1.0, seed=1)
-    text = "which symbol is on the red circle?\n(A) B (B) <glue>"
-    return [
-        [Turn("user", (one, text))],
-        [Turn("user", (text, two))],
-        [Turn("user", ("first (", one, ") then\n\n", two, text))],
-        [Turn("user", (two, text)), Turn("assistant", ("the circle",)), Turn("user", (one, text))],
-    ]
-
-
-def message_of(turn: Turn) -> dict[str, Any]:
-    parts = [{"type": "text", "text": p} if isinstance(p, str) else {"type": "video"} for p in turn.parts]
-    return {"role": turn.role, "content": parts}
-
-
-def metadata_of(clip: Clip) -> dict[str, Any]:
-    """The clip as `fps` x 4 frames a second, every fourth one taken."""
-    count = len(clip.times_s)
-    return {"total": 4 * count, "fps": 4 * clip.fps, "indices": [4 * i for i in range(count)]}
-
-
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """Every family x tokenizer x chat: what we build and what the processors gave."""
-    if importlib.util.find_spec("torchvision") is None and not (UNPACKED / "torchvision").is_dir():
-        pytest.skip(f"needs torchvision: pip install --no-deps --target {UNPACKED} torchvision==0.28.0")
     where = tmp_path_factory.mktemp("parity")
     small_tokenizer().save(str(where / "small.json"))
     tokenizers = {"small": where / "small.json"}
     real = Path(__file__).resolve().parents[4] / "shared" / "tokenizer" / "tokenizer.json"
     if real.is_file():
         tokenizers["real"] = real
-    found = [
-        {"family": family, "tokenizer": str(path), "turns": turns}
+    found: list[dict[str, Any]] = [
+        {"family": family, "tokenizer": str(path), "turns": turns, "template": template_of(family), "settings": ""}
         for family in FAMILIES
         for path in tokenizers.values()
         for turns in chats(family)
     ]
-    arrays: dict[str, Any] = {}
-    listed = []
-    for i, case in enumerate(found):
-        clips = [p for t in case["turns"] for p in t.parts if isinstance(p, Clip)]
-        arrays |= {f"{i}.{j}": clip.frames for j, clip in enumerate(clips)}
-        listed.append(
-            {
-                "family": case["family"],
-                "tokenizer": case["tokenizer"],
-                "template": template_of(case["family"]),
-                "messages": [message_of(t) for t in case["turns"]],
-                "metadata": [metadata_of(c) for c in clips],
-            }
-        )
-    np.savez(where / "cases.npz", cases=json.dumps(listed), **arrays)
-    place = str(UNPACKED) if (UNPACKED / "torchvision").is_dir() else "-"
-    command = [sys.executable, str(WORKER), str(where / "cases.npz"), str(where / "out.npz"), place]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    out = np.load(where / "out.npz")
-    for i, case in enumerate(found):
-        case["theirs"] = {k.split(".", 1)[1]: torch.from_numpy(out[k]) for k in out.files if k.split(".")[0] == str(i)}
+    for case, theirs in zip(found, processed(found, where), strict=True):
+        case["theirs"] = theirs
         case["ours"] = builder_for(case["family"], case["tokenizer"]).build(case["turns"])
     return found
 
