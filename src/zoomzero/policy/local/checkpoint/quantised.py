@@ -133,7 +133,7 @@ def on_the_fly(bits: str | None, device: torch.device) -> dict[str, Any]:
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
     # the vision tower is small and feels rounding most
-    kept = ["visual", "lm_head"]
+    kept = ["model.visual", "lm_head"]  # names are matched from their beginning
     compute = torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
     if bits == "8bit":
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)}
