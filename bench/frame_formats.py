@@ -30,6 +30,7 @@ from zoomzero.video.probe import probe
 from zoomzero.video.types import Clip
 from zoomzero.world.write import write_world
 
+PATIENCE_S = 1800.0  # a busy machine is no broken video
 FORMATS = (("png", 95), ("jpeg", 95), ("jpeg", 85), ("jpeg", 75))
 
 
@@ -49,9 +50,9 @@ def main() -> None:
     policy, settings = open_model("tiny", dtype="float32")
     looks = []
     for example in read_examples(Path(given.folder) / "examples.jsonl"):
-        info = probe(example.video)
+        info = probe(example.video, timeout_s=PATIENCE_S)
         asked = QuestionSession(
-            policy, settings, info, example.question, example.options, cache=FrameCache(1 << 28), timeout_s=120.0
+            policy, settings, info, example.question, example.options, cache=FrameCache(1 << 28), timeout_s=PATIENCE_S
         )
         looks.append((asked, asked.frames(plan_on_grid(info, example.spans, settings.zoom.budget(), policy.geometry))))
     exact: list[tuple[float, ...]] = []

@@ -24,7 +24,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "guides" / "own-videos.md"
 BLOCK = re.compile(r"^```(console|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRESS = re.compile(r"asking: \d+/\d+, ")  # a line every so many seconds, not every so many answers
+SECONDS = re.compile(r"  \| s: .*")  # where an update's seconds went; what took none is left out
 CODE = re.compile(r"^# [\d.]+ s, code (\d+)$", re.MULTILINE)
+# Stands on a page before its first run.
+NOT_YET = re.compile(r"^<!-- not run yet -->\n.*?^<!-- end -->\n\n", re.MULTILINE | re.DOTALL)
 FIRST, LAST, WIDEST = 9, 7, 150  # lines of an output that are shown, characters of a line
 # What --small makes smaller; every one of these must be in the page.
 SMALLER = (
@@ -100,8 +104,9 @@ def run(step: Step, folder: Path) -> tuple[list[str], int, float]:
         text=True,
         check=False,
     )
-    printed = done.stdout.replace(f"{folder.resolve()}/", "")
-    return printed.splitlines(), done.returncode, time.perf_counter() - started
+    printed = done.stdout.replace(f"{folder.resolve()}/", "").splitlines()
+    kept = [line for line in printed if not PROGRESS.match(line)]
+    return kept, done.returncode, time.perf_counter() - started
 
 
 def short(lines: list[str]) -> list[str]:
@@ -113,8 +118,9 @@ def short(lines: list[str]) -> list[str]:
 
 
 def form(lines: tuple[str, ...] | list[str]) -> list[str]:
-    """Return lines without what differs from machine to machine: numbers, bars, and how far columns lie apart."""
-    plain = (re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "N", line.rstrip(" #.")) for line in lines)
+    """Return lines without what differs from machine to machine: numbers, bars, columns' distances, where time went."""
+    told = (SECONDS.sub("", line).rstrip(" #.") for line in lines)
+    plain = (re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "N", line) for line in told)
     return [re.sub(r"\s+", " ", line).strip() for line in plain]
 
 
@@ -131,7 +137,7 @@ def rewritten(text: str, results: list[tuple[list[str], int, float]]) -> str:
         body = "".join(f"{line}\n" for line in short(lines))
         return f"```console\n{command[0]}{body}# {seconds:.0f} s, code {code}\n```"
 
-    return BLOCK.sub(block, text)
+    return NOT_YET.sub("", BLOCK.sub(block, text))
 
 
 def parse() -> argparse.Namespace:

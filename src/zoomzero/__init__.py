@@ -66,7 +66,15 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def load(model: str = "tiny", *, device: str = "auto", dtype: str = "auto", settings: Sequence[str] = ()) -> Model:
+def load(
+    model: str = "tiny",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    settings: Sequence[str] = (),
+    adapter: str | None = None,
+    quantize: str | None = None,
+) -> Model:
     """Load a model that answers questions about videos.
 
     Args:
@@ -76,6 +84,8 @@ def load(model: str = "tiny", *, device: str = "auto", dtype: str = "auto", sett
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         settings: changes to how the model is asked, `key=value` each, for example `coarse.fps=2`
             (docs/reference/formats.md).
+        adapter: a LoRA adapter to add to the model, a directory or a hub id; `model` itself may be one.
+        quantize: `4bit` or `8bit`: round a plain checkpoint's matrices while it is loaded (docs/models.md).
 
     Returns:
         A model with `ask` and `ask_many`.
@@ -87,4 +97,4 @@ def load(model: str = "tiny", *, device: str = "auto", dtype: str = "auto", sett
     from zoomzero.model import Model
     from zoomzero.policy.open import open_model
 
-    return Model(*open_model(model, device=device, dtype=dtype, overrides=settings))
+    return Model(*open_model(model, device=device, dtype=dtype, overrides=settings, adapter=adapter, quantize=quantize))

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from app_questions import OPTIONS, QUESTION
 
-from cli_runner import find_checkpoint, load_once
 from small_videos import write_small
 from zoomzero.app.asking import Desk
 from zoomzero.app.library import Library
@@ -31,6 +30,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ModelSettings]:
     """The embedded model and how it is asked."""
     import torch
+
+    from cli_runner import find_checkpoint, load_once
 
     torch.set_num_threads(1)
     where = find_checkpoint(tmp_path_factory.mktemp("model"))
@@ -73,8 +74,8 @@ def make_place(tmp_path: Path, model: Any, shelf: Path) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory, model: Any, shelf: Path, film: Path) -> Iterator[tuple[str, Place]]:
     """A running app: its address and its parts."""
-    pytest.importorskip("gradio", reason="needs gradio: pip install 'gradio[mcp]>=6'")
-    pytest.importorskip("mcp", reason="needs gradio's extra mcp: pip install 'gradio[mcp]>=6'")
+    pytest.importorskip("gradio", reason="needs gradio: pip install 'gradio[mcp]>=6.31'")
+    pytest.importorskip("mcp", reason="needs gradio's extra mcp: pip install 'gradio[mcp]>=6.31'")
     from zoomzero.app.server import running
 
     parent = tmp_path_factory.mktemp("web")

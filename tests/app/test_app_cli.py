@@ -43,7 +43,7 @@ def test_without_gradio(zoom, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = zoom("app", "--port", "0")
     assert ran.code == 2
     assert "needs the package gradio" in ran.complaint
-    assert "pip install 'gradio[mcp]>=6'" in ran.complaint
+    assert "pip install 'gradio[mcp]>=6.31'" in ran.complaint
 
 
 @pytest.mark.slow

@@ -78,6 +78,7 @@ def test_what_is_no_video_is_refused(user, content: bytes, reason: str) -> None:
         upload(place, me, content)
     assert list(me.folder.iterdir()) == []
     shown = place.public_error(refused.value)
+    assert shown.startswith("film.mp4: cannot ")
     assert str(place.store.root) not in shown
     assert str(me.folder) not in shown
 

@@ -130,7 +130,8 @@ def check_coarse_item(item: SFTItem, view: View, seen: list[tuple[Event, Span]])
         check_reasoning(item.target, question, visible, answer)
         check_looks(item, seen, options)
         letter = [] if question.startswith("Which symbol") else [label]
-        assert decisive_in(item) == [*re.findall(r"<time>\((\d+)\.", item.target), *letter]
+        more = re.findall(r"</time>(.)", item.target) if question.startswith("How many") else []
+        assert decisive_in(item) == [*re.findall(r"<time>\((\d+)\.", item.target), *more, *letter]
     else:
         assert item.decisive == ()
     return "fewer counted" if len(visible) < len(right.asked) else "end" if question == AT_END else "seen"

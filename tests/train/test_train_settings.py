@@ -180,6 +180,19 @@ def test_published_numbers_are_in_the_stages(stage: int) -> None:
 # --- how the model is asked ---
 
 
+@pytest.mark.parametrize("kind", [SftSettings, GrpoSettings])
+def test_positions_of_text_can_be_chosen_in_both_trainers(kind: type[SftSettings] | type[GrpoSettings]) -> None:
+    """As the checkpoint's zoomzero.json says, unless the run says otherwise (Qwen2.5-VL, docs/models.md)."""
+    least = {"model": "m", "out": "o", "steps": 1}
+    least |= {"examples": "e"} if kind is SftSettings else {"data": {"examples": ["e"]}}
+    own = ModelSettings(text_after_time=False)
+    assert not kind.model_validate(least).model_settings(own).text_after_time
+    said = kind.model_validate(least | {"ask": {"text_after_time": True}})
+    assert said.model_settings(own).text_after_time
+    with pytest.raises(ValidationError, match="did you mean text_after_time"):
+        kind.model_validate(least | {"ask": {"text_after_times": True}})
+
+
 def test_ask_lies_over_what_the_checkpoint_says() -> None:
     own = tiny_settings()
     settings = grpo_settings({"ask": {"coarse": {"fps": 0.5}, "think": False}})

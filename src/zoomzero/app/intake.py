@@ -79,6 +79,8 @@ async def take_upload(store: Store, user: User, name: str, declared: int | None,
             user.videos[ident] = video
         kept = True
         return video
+    except VideoError as error:
+        raise VideoError(shown_name(name), error.stage, error.reason, error.fix) from error
     finally:
         user.uploading -= 1
         user.busy -= 1

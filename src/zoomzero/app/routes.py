@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from zoomzero.app.asking import stored, without_frames
@@ -22,6 +24,7 @@ from zoomzero.errors import ConfigError, ZoomZeroError
 COOKIE, HEADER = "zoomzero_user", "x-zoomzero-user"
 SANDBOX = "sandbox; default-src 'none'; media-src 'self'"  # a video is never a page, whatever is in it
 DOWNLOADS_AT_ONCE = 2  # a clip is encoded for as long as it takes
+DRAINED, DRAINED_S = 64_000_000, 20.0  # bytes and seconds of an upload that is refused
 STYLES = ("style.css", "app.css")
 SCRIPTS = ("elements.js", "timeline.js", "answer.js", "asking.js", "app.js")
 
@@ -67,7 +70,10 @@ def make_routes(place: Place) -> APIRouter:
             length = request.headers.get("content-length", "")
             declared = int(length) if length.isdecimal() else None
             video = await take_upload(place.store, user, name, declared, request.stream())
+        except ClientDisconnect:  # nobody is there to be told
+            return _refused(400, "the upload broke off")
         except ZoomZeroError as error:
+            await _drain(request)
             status = 413 if isinstance(error, TooLarge) else 429 if isinstance(error, ConfigError) else 422
             return _refused(status, place.public_error(error))
         return JSONResponse(place.video(video, mine=True))
@@ -159,6 +165,20 @@ async def _about(place: Place, request: Request, ident: str, make: Callable[[Vid
     except ZoomZeroError as error:
         return _refused(404, place.public_error(error))
     return make(found, user is not None and ident in user.videos)
+
+
+async def _drain(request: Request) -> None:
+    """Read on for a while what is refused: a browser that is still sending does not hear the reason."""
+
+    async def rest() -> None:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > DRAINED:
+                return
+
+    with contextlib.suppress(ClientDisconnect, RuntimeError, asyncio.TimeoutError):  # RuntimeError: all was read
+        await asyncio.wait_for(rest(), DRAINED_S)
 
 
 def _refused(status: int, reason: str) -> Response:

@@ -23,7 +23,8 @@ from zoomzero.policy.base import Policy
 
 EXPIRE_EVERY_S = 30.0
 ANY = ("0.0.0.0", "::", "")
-NEEDED = "install it: pip install 'gradio[mcp]>=6'"  # the extra [app] of this project
+OLDEST = (6, 31)  # the version whose queue, API and MCP server this was tested with
+NEEDED = "install it: pip install 'gradio[mcp]>=6.31'"  # the extra [app] of this project
 
 
 def check_place(settings: AppSettings) -> None:
@@ -48,7 +49,7 @@ def check_installed() -> None:
         import mcp  # noqa: F401
     except ImportError as error:
         raise ConfigError("app", f"the web app needs the package gradio ({error})", NEEDED) from error
-    if int(gradio.__version__.partition(".")[0]) < 6:
+    if tuple(map(int, gradio.__version__.split(".")[:2])) < OLDEST:
         raise ConfigError("app", f"gradio {gradio.__version__} is too old", NEEDED)
 
 

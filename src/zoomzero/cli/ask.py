@@ -127,6 +127,8 @@ def ask(
             options,
             {
                 "model": model,
+                "adapter": adapter,
+                "quantize": quantize,
                 "modes": (mode,),
                 "overrides": tuple(set_ or ()),
                 "budget": budget,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +80,10 @@ def doctor(
         typer.Option(help="Say instead what a checkpoint needs in memory, mode by mode (no weights read)."),
     ] = None,
     quantize: Annotated[str | None, typer.Option(help="4bit | 8bit: as if its matrices were rounded.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="server.key=value (docs/servers.md).")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="With --model, window.max_tokens=2048; with --server, server.key=value."),
+    ] = None,
 ) -> None:
     """Say what is installed, what it runs on, and what will be slow; what a server can do; or what fits which card.
 
@@ -92,7 +96,7 @@ def doctor(
       zoomzero doctor --model Qwen/Qwen3-VL-8B-Instruct
     """
     if model is not None:
-        print_text(_what_fits(model, quantize))
+        print_text(_what_fits(model, quantize, set_ or ()))
         return
     if server is not None:
         from zoomzero.policy.remote.report import server_report
@@ -107,13 +111,19 @@ def doctor(
         raise typer.Exit(4)
 
 
-def _what_fits(model: str, quantize: str | None) -> str:
+def _what_fits(model: str, quantize: str | None, overrides: Sequence[str]) -> str:
     """Return what a checkpoint needs in memory, mode by mode, as a table."""
     from zoomzero.config import ModelSettings, load_settings
     from zoomzero.fits import sizes_of, table
-    from zoomzero.policy.local.checkpoint.find import find_words
+    from zoomzero.policy.local.checkpoint.adapters import adapter_base, is_adapter
+    from zoomzero.policy.local.checkpoint.find import find_words, read_json
+    from zoomzero.policy.local.checkpoint.quantised import missing_package
     from zoomzero.policy.local.load import settings_file
 
-    where = find_words(model)
-    sizes = sizes_of(model, where, quantize=quantize)
-    return table(model, sizes, load_settings(ModelSettings, settings_file(where)))
+    where = base = find_words(model)
+    if is_adapter(where):
+        base = find_words(adapter_base(model, where) or model)
+    sizes = sizes_of(model, base, quantize=quantize)
+    text = table(model, sizes, load_settings(ModelSettings, settings_file(base, where), overrides))
+    package = missing_package(read_json(model, base / "config.json"))
+    return text if package is None else f"{text}\nto load it: pip install {package}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,11 @@ from zoomzero.errors import ConfigError
 
 NAMES_HELP = "A benchmark's name; `zoomzero benchmarks` lists them. A world is written when there is no --data."
 MODE_HELP = "direct | coarse | zoom | context | divide | search; give it several times for a table of modes."
+
+ADAPTER_HELP = (
+    "LoRA adapter to add to the model. Given several times, each gets a run of its own, --out/NAME, and the base is "
+    "read once; `none` is the base itself."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +34,10 @@ def evaluate(
     model: Annotated[
         str, typer.Option(help="`tiny` (embedded), a checkpoint directory, a hub id, or http://HOST:PORT/v1#NAME.")
     ] = "tiny",
+    adapter: Annotated[list[str] | None, typer.Option(help=ADAPTER_HELP)] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="4bit | 8bit: round a plain checkpoint's matrices (needs bitsandbytes).")
+    ] = None,
     mode: Annotated[list[str] | None, typer.Option(help=MODE_HELP)] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a model setting: coarse.fps=2.")] = None,
     budget: Annotated[int | None, typer.Option(help="Visual tokens each pass may spend.")] = None,
@@ -67,12 +77,11 @@ def evaluate(
 
       zoomzero eval cgbench --data cgbench --videos videos --model DIR --mode divide --workers 8 --out run
 
+      zoomzero eval world-short --model BASE --adapter none --adapter run/checkpoint-100 --out runs
+
       zoomzero eval lvbench --data lvbench --videos videos --model DIR --ray auto --workers 32 --out run
     """
     check_device(device)
-    from zoomzero.benchmarks.runner.evaluate import EvalSettings
-    from zoomzero.benchmarks.runner.evaluate import evaluate as run
-    from zoomzero.config import parse_settings
 
     given: dict[str, Any] = {
         "benchmark": name,
@@ -81,6 +90,7 @@ def evaluate(
         "videos": videos,
         "split": split,
         "model": model,
+        "quantize": quantize,
         "modes": _modes(mode),
         "overrides": set_ or (),
         "budget": budget,
@@ -101,15 +111,46 @@ def evaluate(
         "timeout_s": timeout,
         "resamples": resamples,
     }
-    summary = run(parse_settings(EvalSettings, given, "eval"), note=_note)
-    if json_:
-        import json
+    for text in _runs(given, adapter or [], json_):
+        print_text(text)
 
-        print_text(json.dumps(summary, allow_nan=False))
-        return
+
+def _runs(given: dict[str, Any], adapters: list[str], json_: bool) -> Iterator[str]:
+    """Run a benchmark, once for each adapter, and yield what is printed of each run."""
+    import json
+
+    from zoomzero.benchmarks.runner.asking import OneBase, load_asker
+    from zoomzero.benchmarks.runner.evaluate import EvalSettings, evaluate
     from zoomzero.benchmarks.scoring.summary import table_text
+    from zoomzero.config import parse_settings
 
-    print_text(f"{table_text(summary)}\n\n{Path(out) / 'summary.json'}\n{Path(out) / 'predictions.*.jsonl'}")
+    names = run_names(adapters) if len(adapters) > 1 else [""]
+    load = OneBase() if len(adapters) > 1 else load_asker
+    for adapter, name in zip(adapters or ["none"], names, strict=True):
+        out = Path(given["out"]) / name
+        values = given | {"out": out, "adapter": None if adapter == "none" else adapter}
+        summary = evaluate(parse_settings(EvalSettings, values, "eval"), _note, load)
+        if json_:
+            yield json.dumps(summary, allow_nan=False)
+        else:
+            head = f"{name}\n" if name else ""
+            yield f"{head}{table_text(summary)}\n\n{out / 'summary.json'}\n{out / 'predictions.*.jsonl'}"
+
+
+def run_names(adapters: list[str]) -> list[str]:
+    """Return a folder's name for each adapter: the last part of its path, with the one before where two are alike.
+
+    Raises:
+        ConfigError: an adapter is given twice.
+    """
+    if twice := next((one for one in adapters if adapters.count(one) > 1), None):
+        raise ConfigError("--adapter", f"{twice} is given twice", "give each once")
+    paths = [Path(one).parts for one in adapters]
+    for depth in range(1, max(map(len, paths)) + 1):
+        names = ["-".join(part.strip("/") for part in parts[-depth:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise ConfigError("--adapter", "two adapters have one name", "rename one of them")
 
 
 def _modes(given: list[str] | None) -> list[str]:

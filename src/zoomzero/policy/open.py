@@ -34,7 +34,7 @@ def open_model(
         ConfigError: an unknown setting, or an adapter for a server.
         ModelError: the model cannot be found or loaded, or the server does not answer.
     """
-    settings, server = open_settings(model, overrides, adapter)
+    settings, server = open_settings(model, overrides, adapter, quantize)
     policy = open_policy(
         model,
         server,
@@ -49,7 +49,7 @@ def open_model(
 
 
 def open_settings(
-    model: str, overrides: Sequence[str] = (), adapter: str | None = None
+    model: str, overrides: Sequence[str] = (), adapter: str | None = None, quantize: str | None = None
 ) -> tuple[ModelSettings, ServerSettings | None]:
     """Return how a model is asked, and the server it is behind, None for a checkpoint.
 
@@ -60,10 +60,11 @@ def open_settings(
     if is_server(model):
         server, values, left = read_server(model, overrides)
         return parse_settings(ModelSettings, lay_over(values, read_settings(None, left)), model), server
-    from zoomzero.policy.local.load import find, settings_file
+    from zoomzero.policy.local.checkpoint.adapters import find_both
+    from zoomzero.policy.local.load import settings_file
 
-    path = settings_file(find(model), None if adapter is None else find(adapter))
-    return load_settings(ModelSettings, path, overrides), None
+    found = find_both(model, adapter, quantize=quantize)
+    return load_settings(ModelSettings, settings_file(found.where, found.adapter), overrides), None
 
 
 def open_policy(
@@ -79,9 +80,7 @@ def open_policy(
 ) -> Policy:
     """Open the model itself; see `open_model`."""
     if server is not None:
-        if adapter is not None or quantize is not None:
-            name, value = ("--adapter", adapter) if adapter is not None else ("--quantize", quantize)
-            raise ConfigError(name, f"{value} is for weights in this process", "start the server with it")
+        refuse_weights(adapter, quantize)
         from zoomzero.policy.remote.policy import RemotePolicy
 
         return RemotePolicy(server)
@@ -90,3 +89,14 @@ def open_policy(
     policy = load_policy(model, device=device, dtype=dtype, settings=settings, adapter=adapter, quantize=quantize)
     settle_threads(policy, processes)
     return policy
+
+
+def refuse_weights(adapter: str | None, quantize: str | None) -> None:
+    """Refuse what is for weights in this process, where the model is behind a server.
+
+    Raises:
+        ConfigError: one of them was given.
+    """
+    if adapter is not None or quantize is not None:
+        name, value = ("--adapter", adapter) if adapter is not None else ("--quantize", quantize)
+        raise ConfigError(name, f"{value} is for weights in this process", "start the server with it")

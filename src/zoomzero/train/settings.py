@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -92,13 +92,36 @@ class ValidationSettings(Settings):
     )
 
 
-class SftSettings(Settings):
+class AskedSettings(Settings):
+    """A run that may ask the model in another way than its checkpoint says: what its setting `ask` holds."""
+
+    if TYPE_CHECKING:
+        ask: dict[str, Any]  # declared where it stands in each table
+
+    @field_validator("ask", check_fields=False)
+    @classmethod
+    def _check_ask(cls, ask: dict[str, Any]) -> dict[str, Any]:
+        try:
+            parse_settings(ModelSettings, ask, "ask")
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return ask
+
+    def model_settings(self, own: ModelSettings) -> ModelSettings:
+        """Return how the model is asked in this run: the checkpoint's `own` settings with `ask` laid over them."""
+        return parse_settings(ModelSettings, lay_over(own.model_dump(), self.ask), "ask")
+
+
+class SftSettings(AskedSettings):
     """A supervised run."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row", "stage": "stages"}
 
     model: str = Field(description="Start: a directory, a hub id, `tiny`, or `random` (the embedded model untrained).")
     out: str = Field(description="Directory for checkpoints and, at the end, the model.")
+    ask: dict[str, Any] = Field(
+        {}, description="How the model is asked, over the checkpoint's own zoomzero.json: coarse.fps, think, ..."
+    )
     examples: str | None = Field(None, description="Examples file to learn from; without it the procedural world.")
     world_seed: int = Field(1, ge=0, description="Stream of world samples; `zoomzero world` draws from other streams.")
     vision: VisionSettings | None = Field(None, description="Pretraining of a `random` model's vision tower.")
@@ -263,7 +286,7 @@ class RolloutSettings(Settings):
         return self
 
 
-class GrpoSettings(Settings):
+class GrpoSettings(AskedSettings):
     """A reinforcement-learning run. The defaults are the published numbers, with our credit and rewards."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -331,15 +354,6 @@ class GrpoSettings(Settings):
         paper = isinstance(values, Mapping) and values.get("preset") == "paper"
         return lay_over(PAPER_RUN, values) if paper else values
 
-    @field_validator("ask")
-    @classmethod
-    def _check_ask(cls, ask: dict[str, Any]) -> dict[str, Any]:
-        try:
-            parse_settings(ModelSettings, ask, "ask")
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-        return ask
-
     @model_validator(mode="after")
     def _check_together(self) -> GrpoSettings:
         if self.train_batch_size % self.mini_batch_size:
@@ -353,10 +367,6 @@ class GrpoSettings(Settings):
         if not (self.data.examples or self.data.world):
             raise ValueError("data names nothing to learn from: set data.examples or data.world")
         return self
-
-    def model_settings(self, own: ModelSettings) -> ModelSettings:
-        """Return how the model is asked in this run: the checkpoint's `own` settings with `ask` laid over them."""
-        return parse_settings(ModelSettings, lay_over(own.model_dump(), self.ask), "ask")
 
     @property
     def needs_reference(self) -> bool:

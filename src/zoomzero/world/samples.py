@@ -22,7 +22,8 @@ from zoomzero.world.write import LABELS
 LIST_TEXT = "List what you see."
 # shares of items about what does not show: most windows of a long video hold nothing of a question
 ABSENT, ABSENT_IN_WINDOW = 0.12, 0.35
-# of QUESTION_KINDS in close looks: symbols are asked for besides, and counting there is learned last
+# of QUESTION_KINDS: what is learned last is asked for most; symbols are asked for besides in close looks
+COARSE_SHARES = (0.25, 0.3, 0.35, 0.1)
 CLOSE_SHARES = (0.15, 0.3, 0.4, 0.15)
 
 
@@ -103,7 +104,7 @@ def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
     """Ask one question about a view, in one of the answer modes."""
     if rng.random() < _absent_share(view):
         return _absent_item(rng, view, plan, settings)
-    question = _ask_visible(rng, view, plan)
+    question = _ask_visible(rng, view, plan, COARSE_SHARES)
     label = LABELS[question.answer]
     seen = view.seen(question.spans, plan)
     steps = [(name, view.seen([span], plan)) for name, span in question.reasoning]
@@ -124,6 +125,8 @@ def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
     option = LABELS.index(label)
     think = f"<think>{_reasoning(question, steps, question.options[option])}</think>\n"
     decisive, looks = _starts(think), _looks(think)
+    if question.kind == "count":  # whether there is another appearance
+        decisive += tuple((m.end(), m.end() + 1) for m in re.finditer("</time>", think))
     text = coarse_text(question.text, question.options, "think", settings.style)
     if question.kind != "symbol":  # whose letter only a close look can tell
         letter = len(think) + len("<answer>")
@@ -297,10 +300,10 @@ def _ask_any(
     raise AssertionError("a scene always allows a count question")
 
 
-def _ask_visible(rng: np.random.Generator, view: View, plan: FramePlan) -> Question:
+def _ask_visible(rng: np.random.Generator, view: View, plan: FramePlan, shares: Sequence[float]) -> Question:
     """Ask about something that shows in the view, as a rule: what does not show is asked for often enough anyway."""
     for _ in range(4):
-        question = _ask_any(rng, view.scene, end=_end_is_known(view))
+        question = _ask_any(rng, view.scene, shares, end=_end_is_known(view))
         if all(view.seen([span], plan) for _, span in question.reasoning):
             break
     return question

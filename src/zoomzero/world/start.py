@@ -19,6 +19,7 @@ TINY_SETTINGS = ModelSettings(
     widen_s=0.5,
     score_options_as="text",
     max_new_tokens=120,
+    outside_looks=15,  # a search that finds nothing elsewhere has seen every window of a long video
 )
 
 

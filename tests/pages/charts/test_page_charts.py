@@ -81,9 +81,9 @@ def test_names_stay_inside_and_off_each_other(costs, accuracies) -> None:
 @pytest.mark.parametrize("chance", [0.02, 0.25, 0.97])
 def test_what_the_line_of_guessing_is_called_covers_no_whisker_and_no_name(chance: float) -> None:
     points = [
-        ModePoint("coarse", 0.125, 40, 8, (0.02, 0.99)),
-        ModePoint("search", 0.25, 462, 8, (0.01, 0.98)),
-        ModePoint("divide", 0.5, 1018, 8, (0.01, 0.99)),
+        ModePoint("coarse", 0.125, 40, 8, (0.0, 1.0)),
+        ModePoint("search", 0.25, 462, 8, (0.0, 1.0)),
+        ModePoint("divide", 0.5, 1018, 8, (0.0, 1.0)),
     ]
     with drawing():
         figure, _ = cost_figure(points, "tokens", chance)

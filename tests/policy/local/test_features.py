@@ -1,6 +1,7 @@
 """Features of a frozen tower are used again exactly, within bounds, in memory and from disk."""
 
 import logging
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from zoomzero.errors import ConfigError
 from zoomzero.policy.base import Turn
 from zoomzero.policy.local import features, vision
 from zoomzero.policy.local.attention.packed import encode_prompts, packed_states
-from zoomzero.policy.local.features import FeatureCache, patch_keys, tower_key
+from zoomzero.policy.local.features import FeatureCache, patch_keys, tower_files_key, tower_key
 from zoomzero.policy.local.load import load_policy
 
 both = pytest.mark.parametrize("family", FAMILIES)
@@ -254,3 +255,22 @@ def test_the_number_type_changes_no_key_on_disk(checkpoints, tmp_path):
     assert (rough.embeds.dtype, found.embeds.dtype) == (torch.bfloat16, F32)
     torch.testing.assert_close(found.embeds, rough.embeds.float(), atol=1e-3, rtol=1e-2)
     assert equal(half.encode([clip]), rough)
+
+
+def test_the_number_type_changes_no_key(checkpoints, tmp_path):
+    """Weights that no half type holds exactly are named by the files' own values, whatever they are loaded in."""
+    from safetensors.torch import load_file, save_file
+
+    keys = set()
+    for dtype in ("float32", "bfloat16", "float16"):
+        policy = load_policy(checkpoints["qwen3_vl"], device="cpu", dtype=dtype)
+        keys.add(policy._encoder._tower_key(policy.model.model.visual))
+    assert len(keys) == 1
+    where = shutil.copytree(checkpoints["qwen3_vl"], tmp_path / "other")
+    weights = load_file(where / "model.safetensors")
+    name = next(name for name in weights if name.endswith("visual.blocks.1.attn.qkv.weight"))
+    weights[name][3, 5] = torch.nextafter(weights[name][3, 5], torch.tensor(9.0))
+    save_file(weights, where / "model.safetensors", metadata={"format": "pt"})
+    policy = load_policy(where, device="cpu", dtype="float16")
+    assert policy._encoder._tower_key(policy.model.model.visual) not in keys
+    assert tower_files_key(tmp_path, policy.model.model.visual) is None  # no weights there

@@ -175,6 +175,10 @@ def test_missing_tiny_says_so(monkeypatch, tmp_path):
             "missing",
         ),
         (
+            lambda d: edit_json(d / "config.json", lambda c: c["text_config"].update(num_hidden_layers=2)),
+            "weights have no place in config.json's network, first model.language_model.layers.2",
+        ),
+        (
             lambda d: edit_json(d / "config.json", lambda c: c["text_config"].update(hidden_size=64)),
             "cannot be loaded",
         ),

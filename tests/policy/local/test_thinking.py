@@ -10,6 +10,7 @@ from zoomzero.config import ModelSettings
 from zoomzero.policy.base import Sampling, Turn
 from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.load import load_policy
+from zoomzero.policy.local.text import ChatTemplate
 
 OPENS = {"qwen3-vl": "Qwen3-VL-Thinking/chat_template.jinja", "qwen3.5": "templates-trl/qwen3_5_think.jinja"}
 CLOSES = "templates-trl/qwen3_5_nothink.jinja"
@@ -93,6 +94,11 @@ def test_think_reaches_templates_that_can_be_told(thinking):
         closed = on.builder.layout(on.builder.messages(question()), closed=True)
         assert torch.equal(off.prompt(question()).ids, closed.ids)
     assert thinking(PLAIN).builder.opening == ""
+
+
+def test_left_alone_qwen3_5_thinks_from_4b_on(thinking, shared):
+    templates = [(shared / "checkpoints" / name).read_text() for name in (OPENS["qwen3.5"], CLOSES)]
+    assert [ChatTemplate(template).opening for template in templates] == ["<think>\n", ""]
 
 
 @pytest.mark.parametrize("template", [*OPENS.values(), PLAIN])

@@ -59,10 +59,10 @@ def test_tokens_that_another_sampler_drew_are_weighted() -> None:
     weights = server_weights(old, server, 3.0)
     assert weights.tolist()[0] == pytest.approx([2.0, 0.5, 3.0])
     ones = torch.ones_like(old, dtype=torch.bool)
-    inputs = LossInputs(old, row(1.0, 2.0, 4.0), ones, old_log_probs=old, weights=weights)
-    assert policy_loss(inputs, NO_KL).loss.item() == pytest.approx(-(2.0 * 1 + 0.5 * 2 + 3.0 * 4) / 3)
-    with_kl = LossInputs(old, row(0.0, 0.0, 0.0), ones, old_log_probs=old, ref_log_probs=old - 1, weights=weights)
-    assert policy_loss(with_kl, LossSettings(beta=1.0)).loss.item() == pytest.approx(math.exp(-1.0))
+    inputs = LossInputs(old, row(1.0, 2.0, 4.0), ones, old_log_probs=old)
+    assert policy_loss(inputs, NO_KL, weights=weights).loss.item() == pytest.approx(-(2.0 * 1 + 0.5 * 2 + 3.0 * 4) / 3)
+    with_kl = LossInputs(old, row(0.0, 0.0, 0.0), ones, old_log_probs=old, ref_log_probs=old - 1)
+    assert policy_loss(with_kl, LossSettings(beta=1.0), weights=weights).loss.item() == pytest.approx(math.exp(-1.0))
 
 
 @pytest.mark.parametrize(

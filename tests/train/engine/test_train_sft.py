@@ -151,6 +151,24 @@ def test_loss_of_qwen25_is_what_inference_says(family_policies: dict[str, Any]) 
     assert packed_loss(policy, samples) == pytest.approx(inference_loss(policy, samples), rel=1e-5)
 
 
+def test_how_a_run_asks_reaches_the_model_and_its_settings_file(
+    family_checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ask` lies over the checkpoint's own settings, in the positions that are trained on and in what is saved."""
+    where, loaded = family_checkpoints["qwen2_5_vl"], []
+    own = load_model_settings(where).text_after_time
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        loaded.append(load_policy(*args, **kwargs))
+        return loaded[-1]
+
+    monkeypatch.setattr(sft, "load_policy", watched)
+    one = {"steps": 1, "clips": 1, "shortest_s": 6, "longest_s": 8, "questions": 1, "listing": 0.0}
+    train(settings_of(where, tmp_path / "run", stages=[one], ask={"text_after_time": not own}))
+    assert loaded[0].family.text_after_time is not own
+    assert load_model_settings(tmp_path / "run").text_after_time is not own
+
+
 def test_run_changes_every_kind_of_weight_and_stays_finite(
     straight: dict[str, Any], family_checkpoints: dict[str, Path]
 ) -> None:

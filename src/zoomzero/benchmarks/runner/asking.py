@@ -76,6 +76,7 @@ class ModelSpec:
         timeout_s: seconds a decoding job may be silent.
         faithfulness: take the two extra looks behind the faithfulness gap.
         server: where the model is, None for one in this process.
+        adapter, quantize: as `load_policy` takes them.
     """
 
     model: str
@@ -85,6 +86,8 @@ class ModelSpec:
     timeout_s: float = 120.0
     faithfulness: bool = False
     server: ServerSettings | None = None
+    adapter: str | None = None
+    quantize: str | None = None
 
 
 def make_batches(items: Iterable[Item]) -> list[Batch]:
@@ -122,16 +125,48 @@ def load_asker(spec: ModelSpec, index: int = 0, count: int = 1) -> tuple[Asker, 
     device = spec.device
     if device in ("auto", "cuda") and count > 1 and torch.cuda.is_available():
         device = f"cuda:{index % torch.cuda.device_count()}"
-    policy = load.load_policy(spec.model, device=device, dtype=spec.dtype, settings=spec.settings)
+    policy = load.load_policy(
+        spec.model,
+        device=device,
+        dtype=spec.dtype,
+        settings=spec.settings,
+        adapter=spec.adapter,
+        quantize=spec.quantize,
+    )
     load.settle_threads(policy, count)
+    return Asker(policy, spec), facts_of(policy)
+
+
+def facts_of(policy: Any) -> dict[str, Any]:
+    """Return what a run records of a model in this process."""
+    import torch
+
     weights = list(policy.model.parameters())
     on_gpu = policy.device.type == "cuda"
-    facts = {
+    return {
         "dtype": str(weights[0].dtype).removeprefix("torch."),
         "device": torch.cuda.get_device_name(policy.device) if on_gpu else policy.device.type,
         "parameters": sum(p.numel() for p in weights),
     }
-    return Asker(policy, spec), facts
+
+
+class OneBase:
+    """Loads askers of one base model with one adapter after the other; the base is read once."""
+
+    def __init__(self) -> None:
+        self._base: Any = None
+
+    def __call__(self, spec: ModelSpec) -> tuple[Asker, dict[str, Any]]:
+        """Do as `load_asker`; the asker made before must not be asked any more."""
+        from zoomzero.policy.local import load
+        from zoomzero.policy.local.checkpoint.adapters import find_both
+
+        adapter = find_both(spec.model, spec.adapter).adapter
+        if self._base is None:
+            self._base = load.BaseModel(spec.model, device=spec.device, dtype=spec.dtype, quantize=spec.quantize)
+        policy = self._base.policy(adapter, spec.settings)
+        load.settle_threads(policy)
+        return Asker(policy, spec), facts_of(policy)
 
 
 class Asker:

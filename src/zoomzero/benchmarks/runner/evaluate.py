@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from zoomzero.benchmarks.runner.asking import Batch, ModelSpec, make_batches
-from zoomzero.benchmarks.runner.executors import Alone, Executor
+from zoomzero.benchmarks.runner.asking import Batch, ModelSpec, load_asker, make_batches
+from zoomzero.benchmarks.runner.executors import Alone, Executor, Load
 from zoomzero.benchmarks.runner.identity import code_identity, files_hash, machine, model_files, versions
 from zoomzero.benchmarks.runner.live import Live, ModeTally, Tally, live
 from zoomzero.benchmarks.runner.planning import EvalSettings, Plan, Say, check_choices, make_plan, prepare_data
@@ -27,12 +27,13 @@ __all__ = ["EvalSettings", "evaluate"]
 LEAST_BEFORE_STOP = 20  # rows before a share of failures means something
 
 
-def evaluate(settings: EvalSettings, note: Say = lambda text: None) -> dict[str, Any]:
+def evaluate(settings: EvalSettings, note: Say = lambda text: None, load: Load = load_asker) -> dict[str, Any]:
     """Run a benchmark, or go on with a run, and return its summary.
 
     Args:
         settings: what, with which model, where to.
         note: called with what the user should know.
+        load: makes the model, where one in this process is asked.
 
     Returns:
         What `summary.json` holds.
@@ -50,7 +51,7 @@ def evaluate(settings: EvalSettings, note: Say = lambda text: None) -> dict[str,
         note(text)
     identity = make_identity(settings, plan, folder)
     with open_run(folder, identity, retry_failed=settings.retry_failed) as run:
-        ask_rest(run, settings, plan)
+        ask_rest(run, settings, plan, load)
         with status() as say:
             say("scoring")
             summary = make_summary(run, plan, settings)
@@ -63,9 +64,11 @@ def make_identity(settings: EvalSettings, plan: Plan, folder: Path) -> dict[str,
     """Return `run.json` as this run would write it."""
     known = read_run(folder).get("model_files", {}) if (folder / RUN_FILE).is_file() else {}
     files = {}
-    if plan.where is not None:
+    if plan.found is not None:
         with bar("hashing the model", "bytes") as step:
-            files = model_files(plan.where, known, step)
+            files = model_files(plan.found.where, known, step)
+            if plan.found.adapter is not None:
+                files |= model_files(plan.found.adapter, known, step, prefix="adapter/")
     code = code_identity()
     sources = {str(path): sha256(path) for path in plan.dataset.files}
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -77,10 +80,12 @@ def make_identity(settings: EvalSettings, plan: Plan, folder: Path) -> dict[str,
         "data": str(plan.dataset.files[0].parent.absolute()),
         "videos": str(plan.videos.absolute()),
         "model": settings.model,
+        "adapter": settings.adapter,
+        "quantize": settings.quantize,
         "modes": list(settings.modes),
         "settings": plan.model_settings.model_dump(mode="json"),
         "settings_hash": settings_hash(plan.model_settings),
-        "model_hash": files_hash(files) if plan.where is not None else settings_hash({"server": settings.model}),
+        "model_hash": files_hash(files) if plan.found is not None else settings_hash({"server": settings.model}),
         "model_files": files,
         "dtype": None if settings.dtype == "auto" else settings.dtype,
         "device": None,
@@ -104,7 +109,7 @@ def make_identity(settings: EvalSettings, plan: Plan, folder: Path) -> dict[str,
 # --- asking ---------------------------------------------------------------------------------------------
 
 
-def ask_rest(run: RunFolder, settings: EvalSettings, plan: Plan) -> None:
+def ask_rest(run: RunFolder, settings: EvalSettings, plan: Plan, load: Load = load_asker) -> None:
     """Ask what the run has no row for yet.
 
     Raises:
@@ -116,7 +121,7 @@ def ask_rest(run: RunFolder, settings: EvalSettings, plan: Plan) -> None:
     if not items:
         return
     batches = make_batches(items)
-    executor = make_executor(settings, plan, run.folder, len(batches))
+    executor = make_executor(settings, plan, run.folder, len(batches), load)
     try:
         with status() as say:
             say("loading the model")
@@ -159,7 +164,7 @@ def answering_s(row: Row) -> float:
     return float(row["costs"].get("seconds", 0.0)) + sum(float(look["seconds"]) for look in looks)
 
 
-def make_executor(settings: EvalSettings, plan: Plan, folder: Path, batches: int) -> Executor:
+def make_executor(settings: EvalSettings, plan: Plan, folder: Path, batches: int, load: Load = load_asker) -> Executor:
     """Return who asks: one model here, several processes, or actors of a cluster; never more than there are batches."""
     spec = ModelSpec(
         settings.model,
@@ -169,6 +174,8 @@ def make_executor(settings: EvalSettings, plan: Plan, folder: Path, batches: int
         settings.timeout_s,
         settings.faithfulness,
         plan.server,
+        settings.adapter,
+        settings.quantize,
     )
     count = _models(settings, batches)
     if settings.ray is not None:
@@ -180,7 +187,7 @@ def make_executor(settings: EvalSettings, plan: Plan, folder: Path, batches: int
 
         return SideBySide(spec, max(1, min(plan.server.concurrency, batches)))
     if settings.workers is None:
-        return Alone(spec)
+        return Alone(spec, load)
     from zoomzero.benchmarks.runner.workers import Processes
 
     return Processes(spec, count, folder)
@@ -245,6 +252,7 @@ def make_summary(run: RunFolder, plan: Plan, settings: EvalSettings) -> dict[str
         "benchmark": plan.bench.name,
         "split": plan.dataset.split,
         "model": settings.model,
+        "adapter": settings.adapter,
         **{key: record[key] for key in ("settings_hash", "model_hash", "code", "dtype", "device", "created")},
         "skipped_missing_videos": {
             "videos": len(gone),

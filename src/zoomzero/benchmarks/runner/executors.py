@@ -13,6 +13,7 @@ from zoomzero.errors import ModelError
 
 TRIES = 3  # a question whose process dies is asked twice more
 Facts = dict[str, Any]
+Load = Callable[[ModelSpec], tuple[Asker, Facts]]
 
 
 class Executor(Protocol):
@@ -43,7 +44,7 @@ class Alone:
 
     models = 1
 
-    def __init__(self, spec: ModelSpec, load: Callable[[ModelSpec], tuple[Asker, Facts]] = load_asker) -> None:
+    def __init__(self, spec: ModelSpec, load: Load = load_asker) -> None:
         self.spec, self.load = spec, load
         self.asker: Asker | None = None
 

@@ -38,7 +38,11 @@ PACKAGE = Path(zoomzero.__file__).parent
 
 
 def model_files(
-    where: Path, known: Mapping[str, Mapping[str, Any]], progress: Callable[[int, int], None] | None = None
+    where: Path,
+    known: Mapping[str, Mapping[str, Any]],
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    prefix: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Hash a checkpoint's weights, configuration and tokenizer.
 
@@ -49,6 +53,7 @@ def model_files(
         where: the checkpoint's directory.
         known: what this returned for the same directory earlier.
         progress: called with (bytes read, bytes in all).
+        prefix: what names begin with.
 
     Returns:
         Name -> {"sha256", "bytes", "mtime_ns"}.
@@ -64,7 +69,7 @@ def model_files(
         nonlocal done
         stat = path.stat()
         entry: dict[str, Any] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-        before = known.get(path.name, {})
+        before = known.get(prefix + path.name, {})
         same = all(before.get(key) == value for key, value in entry.items())
         entry["sha256"] = before["sha256"] if same else _named_hash(path) or sha256(path)
         done += stat.st_size
@@ -74,7 +79,7 @@ def model_files(
 
     try:
         with ThreadPoolExecutor(4) as pool:  # hashing leaves Python's lock alone
-            return {path.name: entry for path, entry in zip(paths, pool.map(one, paths), strict=True)}
+            return {prefix + path.name: entry for path, entry in zip(paths, pool.map(one, paths), strict=True)}
     except OSError as error:
         raise ModelError(
             where, f"{error.filename} cannot be read ({error.strerror})", "check its permissions"

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -21,9 +22,12 @@ from zoomzero.benchmarks.scoring.summary import with_questions
 from zoomzero.config import ModelSettings, Settings
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.errors import ConfigError
-from zoomzero.policy.open import open_settings
+from zoomzero.policy.open import open_settings, refuse_weights
 from zoomzero.policy.remote.settings import ServerSettings, is_server
 from zoomzero.progress import bar
+
+if TYPE_CHECKING:
+    from zoomzero.policy.local.checkpoint.adapters import Found
 
 WORLD_COUNT = {"short": 64, "long": 8}
 Say = Callable[[str], None]
@@ -38,6 +42,8 @@ class EvalSettings(Settings):
     videos: Path | None = Field(None, description="Folder of the videos; that of the annotation without one.")
     split: str | None = Field(None, description="Split of the benchmark; its default without one.")
     model: str = Field("tiny", description="`tiny`, a checkpoint directory, or a hub id.")
+    adapter: str | None = Field(None, description="LoRA adapter that is added to the model.")
+    quantize: str | None = Field(None, description="`4bit` or `8bit`: round a plain checkpoint's matrices.")
     modes: tuple[AskMode, ...] = Field(("zoom",), description="How to look, one after another.")
     overrides: tuple[str, ...] = Field((), description="Changes to the model's settings, key=value.")
     budget: int | None = Field(None, ge=1, description="Visual tokens each pass may spend.")
@@ -72,7 +78,7 @@ class Plan:
     videos: Path
     files: dict[str, Path]
     missing_videos: tuple[str, ...]
-    where: Path | None  # the checkpoint; None: the model is behind a server
+    found: Found | None  # the checkpoint and its adapter; None: the model is behind a server
     model_settings: ModelSettings
     server: ServerSettings | None
     notes: tuple[str, ...]
@@ -95,7 +101,7 @@ def make_plan(settings: EvalSettings, data: Path, say: Say = lambda text: None) 
         data: where the annotation is (`prepare_data`).
         say: called with what is being done.
     """
-    from zoomzero.policy.local.load import find
+    from zoomzero.policy.local.checkpoint.adapters import find_both
 
     say("reading the annotation")
     bench = benchmark(settings.benchmark)
@@ -108,9 +114,9 @@ def make_plan(settings: EvalSettings, data: Path, say: Say = lambda text: None) 
     notes += preflight.check_options(dataset.questions)
     preflight.check_disk(settings.out.expanduser(), len(dataset.questions) * len(settings.modes))
     model_settings, server = _model_settings(settings)
-    where = None if server is not None else find(settings.model)
-    if where is not None:  # how long a server's prompts may be, it says when one is too long
-        preflight.check_tokens(preflight.read_config(where), model_settings, settings.modes, dataset.questions)
+    place = None if server is not None else find_both(settings.model, settings.adapter)
+    if place is not None:  # how long a server's prompts may be, it says when one is too long
+        preflight.check_tokens(preflight.read_config(place.where), model_settings, settings.modes, dataset.questions)
     notes += preflight.check_sample(
         found.files.values(),
         settings.max_failed,
@@ -118,7 +124,7 @@ def make_plan(settings: EvalSettings, data: Path, say: Say = lambda text: None) 
         progress=lambda name: say(f"opening {name}"),
     )
     return Plan(
-        bench, dataset, options, videos, found.files, found.missing, where, model_settings, server, tuple(notes)
+        bench, dataset, options, videos, found.files, found.missing, place, model_settings, server, tuple(notes)
     )
 
 
@@ -145,6 +151,8 @@ def check_choices(settings: EvalSettings) -> None:
         raise ConfigError("--concurrency", "is for a model behind a server", "use --workers for a checkpoint")
     if is_server(settings.model) and (settings.workers is not None or settings.ray is not None):
         raise ConfigError("--workers", "a model behind a server needs no processes", "use --concurrency")
+    if is_server(settings.model):
+        refuse_weights(settings.adapter, settings.quantize)
     if settings.count is not None and not is_world:
         raise ConfigError("--count", "only a world is written", "use --limit to ask fewer questions")
 
@@ -188,7 +196,7 @@ def choose(dataset: Dataset, limit: int | None, only: Path | None) -> Dataset:
 
 def _model_settings(settings: EvalSettings) -> tuple[ModelSettings, ServerSettings | None]:
     """Return how the model is asked, within the budget, and the server it is behind."""
-    own, server = open_settings(settings.model, settings.overrides)
+    own, server = open_settings(settings.model, settings.overrides, settings.adapter, settings.quantize)
     if server is not None and settings.concurrency is not None:
         server = server.model_copy(update={"concurrency": settings.concurrency})
     if settings.budget is None:

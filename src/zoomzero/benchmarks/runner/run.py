@@ -36,6 +36,7 @@ MUST_MATCH: dict[str, tuple[str, str]] = {
     "fps": ("the frame rate of frame numbers", f"give its --fps, or {ANOTHER.removeprefix('give ')}"),
     "data_hash": ("the annotation", f"take the same files, or {ANOTHER.removeprefix('give ')}"),
     "model_hash": ("the model's files", f"give the same --model, or {ANOTHER.removeprefix('give ')}"),
+    "quantize": ("the rounding of weights", f"give its --quantize, or {ANOTHER.removeprefix('give ')}"),
     "settings": ("the settings", f"give the same --set and --budget, or {ANOTHER.removeprefix('give ')}"),
     "dtype": ("the number type", f"give its --dtype, or {ANOTHER.removeprefix('give ')}"),
     "faithfulness": ("whether faithfulness is measured", f"do as it did, or {ANOTHER.removeprefix('give ')}"),

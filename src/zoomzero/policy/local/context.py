@@ -23,7 +23,6 @@ from zoomzero.policy.local.attention.group_attention import (
     segment_length,
 )
 from zoomzero.policy.local.attention.packed import Prompt
-from zoomzero.policy.local.memory import memory_named
 from zoomzero.policy.local.prompt import Message
 from zoomzero.video.types import Clip
 
@@ -148,7 +147,7 @@ class Reader:
         lengths = [len(prompt) for prompt in prompts]
         self.check_length(max(lengths))
         ends = torch.tensor(lengths).cumsum(0)
-        with memory_named(self.policy.name, sum(lengths), self.policy.device):
+        with self.policy.memory_named(sum(lengths)):
             marks = [self._mark(prompt) for prompt in prompts]
             attention = PackedRow([Group(length) for length in lengths], self.policy.device, keep=True, marks=marks)
             hidden = packed.text_forward(
@@ -243,7 +242,7 @@ class Reader:
         """Run a prompt through the model from token `shared` on; `clips` are those that come after it."""
         new = torch.arange(shared, len(prompt))
         where = prompt.visual_index[prompt.visual_index >= shared] - shared
-        with memory_named(self.policy.name, len(prompt), self.policy.device):
+        with self.policy.memory_named(len(prompt)):
             segments = cut(past.segments, shared) if past else ()
             mark = max(self._mark(prompt) - shared, 0)
             attention = CachedPass(segments, [len(new)], self.policy.device, keep=True, mark=mark)

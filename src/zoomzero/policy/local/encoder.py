@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,15 @@ import torch
 from zoomzero.policy.local import vision
 from zoomzero.policy.local.attention.packed import fill_rows
 from zoomzero.policy.local.families.base import Family
-from zoomzero.policy.local.features import FeatureCache, join_patches, patch_keys, split_features, tower_key
+from zoomzero.policy.local.features import (
+    FeatureCache,
+    join_patches,
+    patch_keys,
+    split_features,
+    tower_files_key,
+    tower_key,
+)
+from zoomzero.policy.local.memory import tokens_that_fit
 from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.video.types import Clip
 
@@ -31,6 +40,8 @@ class FrameEncoder:
     def __init__(self, family: Family) -> None:
         self.family, self.geometry = family, family.geometry
         self._tower: str | None = None
+        self.files: Path | None = None  # the checkpoint the tower was loaded from
+        self.seen_bytes = 0.0  # of a visual token while its patches are encoded; 0: not known
 
     def encode(self, model: Any, clips: Sequence[Clip], cache: FeatureCache | None) -> VisualFeatures | None:
         """Return what the tower makes of clips, in order; None without clips.
@@ -49,6 +60,8 @@ class FrameEncoder:
         """Run the vision tower over stacks of frames, each (T, H, W, 3) uint8."""
         device = model.visual.device
         most = PATCHES_AT_ONCE.get(device.type, PATCHES_AT_ONCE["cpu"])
+        if self.seen_bytes:
+            most = tokens_that_fit(device, self.seen_bytes / self.geometry.merge**2, most)
         temporal, patch = self.geometry.temporal, self.geometry.patch
         stretches: list[tuple[np.ndarray, tuple[int, int, int]]] = []
         for stack in stacks:
@@ -93,7 +106,9 @@ class FrameEncoder:
     def _tower_key(self, tower: Any) -> str:
         """Return the name of the tower; it is frozen, so its weights are looked at once."""
         if self._tower is None:
-            self._tower = tower_key(tower, self.family.mean, self.family.std)
+            colours = (self.family.mean, self.family.std)
+            files = None if self.files is None else tower_files_key(self.files, tower, *colours)
+            self._tower = files or tower_key(tower, *colours)
         return self._tower
 
 

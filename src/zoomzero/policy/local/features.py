@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -214,15 +214,47 @@ def patch_keys(clips: Iterable[np.ndarray], temporal: int, tower: str) -> list[l
     return [[next(keys) for _ in range(0, len(frames), temporal)] for frames in stacks]
 
 
+def tower_files_key(where: Path, tower: Any, *context: object) -> str | None:
+    """Return what names a vision tower's computation from a checkpoint's files: in no number type but their own.
+
+    Args:
+        where: the checkpoint's directory.
+        tower: what was made of it; only its configuration counts.
+        context: more that its features depend on.
+
+    Returns:
+        None where the files hold no tower.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(where.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (not a dictionary)
+                _, part, own = name.partition("visual.")
+                if part:
+                    value = file.get_tensor(name)
+                    bits = value.flatten().contiguous().view(torch.uint8).numpy()
+                    found[own] = f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(bits).hexdigest()}"
+    if not found:
+        return None
+    digest = _config_digest(tower, *context)
+    for name in sorted(found):
+        digest.update(f"{name} {found[name]}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _config_digest(tower: Any, *context: object) -> Any:
+    config = {name: value for name, value in tower.config.to_dict().items() if name not in ("dtype", "torch_dtype")}
+    return hashlib.sha256(repr((json.dumps(config, sort_keys=True, default=str), *context)).encode())
+
+
 @torch.no_grad()
 def tower_key(tower: Any, *context: object) -> str:
     """Return what names a vision tower's computation: its weights, its configuration, and the given context.
 
-    Of each weight tensor the sum, the sum of squares and some values count, in bfloat16: enough to tell checkpoints
-    apart, and the same in whichever number type they were loaded.
+    For towers that come from no file. Of each weight tensor the sum, the sum of squares and some values count, in
+    bfloat16: enough to tell checkpoints apart.
     """
-    config = {name: value for name, value in tower.config.to_dict().items() if name not in ("dtype", "torch_dtype")}
-    digest = hashlib.sha256(repr((json.dumps(config, sort_keys=True, default=str), *context)).encode())
+    digest = _config_digest(tower, *context)
     for name, weight in tower.named_parameters():
         flat = weight.detach().flatten().to(torch.bfloat16)
         values = torch.stack([flat.double().sum(), flat.double().square().sum()])

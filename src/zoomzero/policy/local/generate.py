@@ -20,6 +20,7 @@ from zoomzero.policy.local.attention.decoding import DecodePass, FixedDecodePass
 from zoomzero.policy.local.attention.group_attention import Segment, segment_length
 from zoomzero.policy.local.attention.packed import core, family, head
 from zoomzero.policy.local.attention.step import can_record, fast_step, plain_step
+from zoomzero.policy.local.recorded import Recorder
 from zoomzero.policy.local.sampling import Sampler, peakedness
 
 LEAVE_AT = 0.9  # ended rows leave when this share of the rows, or less, goes on: a departure copies the others' cache
@@ -79,6 +80,7 @@ def decode(
     starts: Sequence[Start],
     n: int,
     vocabulary: Vocabulary,
+    recorder: Recorder | None = None,
     *,
     fixed: bool | None = None,
     heard: Heard | None = None,
@@ -90,6 +92,7 @@ def decode(
         starts: the prompts; their samplings differ in nothing but the seed.
         n: rows of each prompt.
         vocabulary: what may be drawn and what ends a row.
+        recorder: the policy's, which keeps recorded steps; one for this call alone when None.
         fixed: keep shapes fixed (and record the step where there is a GPU); None: where it pays.
         heard: called while rows are written, after every token on a CPU and now and then on a GPU.
 
@@ -109,42 +112,74 @@ def decode(
             and long
             and can_record(family(model), core(model).language_model)
         )
-    writing = _Writing(model, [starts[i] for i in order], n, vocabulary, fixed)
+    ordered = [starts[i] for i in order]
     if fixed:
-        _write_fixed(writing, heard)
+        recorder = Recorder() if recorder is None else recorder
+        writing = _written_fixed(model, ordered, n, vocabulary, recorder, heard)
     else:
+        writing = Writing(model, ordered, n, vocabulary)
         _write(writing, heard)
     rows = writing.rows()
     return [rows[order.index(i) * n : (order.index(i) + 1) * n] for i in range(len(starts))]
 
 
-class _Writing:
+class Writing:
     """Rows being written, those of the first prompt first. Nothing here makes the host wait for the device.
 
     Args:
         model, starts, n, vocabulary: see `decode`.
         fixed: all rows go on to the end, so that shapes stay; the count of written tokens lives on the device.
+        own: read prompts from memory of its own, so that it can `restart` with others.
     """
 
-    def __init__(self, model: Any, starts: Sequence[Start], n: int, vocabulary: Vocabulary, fixed: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        starts: Sequence[Start],
+        n: int,
+        vocabulary: Vocabulary,
+        fixed: bool = False,
+        own: bool = False,
+    ) -> None:
         self.text, self.lm_head, self.vocabulary = core(model).language_model, head(model), vocabulary
         kind = family(model)
         self.step = fast_step(kind, self.text) or partial(plain_step, kind)
         self.max_tokens, self.prompts, self.count = starts[0].sampling.max_tokens, len(starts), len(starts) * n
         self.device = starts[0].last_hidden.device
-        made = FixedDecodePass if fixed else DecodePass
-        self.attention = made([start.segments for start in starts], [n] * len(starts), self.max_tokens)
+        prompts, rows = [start.segments for start in starts], [n] * len(starts)
+        self.attention: DecodePass = (
+            FixedDecodePass(prompts, rows, self.max_tokens, own)
+            if fixed
+            else DecodePass(prompts, rows, self.max_tokens)
+        )
         self.sampler = Sampler([start.sampling for start in starts], n, self.device)
         self.written: int | Tensor = torch.zeros((), dtype=torch.int64, device=self.device) if fixed else 0
         self.active = torch.arange(self.count, device=self.device)  # (m,) numbers of the rows that are being written
-        firsts = torch.tensor([start.next_position for start in starts], device=self.device)
-        self.first_position = firsts.repeat_interleave(n)  # (rows,)
-        self.hidden = torch.stack([start.last_hidden for start in starts]).repeat_interleave(n, 0)  # (m, D)
+        self.first_position, self.hidden = self._beginning(starts)
         cells = self.max_tokens * self.count
         self.ids = torch.zeros(cells, dtype=torch.int64, device=self.device)
         self.logprobs = torch.zeros(cells, device=self.device)
         self.peaks = torch.zeros(cells, device=self.device)
         self.going = torch.ones(self.count, dtype=torch.bool, device=self.device)  # True = has not ended
+
+    def _beginning(self, starts: Sequence[Start]) -> tuple[Tensor, Tensor]:
+        """Return every row's first position (rows,) and the state before it (rows, D)."""
+        n = self.count // self.prompts
+        firsts = torch.tensor([start.next_position for start in starts], device=self.device)
+        return firsts.repeat_interleave(n), torch.stack([s.last_hidden for s in starts]).repeat_interleave(n, 0)
+
+    def restart(self, starts: Sequence[Start]) -> None:
+        """Begin anew with prompts of the same shape, everything in the place it had: a recorded step stays true."""
+        assert isinstance(self.attention, FixedDecodePass)
+        assert isinstance(self.written, Tensor)
+        self.attention.restart([start.segments for start in starts])
+        self.sampler.restart([start.sampling for start in starts])
+        first_position, hidden = self._beginning(starts)
+        self.first_position.copy_(first_position)
+        self.hidden.copy_(hidden)
+        for counted in (self.written, self.ids, self.logprobs, self.peaks):
+            counted.zero_()
+        self.going.fill_(True)
 
     def draw(self) -> Tensor:
         """Draw and record a token for each active row, (m,) int64."""
@@ -195,7 +230,7 @@ class _Writing:
         return [Row(tuple(i[:m]), tuple(p[:m]), tuple(k[:m]), f) for i, p, k, m, f in zip(*values, strict=True)]
 
 
-def _write(writing: _Writing, heard: Heard | None) -> None:
+def _write(writing: Writing, heard: Heard | None) -> None:
     """Write all rows to their ends; ended ones leave in company."""
     every = 1 if writing.device.type == "cpu" else LOOK_EVERY
     for done in range(1, writing.max_tokens + 1):
@@ -213,35 +248,54 @@ def _write(writing: _Writing, heard: Heard | None) -> None:
         writing.feed(tokens)
 
 
-def _write_fixed(writing: _Writing, heard: Heard | None) -> None:
-    """Write all rows to the end of the last one with fixed shapes, replaying one recorded step on a GPU."""
+def _written_fixed(
+    model: Any,
+    starts: Sequence[Start],
+    n: int,
+    vocabulary: Vocabulary,
+    recorder: Recorder,
+    heard: Heard | None,
+) -> Writing:
+    """Write all rows with fixed shapes, by the recording kept for this shape when there is one."""
+    shape = recorder.shape_of(core(model).language_model, head(model), starts, n, vocabulary)
+    held = recorder.kept(shape)
+    if held is not None:
+        writing, step = held
+        writing.restart(starts)
+        _write_fixed(writing, recorder, heard, step)
+        return writing
+    own = recorder.worth_keeping(shape, [start.segments for start in starts])
+    writing = Writing(model, starts, n, vocabulary, fixed=True, own=own)
+    step = _write_fixed(writing, recorder, heard)
+    if own:
+        recorder.keep(shape, writing, step)
+    return writing
+
+
+def _write_fixed(
+    writing: Writing, recorder: Recorder, heard: Heard | None, recorded: Callable[[], object] | None = None
+) -> Callable[[], object]:
+    """Write all rows to the end of the last one with fixed shapes, repeating one recorded step; return that step."""
 
     def once() -> None:
         writing.feed(writing.draw())
 
-    again, warm = once, min(WARM_UP, writing.max_tokens - 1)
-    if writing.device.type == "cuda":
-        stream: Any = torch.cuda.Stream(writing.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(writing.device))
-        with torch.cuda.stream(stream):
-            for _ in range(warm):
-                once()
-        torch.cuda.current_stream(writing.device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        if writing.max_tokens - 1 > warm:
-            # other threads (video decoding) may use the device meanwhile
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                once()
-        again = graph.replay
-    else:
+    def warm_up() -> None:
         for _ in range(warm):
             once()
+
+    again, warm = recorded, 0
+    if again is None:
+        warm = min(WARM_UP, writing.max_tokens - 1)
+        recorder.warm_up(writing.device, warm_up)
+        again = recorder.record(writing.device, once) if writing.max_tokens - 1 > warm else once
     for done in range(warm + 1, writing.max_tokens):
         again()
         if done % LOOK_EVERY == 0:
             if heard is not None:
                 heard(writing.told(done))
             if not bool(writing.going.any()):
-                return
+                return again
     if writing.max_tokens:
         writing.draw()  # the last token needs no state after it
+    return again

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +21,10 @@ from zoomzero.policy.local.context import QwenState, Reader, clips_of
 from zoomzero.policy.local.encoder import FrameEncoder
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.generate import Row, Start, Vocabulary, decode
-from zoomzero.policy.local.memory import in_halves, memory_named, tokens_that_fit
+from zoomzero.policy.local.memory import in_halves, memory_named, token_bytes, tokens_that_fit
 from zoomzero.policy.local.positions import continue_positions
 from zoomzero.policy.local.prompt import PromptBuilder
+from zoomzero.policy.local.recorded import Recorder
 from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.video.types import Clip, Geometry
 
@@ -32,6 +35,7 @@ THINK_AT_LEAST = (
     128  # tokens; a reply that may not be longer has no room for thinking, so that its block is ended first
 )
 TOKENS_AT_ONCE = 65536  # prompt tokens of several chats that are written after together
+NO_LIMIT = 1 << 40  # tokens
 
 
 class QwenPolicy:
@@ -43,20 +47,27 @@ class QwenPolicy:
         model: the transformers model, after `load.prepare`.
         builder: turns chats into prompts.
         stops: token ids that end an answer.
+        files: the checkpoint's directory, whose tower the features' keys name; None for a model that was made here.
     """
 
-    def __init__(self, name: str, model: Any, builder: PromptBuilder, stops: Sequence[int]) -> None:
+    def __init__(
+        self, name: str, model: Any, builder: PromptBuilder, stops: Sequence[int], files: Path | None = None
+    ) -> None:
         self.name, self.model, self.builder = name, model, builder
         self.family = builder.family
         self.features: FeatureCache | None = (
             None  # what a frozen tower has seen; a policy has none unless it is given one
         )
         self._encoder = FrameEncoder(self.family)
+        self._encoder.files = files
         self.geometry: Geometry = self.family.geometry
         self.stops = tuple(sorted(stops))
         text_config = packed.core(model).language_model.config
         self._reader = Reader(self)
-        self._token_bytes = _bytes_of_a_token(text_config, packed.core(model).language_model.embed_tokens.weight.dtype)
+        self._recorder = Recorder()
+        number = packed.core(model).language_model.embed_tokens.weight.dtype
+        self._bytes = token_bytes(type(builder.family), model.config, number.itemsize)
+        self._encoder.seen_bytes = self._bytes.seen
         self.max_tokens = int(text_config.max_position_embeddings)
         visual = {getattr(model.config, name) for name in self.family.special}
         forbidden = sorted(visual | set(range(builder.codec.size, text_config.vocab_size)))
@@ -70,11 +81,20 @@ class QwenPolicy:
         weight: Tensor = packed.core(self.model).language_model.embed_tokens.weight
         return weight.device
 
+    def memory_named(self, tokens: int) -> AbstractContextManager[None]:
+        """Turn running out of memory over so many tokens into one line."""
+        return memory_named(self.name, self.device, f"with {tokens} tokens in the prompt")
+
+    def _fit(self, bytes_per_token: float, most: int = NO_LIMIT) -> int:
+        """Return how many tokens of so many bytes the free memory takes, on every GPU that has layers."""
+        homes = {layer.input_layernorm.weight.device for layer in packed.core(self.model).language_model.layers}
+        return min(tokens_that_fit(device, bytes_per_token, most) for device in homes | {self.device})
+
     def _row_tokens(self, wished: int | None) -> int:
         """Return how many prompt tokens to put in one row: what suits the device and fits its free memory."""
         most = ROW_TOKENS.get(self.device.type, ROW_TOKENS["cpu"])
         most = most if wished is None else min(wished, most)
-        return tokens_that_fit(self.device, self._token_bytes, most)
+        return self._fit(self._bytes.kept + self._bytes.work, most)
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         """Return the prompt `read` would run: what training packs with suffixes (`packed.packed_states`)."""
@@ -104,10 +124,21 @@ class QwenPolicy:
         return Written(tuple(self.generate(context, n, sampling)), context.usage)
 
     def write_many(self, chats: Sequence[Sequence[Turn]], n: int, samplings: Sequence[Sampling]) -> list[Written]:
-        """Draw n continuations of each chat: `generate_many` after `read_many`."""
-        contexts = self.read_many(chats)
-        drawn = self.generate_many(contexts, n, samplings)
-        return [Written(tuple(some), context.usage) for some, context in zip(drawn, contexts, strict=True)]
+        """Draw n continuations of each chat: `generate_many` after `read_many`, as many at once as memory takes."""
+        found: list[Written | None] = [None] * len(chats)
+        longest = samplings[0].max_tokens if samplings else 0
+        sizes = [self.prompt_length(turns) + n * longest for turns in chats]
+        each = self._bytes.kept + self._bytes.state / max(min(sizes, default=1), 1) * (1 + n)
+
+        def write(batch: Sequence[int]) -> None:
+            contexts = self.read_many([chats[i] for i in batch])
+            drawn = self.generate_many(contexts, n, [samplings[i] for i in batch])
+            for i, some, context in zip(batch, drawn, contexts, strict=True):
+                found[i] = Written(tuple(some), context.usage)
+
+        for batch in _batches(sizes, self._fit(each)):
+            in_halves(batch, write)
+        return [written for written in found if written is not None]
 
     def choose(self, turns: Sequence[Turn], options: Sequence[str], *, closed: bool = False) -> Choice:
         """Return the log-probability of each option: `score` after `read`."""
@@ -153,7 +184,7 @@ class QwenPolicy:
                 contexts[i] = Context(state, size, size, seen, per_token_s * size)
 
         for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
-            in_halves(batch, read)
+            in_halves(batch, read, self._recorder.forget)
         return [context for context in contexts if context is not None]
 
     @torch.inference_mode()
@@ -259,15 +290,17 @@ class QwenPolicy:
             said(opening + self.builder.codec.decode(ids)[0] if ids else "")
 
         def write(batch: Sequence[int]) -> None:
-            with memory_named(self.name, sum(starts[i].length for i in batch), self.device):
-                some = [starts[i] for i in batch]
-                rows = decode(self.model, some, n, self._vocabulary, heard=heard if said else None)
+            with self.memory_named(sum(starts[i].length for i in batch)):
+                some, told = [starts[i] for i in batch], heard if said else None
+                rows = decode(self.model, some, n, self._vocabulary, self._recorder, heard=told)
             for i, drawn in zip(batch, rows, strict=True):
                 opening = "" if contexts[i].state.closed else self.builder.opening
                 found[i] = [self._completion(row, opening) for row in drawn]
 
+        rows = max(1, self._fit(self._bytes.kept) // max(1, n * starts[0].sampling.max_tokens))
         for batch in _batches([start.length for start in starts], max_prefix_tokens):
-            in_halves(batch, write)
+            for first in range(0, len(batch), rows):
+                in_halves(batch[first : first + rows], write, self._recorder.forget)
         return found
 
     def drawn_elsewhere(
@@ -316,7 +349,7 @@ class QwenPolicy:
         lengths = [max(len(ids) - 1, 0) for ids in tokens]
         bodies = [ids[:-1] for ids in tokens if len(ids) > 1]
         states = state.last_hidden[None]  # (1 + sum of bodies, D)
-        with memory_named(self.name, len(state), self.device):
+        with self.memory_named(len(state)):
             if bodies:
                 start = state.prompt.next_position
                 hidden = packed.text_forward(
@@ -390,7 +423,7 @@ class QwenPolicy:
 
         def score(batch: Sequence[int]) -> None:
             some, suffixes = [prompts[i] for i in batch], [tokens[i] for i in batch]
-            with memory_named(self.name, sum(map(len, some)), self.device):
+            with self.memory_named(sum(map(len, some))):
                 features = self.encode([clip for i in batch for clip in clips_of(chats[i])])
                 states = packed.packed_states(self.model, some, suffixes, features)
                 scores = states.split(packed.suffix_logprobs(self.model, states))
@@ -398,18 +431,10 @@ class QwenPolicy:
                 found[i] = [tuple(piece.tolist()) for piece in pieces]
 
         for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
-            in_halves(batch, score)
+            in_halves(batch, score, self._recorder.forget)
         return found
 
 
 def _batches(sizes: Sequence[int], most: int) -> list[list[int]]:
     """Cut things of these sizes, from the smallest on, into batches of at most `most` (a larger one goes alone)."""
     return packed.fill_rows(sizes, most, sorted(range(len(sizes)), key=sizes.__getitem__))
-
-
-def _bytes_of_a_token(text_config: Any, dtype: torch.dtype) -> float:
-    """Return about what a token takes while a row is read: its keys and values, kept and copied, and a layer's work."""
-    head_width = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
-    kept = 4 * text_config.num_hidden_layers * text_config.num_key_value_heads * head_width
-    inner = getattr(text_config, "intermediate_size", None) or 4 * text_config.hidden_size
-    return float(dtype.itemsize * (kept + 2 * inner + 8 * text_config.hidden_size))

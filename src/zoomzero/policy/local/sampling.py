@@ -29,11 +29,20 @@ class Sampler:
     def __init__(self, sampling: Sequence[Sampling], n: int, device: torch.device) -> None:
         self.temperature, self.top_p = sampling[0].temperature, sampling[0].top_p
         self.wide = drawing_dtype(device.type)
-        self.uniform = torch.empty(0)
-        if self.temperature > 0:
-            numbers = [uniform_numbers(s.seed, row, s.max_tokens) for s in sampling for row in range(n)]
-            # (max_tokens * rows,); narrowed here, for Apple's GPUs cannot even be sent float64
-            self.uniform = torch.from_numpy(np.stack(numbers, 1)).flatten().to(self.wide).to(device)
+        self.rows, self.device = n, device
+        self.uniform = self._numbers(sampling)
+
+    def _numbers(self, sampling: Sequence[Sampling]) -> Tensor:
+        """Return all numbers that are drawn with, (max_tokens * rows,)."""
+        if self.temperature == 0:
+            return torch.empty(0)
+        numbers = [uniform_numbers(s.seed, row, s.max_tokens) for s in sampling for row in range(self.rows)]
+        # narrowed here, for Apple's GPUs cannot even be sent float64
+        return torch.from_numpy(np.stack(numbers, 1)).flatten().to(self.wide).to(self.device)
+
+    def restart(self, sampling: Sequence[Sampling]) -> None:
+        """Begin anew with other seeds, the numbers in the place they had."""
+        self.uniform.copy_(self._numbers(sampling))
 
     def draw(self, logits: Tensor, at: Tensor) -> Tensor:
         """Return the next token of some rows, (m,) int64.

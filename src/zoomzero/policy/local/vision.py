@@ -137,7 +137,8 @@ def encode(model: Any, patches: Tensor, grids: Tensor) -> VisualFeatures:
 def tower_tables(tower: Any, family: type[Family], grids: Sequence[tuple[int, int, int]]) -> dict[str, Any]:
     """Return what a tower's forward wants to know of clips' grids, (time, height, width) in patches each."""
     settings = tuple((name, getattr(tower.config, name)) for name in family.tower_settings)
-    return _tables(family, settings, tuple(grids), tower.device)
+    # mypy takes the hash of a class for that of its instances
+    return _tables(family, settings, tuple(grids), tower.device)  # type: ignore[arg-type]
 
 
 def join_features(parts: Sequence[VisualFeatures]) -> VisualFeatures:

@@ -38,7 +38,6 @@ class LossInputs:
             update of a rollout batch), so that every ratio is 1.
         ref_log_probs: (N, T) under the reference model; None: there is none.
         entropy: (N, T) entropy of the model's next-token distribution in nats, to be reported; None: not measured.
-        weights: (N, T) what each token's surrogate is multiplied by (`server_weights`); None: all count alike.
     """
 
     log_probs: Tensor
@@ -47,7 +46,6 @@ class LossInputs:
     old_log_probs: Tensor | None = None
     ref_log_probs: Tensor | None = None
     entropy: Tensor | None = None
-    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +74,13 @@ class PolicyLoss:
     diagnostics: LossDiagnostics
 
 
-def policy_loss(inputs: LossInputs, settings: LossSettings, denominator: Tensor | float | None = None) -> PolicyLoss:
+def policy_loss(
+    inputs: LossInputs,
+    settings: LossSettings,
+    denominator: Tensor | float | None = None,
+    *,
+    weights: Tensor | None = None,
+) -> PolicyLoss:
     """Return the loss of one micro-batch, computed in float32.
 
     Args:
@@ -85,6 +89,7 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, denominator: Tensor 
         denominator: what the sum is divided by. None: `loss_denominator` of this micro-batch alone. When an update has
             several micro-batches, give each the SUM of their denominators: their losses, added up, are then the loss of
             the whole update, however its completions were split. 0 (no token counts) is taken as 1: the loss is 0.
+        weights: (N, T) what each token's surrogate is multiplied by (`server_weights`); None: all count alike.
 
     Raises:
         ConfigError: a KL weight without a reference.
@@ -97,8 +102,8 @@ def policy_loss(inputs: LossInputs, settings: LossSettings, denominator: Tensor 
     ratio = importance_ratio(inputs.log_probs, inputs.old_log_probs, mask, settings)  # (N, T)
     surrogate, _ = LOSS_TYPES[settings.loss_type]
     per_token = surrogate(ratio, log_probs, advantages, settings)
-    if inputs.weights is not None:
-        per_token = per_token * _counted(inputs.weights, mask)
+    if weights is not None:
+        per_token = per_token * _counted(weights, mask)
     kl = None
     if inputs.ref_log_probs is not None:
         kl = k3(log_probs, _counted(inputs.ref_log_probs, mask))  # (N, T), 0 outside the mask
@@ -277,7 +282,7 @@ def _check(inputs: LossInputs, settings: LossSettings) -> None:
         raise ConfigError("loss.beta", f"is {settings.beta} but there is no reference", fix)
     if inputs.mask.dtype != torch.bool or inputs.mask.ndim != 2:
         raise ValueError(f"mask must be bool of shape (N, T), got {inputs.mask.dtype} {tuple(inputs.mask.shape)}")
-    for name in ("log_probs", "advantages", "old_log_probs", "ref_log_probs", "entropy", "weights"):
+    for name in ("log_probs", "advantages", "old_log_probs", "ref_log_probs", "entropy"):
         values = getattr(inputs, name)
         if values is not None and values.shape != inputs.mask.shape:
             raise ValueError(f"{name} has shape {tuple(values.shape)}, the mask {tuple(inputs.mask.shape)}")

@@ -18,6 +18,7 @@ from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
 from zoomzero.policy.capabilities import require
+from zoomzero.policy.local.checkpoint.adapters import find_whole
 from zoomzero.policy.local.checkpoint.network import pick_dtype
 from zoomzero.policy.local.families import family_of
 from zoomzero.policy.local.features import FeatureCache
@@ -74,7 +75,7 @@ def train(settings: GrpoSettings, *, resume: bool = False, callbacks: Sequence[T
         if state.is_main_process:
             check_run(settings, out, resume=resume, free=FREE_TO_CHANGE, processes=state.num_processes)
         for model in (settings.model, *([settings.teacher.model] if settings.teacher else [])):
-            find(model)  # before videos are written
+            find_whole(model)  # before videos are written
         examples, held_out, files = gather_examples(settings)
         leaks = check_leaks(examples, settings.data.evaluation, allow=settings.data.allow_overlap)
     trainer = make_trainer(settings, examples, held_out, state.process_index, state.num_processes, callbacks)

@@ -286,10 +286,12 @@ class GrpoTrainer(CheckpointedTrainer):
                 old_log_probs=old,
                 ref_log_probs=stored("ref_log_probs"),
                 entropy=row.padded(scores["entropy"].detach()),
-                weights=server_weights(old, server, rules.max_weight) if rules and server is not None else None,
             ),
             self.settings.objective.loss,
             denominator,
+            weights=None
+            if rules is None or old is None or server is None
+            else server_weights(old, server, rules.max_weight),
         )
         return result.loss, result.diagnostics
 

@@ -25,7 +25,8 @@ from zoomzero.data.sft_sample import SFTSample
 from zoomzero.files import read_rows
 from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.attention.packed import PackedStates, packed_states
-from zoomzero.policy.local.load import find, load_policy
+from zoomzero.policy.local.checkpoint.adapters import find_whole
+from zoomzero.policy.local.load import load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.save import save_checkpoint
 from zoomzero.progress import bar
@@ -189,7 +190,7 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     source = _start(settings, out)
-    model_settings = load_model_settings(source)
+    model_settings = settings.model_settings(load_model_settings(source))
     policy = load_policy(str(source), dtype="float32", settings=model_settings)
     require(policy, "train", "fine-tuning")
     seen = _pretrain_vision(policy, settings, out, made=last is not None)
@@ -243,7 +244,7 @@ def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Seque
 def _start(settings: SftSettings, out: Path) -> Path:
     """Return the directory of the checkpoint a run starts from; a random one is written first."""
     if settings.model != "random":
-        return find(settings.model)
+        return find_whole(settings.model)
     start = out / "start"
     if not (start / MODEL_SETTINGS_FILE).is_file():
         write_start(start, seed=settings.seed)

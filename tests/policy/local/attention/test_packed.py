@@ -19,10 +19,11 @@ from zoomzero.policy.local.attention.packed import (
     suffix_logprobs,
     suffix_scores,
 )
+from zoomzero.policy.local.families import family_class
 from zoomzero.policy.local.load import prepare
 from zoomzero.policy.local.positions import VisionBlocks, continue_positions, mrope_positions, visual_index
 
-QWEN3 = SimpleNamespace(model_type="qwen3_vl")
+QWEN3 = family_class("qwen3_vl")
 PAD, VOCABULARY = 4, 60
 IDS = {"video_token_id": PAD, "image_token_id": 5, "vision_start_token_id": 2, "vision_end_token_id": 3}
 GRIDS = [(3, 6, 10), (2, 18, 12), (3, 6, 10), (1, 4, 4)]
@@ -168,7 +169,7 @@ def head_only(tied):
         lm_head.weight = embedding.weight
     states = torch.randn(tokens, width, generator=generator).requires_grad_()
     targets = torch.randint(0, vocabulary, (tokens,), generator=generator)
-    model = SimpleNamespace(lm_head=lm_head, embed=embedding, config=QWEN3)
+    model = SimpleNamespace(lm_head=lm_head, embed=embedding, zoomzero_family=QWEN3)
     return model, embedding, states, targets
 
 
@@ -197,11 +198,11 @@ def test_entropy_by_hand():
     lm_head = torch.nn.Linear(1, 3, bias=False)
     lm_head.weight.data = torch.tensor([[0.5], [0.25], [0.25]]).log()
     packed_row = PackedStates(torch.ones(1, 1), torch.tensor([0]), ((1,),))
-    logprobs, entropy = suffix_scores(SimpleNamespace(lm_head=lm_head, config=QWEN3), packed_row, entropy=True)
+    logprobs, entropy = suffix_scores(SimpleNamespace(lm_head=lm_head, zoomzero_family=QWEN3), packed_row, entropy=True)
     assert logprobs.item() == pytest.approx(math.log(0.5))
     assert entropy.item() == pytest.approx(1.5 * math.log(2))
     lm_head.weight.data[2] = -math.inf  # a token that cannot come: 2/3 and 1/3
-    entropy = suffix_scores(SimpleNamespace(lm_head=lm_head, config=QWEN3), packed_row, entropy=True)[1]
+    entropy = suffix_scores(SimpleNamespace(lm_head=lm_head, zoomzero_family=QWEN3), packed_row, entropy=True)[1]
     assert entropy.item() == pytest.approx(math.log(3) - 2 / 3 * math.log(2))
 
 
@@ -303,5 +304,5 @@ def test_watching_entropy_keeps_little_memory():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        suffix_scores(SimpleNamespace(lm_head=lm_head, config=QWEN3), packed_row, entropy=True)
+        suffix_scores(SimpleNamespace(lm_head=lm_head, zoomzero_family=QWEN3), packed_row, entropy=True)
     assert sum(kept.values()) < 1.5 * tokens * vocabulary * 4

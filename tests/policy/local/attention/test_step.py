@@ -130,8 +130,8 @@ def test_fixed_shapes_end_when_all_rows_have(policies, monkeypatch):
     starts = starts_of(policy, "qwen3_vl", Sampling(1.0, 1.0, 200, 1))
     stops = generate.Vocabulary(policy._vocabulary.forbidden, torch.arange(0, 320, 2))  # half of all tokens
     feeds = []
-    feed = generate._Writing.feed
-    monkeypatch.setattr(generate._Writing, "feed", lambda self, tokens: feeds.append(1) or feed(self, tokens))
+    feed = generate.Writing.feed
+    monkeypatch.setattr(generate.Writing, "feed", lambda self, tokens: feeds.append(1) or feed(self, tokens))
     rows = generate.decode(policy.model, starts, 2, stops, fixed=True)
     assert all(row.finished and row.token_ids[-1] % 2 == 0 for group in rows for row in group)
     assert len(feeds) <= 2 * generate.LOOK_EVERY

@@ -10,8 +10,9 @@ from policy_models import make_clip
 from zoomzero.errors import ModelError
 from zoomzero.policy.base import Turn
 from zoomzero.policy.local.attention import packed
+from zoomzero.policy.local.checkpoint.adapters import find_whole
 from zoomzero.policy.local.families import family_of
-from zoomzero.policy.local.load import load_policy, settings_file
+from zoomzero.policy.local.load import BaseModel, load_policy, settings_file
 
 TURNS = [Turn("user", (make_clip("qwen3_vl"), "which symbol is on the red circle"))]
 
@@ -47,6 +48,22 @@ def test_an_adapter_is_a_model(adapter, checkpoints):
     assert (logits(load_policy(checkpoints["qwen3_vl"])) - expected).abs().max() > 1e-2
 
 
+def test_several_adapters_on_one_base(adapter, checkpoints, tmp_path, monkeypatch):
+    """The base is read once; with one adapter after the other, and none, it gives bit for bit what each gives alone."""
+    from safetensors.torch import load_file, save_file
+
+    other = shutil.copytree(adapter[0], tmp_path / "other")
+    weights = load_file(other / "adapter_model.safetensors")
+    save_file({name: -0.5 * value for name, value in weights.items()}, other / "adapter_model.safetensors")
+    order = [adapter[0], None, other, adapter[0], None]
+    alone = {one: logits(load_policy(checkpoints["qwen3_vl"], adapter=one)) for one in dict.fromkeys(order)}
+    base = BaseModel(checkpoints["qwen3_vl"])
+    monkeypatch.setattr("zoomzero.policy.local.load.load_network", None)
+    for one in order:
+        assert torch.equal(logits(base.policy(one)), alone[one])
+    assert not torch.equal(alone[other], alone[adapter[0]])
+
+
 def test_settings_lie_with_the_adapter_or_with_its_base(adapter, checkpoints, tmp_path):
     own = shutil.copytree(adapter[0], tmp_path / "own")
     assert settings_file(own) == checkpoints["qwen3_vl"] / "zoomzero.json"
@@ -65,3 +82,12 @@ def test_wrong_uses(adapter, checkpoints, tmp_path):
         load_policy(adapter[0], adapter=adapter[0])
     with pytest.raises(ModelError, match="is an adapter of Qwen3VL"):
         load_policy(checkpoints["qwen2_5_vl"], adapter=adapter[0])
+    with pytest.raises(ModelError, match=r"is no adapter: it has no adapter_config.json; give it as --model"):
+        load_policy(checkpoints["qwen3_vl"], adapter=checkpoints["qwen2_5_vl"])
+    with pytest.raises(ModelError, match=r"training starts from a whole checkpoint; make a checkpoint of it: .* merge"):
+        find_whole(str(adapter[0]))
+    config = json.loads((checkpoints["qwen3_vl"] / "config.json").read_text())
+    quantised = shutil.copytree(checkpoints["qwen3_vl"], tmp_path / "quantised")
+    (quantised / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(ModelError, match="cannot be added to quantised weights; use the plain base model"):
+        load_policy(quantised, adapter=adapter[0])

@@ -6,12 +6,15 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from policy_models import make_clip
+from safetensors.torch import load_file, save_file
 
 from zoomzero.errors import ModelError
+from zoomzero.policy.base import Sampling, Turn
 from zoomzero.policy.local.checkpoint import quantised
 from zoomzero.policy.local.load import load_policy
 
-MISSING = {"awq": "gptqmodel", "gptq": "gptqmodel", "bitsandbytes": "bitsandbytes", "compressed-tensors": "compressed-"}
+MISSING = {"awq": "gptqmodel", "gptq": "optimum", "bitsandbytes": "bitsandbytes", "compressed-tensors": "compressed-"}
 
 
 @pytest.mark.parametrize("method", MISSING)
@@ -36,16 +39,90 @@ def test_real_configurations(shared):
     assert methods["Qwen3-VL-8B-Instruct"] is None
 
 
-def test_quantising_on_the_fly(checkpoints):
+def test_every_package_of_a_method_is_asked_for(checkpoints, monkeypatch):
+    """GPTQ needs two: the second is named when the first is there."""
+    config = {"quantization_config": {"quant_method": "gptq"}}
+    for missing in ("optimum", "gptqmodel"):
+        monkeypatch.setattr(quantised, "find_spec", lambda name, missing=missing: None if name == missing else True)
+        with pytest.raises(ModelError, match=f"the package {missing} that reads it is missing"):
+            quantised.check_quantised("x", config)
+
+
+def test_quantising_on_the_fly(checkpoints, monkeypatch):
     with pytest.raises(ModelError, match="--quantize 3bit is unknown"):
         load_policy(checkpoints["qwen3_vl"], quantize="3bit")
-    if find_spec("bitsandbytes") is None:
-        with pytest.raises(ModelError, match="pip install bitsandbytes"):
-            load_policy(checkpoints["qwen3_vl"], quantize="4bit")
+    with pytest.raises(ModelError, match="has experts, which --quantize cannot round"):
+        load_policy(checkpoints["qwen3_vl_moe"], quantize="4bit")
+    with pytest.raises(ModelError, match=r"is quantised already \(awq\); leave --quantize out"):
+        quantised.check_quantize("x", "4bit", {"quantization_config": {"quant_method": "awq"}})
+    monkeypatch.setattr(quantised, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"pip install 'zoomzero\[quantize\]'"):
+        load_policy(checkpoints["qwen3_vl"], quantize="4bit")
 
 
-def test_fp8_is_computed_in_one_type_without_a_gpu():
-    arguments = quantised.load_arguments("fp8", torch.device("cpu"))
-    assert arguments["quantization_config"].dequantize
-    assert quantised.load_arguments("fp8", torch.device("cuda")) == {}
-    assert quantised.load_arguments(None, torch.device("cpu")) == {}
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes: pip install zoomzero[quantize]")
+@pytest.mark.parametrize(("bits", "near", "kind"), [("4bit", 1.0, "Linear4bit"), ("8bit", 0.1, "Linear8bitLt")])
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen3_5"])
+def test_rounded_weights_answer_nearly_the_same(checkpoints, policies, bits, near, kind, family, capfd):
+    turns, texts = [Turn("user", (make_clip(family), "which symbol is on the red circle"))], ["A", "B", "red"]
+    plain = policies[family].score(policies[family].read(turns), texts)
+    policy = load_policy(checkpoints[family], device="cpu", quantize=bits)
+    layers = policy.model.model.language_model.layers
+    assert {type(m).__name__ for m in layers.modules() if hasattr(m, "in_features")} == {kind}
+    assert not any(type(m).__name__ == kind for m in policy.model.model.visual.modules())
+    context = policy.read(turns)
+    assert policy.score(context, texts) == pytest.approx(plain, abs=near)
+    assert len(policy.generate(context, 2, Sampling(max_tokens=3))) == 2
+    assert "MatMul8bitLt" not in "".join(capfd.readouterr())
+
+
+def rounded(tensor, block=128):
+    """FP8 blocks and their scales, as `quant_method: fp8` stores them."""
+    rows, columns = (-(-side // block) for side in tensor.shape)
+    padded = torch.zeros(rows * block, columns * block)
+    padded[: tensor.shape[0], : tensor.shape[1]] = tensor
+    blocks = padded.view(rows, block, columns, block)
+    scale = blocks.abs().amax((1, 3), keepdim=True).clamp(min=1e-6) / 448
+    held = (blocks / scale).view(rows * block, columns * block)[: tensor.shape[0], : tensor.shape[1]]
+    return held.to(torch.float8_e4m3fn), scale.view(rows, columns)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_an_fp8_checkpoint_answers_on_a_cpu(checkpoints, policies, tmp_path, dtype):
+    """Every weight is in one number type, and answers are near those of the checkpoint it was made from."""
+    where = shutil.copytree(checkpoints["qwen3_vl"], tmp_path / "fp8")
+    weights, held = load_file(where / "model.safetensors"), {}
+    for name, value in weights.items():
+        if ".layers." in name and value.ndim == 2:
+            held[name], held[f"{name}_scale_inv"] = rounded(value)
+        else:
+            held[name] = value.to(torch.bfloat16)
+    save_file(held, where / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((where / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "fp8",
+        "activation_scheme": "dynamic",
+        "weight_block_size": [128, 128],
+        "modules_to_not_convert": ["model.visual", "lm_head"],
+    }
+    (where / "config.json").write_text(json.dumps(config))
+    policy = load_policy(where, device="cpu", dtype=dtype)
+    assert {p.dtype for p in policy.model.parameters()} == {torch.float32 if dtype == "auto" else torch.bfloat16}
+    turns, texts = [Turn("user", (make_clip("qwen3_vl"), "which symbol is on the red circle"))], ["A", "B", "red"]
+    plain = policies["qwen3_vl"].score(policies["qwen3_vl"].read(turns), texts)
+    assert policy.score(policy.read(turns), texts) == pytest.approx(plain, abs=1.0)
+
+
+def test_where_fp8_stays_fp8(monkeypatch):
+    """On GPUs that multiply it, where the kernels are installed; elsewhere it is turned into the model's type."""
+    gpu = torch.device("cuda", 0)
+    for device, ability in ((torch.device("cpu"), None), (gpu, (8, 6)), (torch.device("mps"), None)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, ability=ability: ability)
+        assert quantised.load_arguments("x", "fp8", device)["quantization_config"].dequantize
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(quantised, "find_spec", lambda name: True)
+    assert quantised.load_arguments("x", "fp8", gpu) == {}
+    monkeypatch.setattr(quantised, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="the package kernels that reads it is missing"):
+        quantised.load_arguments("x", "fp8", gpu)
+    assert quantised.load_arguments("x", None, gpu) == {}

@@ -7,7 +7,7 @@ length stand side by side in one padded block, which is one attention call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,12 +36,13 @@ class _Block:
 
     def keep(self, prompts: Sequence[int]) -> _Block:
         """Return the block with some of its prompts only."""
-        index = torch.tensor([self.prompts.index(i) for i in prompts], device=self.stretches[0][0][0].device)
-        stretches = tuple(
-            tuple((k.index_select(0, index), v.index_select(0, index)) for k, v in stretch)
-            for stretch in self.stretches
-        )
-        return _Block(tuple(prompts), stretches, None if self.mask is None else self.mask.index_select(0, index))
+        index = torch.tensor([self.prompts.index(i) for i in prompts])
+
+        def kept(x: Tensor) -> Tensor:
+            return x.index_select(0, index.to(x.device))
+
+        stretches = tuple(tuple((kept(k), kept(v)) for k, v in stretch) for stretch in self.stretches)
+        return _Block(tuple(prompts), stretches, None if self.mask is None else kept(self.mask))
 
 
 def _pad_together(first: int, prompts: Sequence[Sequence[Segment]]) -> _Block:
@@ -115,8 +116,8 @@ class DecodePass:
         self.device = prompts[0][0][0][0].device
         self.states = _forked([prompt[-1] for prompt in prompts], rows)
         # fused kernels of a GPU take no mask; there every prompt is a call of its own
-        share = 0.0 if self.device.type == "cuda" else PADDED_SHARE
-        self.blocks = _blocks(prompts, share)
+        self.padded_share = 0.0 if self.device.type == "cuda" else PADDED_SHARE
+        self.blocks = _blocks(prompts, self.padded_share)
         self._plan(rows)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -142,8 +143,10 @@ class DecodePass:
         query = q.transpose(0, 2)  # (1, H, m, d): rows become a length
         outs, lses = [], []
         for block, (here, ragged) in zip(self.blocks, self.plans, strict=True):
+            ragged = ragged.on(q.device)
             rows = ragged.pad(query[:, :, here])  # (count, H, S, d)
-            parts = [attend_all(rows, *stretch[layer], scale, block.mask)[:2] for stretch in block.stretches]
+            mask = None if block.mask is None else block.mask.to(q.device)
+            parts = [attend_all(rows, *stretch[layer], scale, mask)[:2] for stretch in block.stretches]
             out, lse = parts[0] if len(parts) == 1 else join([out for out, _ in parts], [lse for _, lse in parts])
             outs.append(ragged.unpad(out))
             lses.append(ragged.unpad(lse))
@@ -163,13 +166,13 @@ class DecodePass:
         """
         self.caches = {
             layer: (
-                _room(k[:, :, : self.step].index_select(0, rows), k.shape[2]),
-                _room(v[:, :, : self.step].index_select(0, rows), v.shape[2]),
+                _room(k[:, :, : self.step].index_select(0, rows.to(k.device)), k.shape[2]),
+                _room(v[:, :, : self.step].index_select(0, rows.to(v.device)), v.shape[2]),
             )
             for layer, (k, v) in self.caches.items()
         }
         self.states = {
-            layer: (inputs.index_select(0, rows), memory.index_select(0, rows))
+            layer: (inputs.index_select(0, rows.to(inputs.device)), memory.index_select(0, rows.to(memory.device)))
             for layer, (inputs, memory) in self.states.items()
         }
         self._plan(counts)
@@ -206,10 +209,19 @@ class FixedDecodePass(DecodePass):
     """The same with shapes that never change and a step that lives on the device: for a recorded step.
 
     The rows' cache has its full size from the start; what is not written yet is hidden by a mask.
+
+    Args:
+        prompts, rows, capacity: see `DecodePass`.
+        own: copy the prompts' keys and values, so that `restart` can put others in their place.
     """
 
-    def __init__(self, prompts: Sequence[Sequence[Segment]], rows: Sequence[int], capacity: int) -> None:
+    def __init__(
+        self, prompts: Sequence[Sequence[Segment]], rows: Sequence[int], capacity: int, own: bool = False
+    ) -> None:
         super().__init__(prompts, rows, capacity)
+        self.rows = tuple(rows)
+        if own:
+            self.blocks = [replace(block, stretches=tuple(map(_copied, block.stretches))) for block in self.blocks]
         self.now = torch.zeros(1, dtype=torch.int64, device=self.device)  # tokens written
         self.places = torch.arange(capacity, device=self.device)
         self.mask = torch.zeros(capacity, device=self.device).masked_fill(self.places > 0, float("-inf"))
@@ -219,6 +231,19 @@ class FixedDecodePass(DecodePass):
         assert self.mask is not None
         self.now.add_(1)
         self.mask.masked_fill_(self.places <= self.now, 0.0)
+
+    def restart(self, prompts: Sequence[Sequence[Segment]]) -> None:
+        """Begin anew with prompts of the same lengths, put where the ones before were, in memory that is its own."""
+        assert self.mask is not None
+        for block, fresh in zip(self.blocks, _blocks(prompts, self.padded_share), strict=True):
+            for mine, theirs in zip(block.stretches, fresh.stretches, strict=True):
+                for (k, v), (new_k, new_v) in zip(mine, theirs, strict=True):
+                    k.copy_(new_k)
+                    v.copy_(new_v)
+        self.states = _forked([prompt[-1] for prompt in prompts], self.rows)
+        self.step = 0
+        self.now.zero_()
+        self.mask.masked_fill_(self.places > 0, float("-inf"))  # hides what the rows before have written
 
     def keep_rows(self, rows: Tensor, counts: Sequence[int]) -> None:
         """Not here: rows stay.
@@ -234,6 +259,11 @@ class FixedDecodePass(DecodePass):
             self.caches[layer] = k.new_zeros(shape), v.new_zeros(shape)
         keys, values = self.caches[layer]
         return keys.index_copy_(2, self.now, k), values.index_copy_(2, self.now, v)
+
+
+def _copied(stretch: Segment) -> Segment:
+    """Return a stretch in memory of its own."""
+    return tuple((k.clone(), v.clone()) for k, v in stretch)
 
 
 def _room(x: Tensor, tokens: int) -> Tensor:

@@ -83,16 +83,16 @@ class PackedRow:
         self.watch = frozenset(watch)
         self.watched: dict[int, tuple[Tensor, Tensor]] = {}
         self.states: dict[int, list[State]] = {}
-        self._plan: StretchPlan | None = None
+        self._plans: dict[torch.device, StretchPlan] = {}  # a model's layers may lie on several GPUs
         self.kept: list[KV] = []
         self.causal = [group.causal_length for group in groups]
         self.ragged = [None if group.chained else Ragged(group.suffixes, device) for group in groups]
 
     def recur(self, layer: int, x: Tensor, decay: Tensor, beta: Tensor, mix: Mixer) -> Tensor:
         """Run causal parts from nothing, and each suffix from where its prefix ends."""
-        if self._plan is None:
-            self._plan = StretchPlan(self._stretches(), x.device)
-        out, ends = self._plan.run(x, decay, beta, mix, None)
+        if x.device not in self._plans:
+            self._plans[x.device] = StretchPlan(self._stretches(), x.device)
+        out, ends = self._plans[x.device].run(x, decay, beta, mix, None)
         if self.keep:
             self.kept.append(ends[-1])
             self.states[layer] = ends
@@ -204,18 +204,18 @@ class CachedPass:
         self.lengths, self.mark = tuple(lengths), mark
         self.kept: list[KV] = []
         self.states: dict[int, list[State]] = {}
-        self._plan: StretchPlan | None = None
+        self._plans: dict[torch.device, StretchPlan] = {}  # a model's layers may lie on several GPUs
 
     def recur(self, layer: int, x: Tensor, decay: Tensor, beta: Tensor, mix: Mixer) -> Tensor:
         """Run every suffix from where what was read before ends."""
-        if self._plan is None:
+        if x.device not in self._plans:
             starts = [sum(self.lengths[:i]) for i in range(len(self.lengths))]
             stretches = [Stretch(start, length) for start, length in zip(starts, self.lengths, strict=True)]
             if self.mark:
                 stretches = [Stretch(0, self.mark), Stretch(self.mark, self.lengths[0] - self.mark, 0)]
-            self._plan = StretchPlan(stretches, x.device)
+            self._plans[x.device] = StretchPlan(stretches, x.device)
         begin = self.segments[-1][layer] if self.segments else None
-        out, ends = self._plan.run(x, decay, beta, mix, begin)
+        out, ends = self._plans[x.device].run(x, decay, beta, mix, begin)
         if self.keep:
             self.kept.append(ends[-1])
             self.states[layer] = ends

@@ -10,6 +10,7 @@ the flash backward with the JOINED output and log-sum-exp, which is the exact gr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -184,6 +185,16 @@ class Ragged:
             first = (sizes.cumsum(0) - sizes).clamp(max=sum(lengths) - 1)[:, None]  # the last may hold nothing
             self.source = torch.where(self.real, first + step, first).flatten()  # (G*S,)
             self.target = self.real.flatten().nonzero()[:, 0]  # (T,)
+        self._elsewhere: dict[torch.device, Ragged] = {}
+
+    def on(self, device: torch.device) -> Ragged:
+        """Return the same on a device: layers of one model may lie on several GPUs."""
+        if self.even or self.source.device == device:
+            return self
+        if device not in self._elsewhere:
+            found = self._elsewhere[device] = copy(self)
+            found.real, found.source, found.target = (x.to(device) for x in (self.real, self.source, self.target))
+        return self._elsewhere[device]
 
     def pad(self, x: Tensor) -> Tensor:
         """(1, H, T, ...) -> (G, H, S, ...); padding repeats the suffix's first token."""
@@ -276,6 +287,7 @@ def plain_suffix_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, scal
 
 def suffix_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, scale: float, *segments: Tensor) -> Tensor:
     """Attend suffixes to shared segments and to themselves; see `SuffixAttention` for the shapes."""
+    ragged = ragged.on(q.device)
     if kernel_of(q) == "plain":
         return plain_suffix_attention(q, k, v, ragged, scale, *segments)
     apply: Any = SuffixAttention.apply

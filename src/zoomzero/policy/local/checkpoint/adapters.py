@@ -5,14 +5,83 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from zoomzero.errors import ModelError
-from zoomzero.policy.local.checkpoint.find import find, read_json
+from zoomzero.policy.local.checkpoint.find import find, find_words, read_json
+from zoomzero.policy.local.checkpoint.quantised import check_quantize
 from zoomzero.policy.quiet import quiet
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a model's files are: a checkpoint's directory, and that of an adapter which is added to it."""
+
+    where: Path
+    adapter: Path | None = None
+
+
+def find_both(
+    model: str, adapter: str | None = None, revision: str | None = None, quantize: str | None = None
+) -> Found:
+    """Return where a model's files are, fetched from the hub if need be.
+
+    Args:
+        model: a checkpoint, or an adapter, whose base is found by the name it gives.
+        adapter: one to add to the checkpoint.
+        revision: of the model on the hub.
+        quantize: as `load_policy` takes it; what cannot be rounded is refused before its weights are fetched.
+
+    Raises:
+        ModelError: one of them is not there, or is not what it should be.
+    """
+    if quantize is not None:
+        words = find_words(model, revision)
+        if is_adapter(words) or adapter is not None:
+            fix = "make a checkpoint of it (zoomzero merge), or leave --quantize out"
+            raise ModelError(adapter or model, "is an adapter, which cannot be added to rounded weights", fix)
+        check_quantize(model, quantize, read_json(model, words / "config.json"))
+    where = find(model, revision)
+    if is_adapter(where):
+        if adapter is not None:
+            raise ModelError(model, "is an adapter itself", "give its base as --model, or leave --adapter out")
+        return Found(find_base(model, where), where)
+    if adapter is None:
+        return Found(where)
+    added = find(adapter)
+    if not (added / "adapter_config.json").is_file():
+        raise ModelError(adapter, "is no adapter: it has no adapter_config.json", "give it as --model")
+    return Found(where, added)
+
+
+def find_whole(model: str) -> Path:
+    """Return the directory of a checkpoint that is no adapter: what training starts from.
+
+    Raises:
+        ModelError: there is none, or it is an adapter.
+    """
+    where = find(model)
+    if is_adapter(where):
+        fix = f"make a checkpoint of it: zoomzero merge {model} --out DIR"
+        raise ModelError(model, "is an adapter, and training starts from a whole checkpoint", fix)
+    return where
+
+
+def changed_weights(where: Path) -> list[str]:
+    """Return the names of the base model's weights that adding an adapter changes.
+
+    Args:
+        where: the adapter's directory.
+    """
+    from safetensors import safe_open
+
+    with safe_open(where / "adapter_model.safetensors", framework="pt") as file:
+        keys = [key.removeprefix("base_model.model.") for key in file.keys()]  # noqa: SIM118 (not a dictionary)
+    return sorted({f"{key.partition('.lora_')[0]}.weight" if ".lora_" in key else key for key in keys})
 
 
 def is_adapter(where: Path) -> bool:

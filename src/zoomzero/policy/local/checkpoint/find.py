@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def _weight_files(model: str, where: Path) -> list[str]:
     """Return which files of a repository hold the weights, once its configuration was found fit for use.
 
     Raises:
-        ModelError: another architecture, or no configuration.
+        ModelError: another architecture, no configuration, or no head to write with.
     """
     if (where / "adapter_config.json").is_file():
         return ["adapter_model.safetensors"]
@@ -106,7 +107,24 @@ def _weight_files(model: str, where: Path) -> list[str]:
     index = where / "model.safetensors.index.json"
     if not index.is_file():
         return ["model.safetensors"]
-    return sorted(set(read_json(model, index).get("weight_map", {}).values()))
+    places = read_json(model, index).get("weight_map", {})
+    check_head(model, config, places)
+    return sorted(set(places.values()))
+
+
+def check_head(model: str, config: dict[str, Any], names: Iterable[str]) -> None:
+    """Check that a checkpoint has something to write with: those that embed have not.
+
+    Args:
+        model: what the user called it.
+        config: its config.json.
+        names: of its weights.
+
+    Raises:
+        ModelError: it has no head of its own, and the embedding is none.
+    """
+    if config.get("tie_word_embeddings") is False and "lm_head.weight" not in names:
+        raise ModelError(model, "writes nothing: it has no lm_head (it embeds)", "use a checkpoint that answers")
 
 
 def read_json(model: str, path: Path) -> dict[str, Any]:
@@ -130,14 +148,17 @@ def check_family(model: str, config: dict[str, Any]) -> type[Family]:
     """Return the family of a checkpoint's configuration.
 
     Raises:
-        ModelError: another architecture.
+        ModelError: another architecture, or one without a vision tower.
     """
     kind = str(config.get("model_type"))
+    fix = f"use a checkpoint of {supported()}"
     try:
-        return family_class(kind)
+        found = family_class(kind)
     except KeyError as error:
-        fix = f"use a checkpoint of {supported()}"
         raise ModelError(model, f"model type {kind} is not supported", fix) from error
+    if "vision_config" not in config:
+        raise ModelError(model, "sees nothing: its config.json has no vision_config", fix)
+    return found
 
 
 def one_line(error: BaseException) -> str:

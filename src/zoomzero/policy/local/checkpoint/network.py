@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from zoomzero.errors import ModelError
-from zoomzero.policy.local.checkpoint.find import one_line, read_json
-from zoomzero.policy.local.checkpoint.quantised import check_quantised, load_arguments, on_the_fly
+from zoomzero.policy.local.checkpoint.find import check_head, one_line, read_json
+from zoomzero.policy.local.checkpoint.placing import check_room, place
+from zoomzero.policy.local.checkpoint.quantised import check_quantised, check_quantize, load_arguments, on_the_fly
 from zoomzero.policy.local.families import Family
 from zoomzero.policy.local.machine import best_device, best_dtype
+from zoomzero.policy.local.memory import memory_named, out_of_memory
 from zoomzero.policy.quiet import quiet
 
 
@@ -66,6 +69,7 @@ def load_network(
     device: torch.device,
     *,
     quantize: str | None = None,
+    spread: bool = False,
 ) -> Any:
     """Load the weights onto the device, safetensors only and no code from the checkpoint.
 
@@ -76,9 +80,11 @@ def load_network(
         dtype: number type of weights that are not quantised.
         device: where to.
         quantize: `4bit` or `8bit` for matrices of a plain checkpoint; None: as they are.
+        spread: put layers on further GPUs when one does not take them all.
 
     Raises:
         ModelError: weights are missing, damaged or of other shapes than the config says.
+        OutOfMemory: the memory does not take them.
     """
     if not any(where.glob("*.safetensors")):
         raise ModelError(
@@ -87,12 +93,15 @@ def load_network(
     with quiet():  # the import itself warns about what is not installed
         network_class = family.network_class()
     again = "download the checkpoint again, or fix config.json"
-    method = check_quantised(model, read_json(model, where / "config.json"))
-    if method and quantize:
-        raise ModelError(model, f"is quantised already ({method})", "leave --quantize out")
-    packed = load_arguments(method, device) | on_the_fly(model, quantize, device)
-    placed = {} if device.type == "cpu" else {"device_map": {"": device}}  # straight to the GPU, not by way of RAM
-    with quiet():
+    config = read_json(model, where / "config.json")
+    method = check_quantised(model, config)
+    check_quantize(model, quantize, config)
+    packed = load_arguments(model, method, device) | on_the_fly(quantize, device)
+    again = "use a GPU its package serves, or the checkpoint it was made from" if method else again
+    placed = place(where, family, device, dtype, quantize, spread=spread)
+    check_room(model, where, device, dtype, quantize, placed)
+    less = "use --quantize 4bit, several GPUs with --device auto, or a smaller model"
+    with quiet(), memory_named(model, device, "while its weights are loaded", less):
         try:
             network, info = network_class.from_pretrained(
                 where,
@@ -117,12 +126,25 @@ def load_network(
             AttributeError,
             StrictDataclassError,
         ) as error:
+            if out_of_memory(error):
+                raise
             raise ModelError(model, f"cannot be loaded ({one_line(error)})", again) from error
+    if len(placed.get("device_map", ())) > 1:  # the tower lies on one GPU, and is given tensors that stay on the host
+        from accelerate.hooks import remove_hook_from_module
+
+        remove_hook_from_module(family.core(network).visual, recurse=True)
     if "sliding_attention" in getattr(network.config.text_config, "layer_types", ()):
         raise ModelError(model, "sliding-window attention is not supported", "set use_sliding_window to false")
     if method == "fp8" and packed:
         network.to(dtype)  # what was not quantised may have come in another type
     missing = sorted(info["missing_keys"])
+    if missing == ["lm_head.weight"]:
+        check_head(model, config, ())
     if missing:
         raise ModelError(model, f"{len(missing)} weights are missing, first {missing[0]}", again)
+    if method is None and (over := sorted(filter(_BLOCK.search, info["unexpected_keys"]))):
+        raise ModelError(model, f"{len(over)} weights have no place in config.json's network, first {over[0]}", again)
     return network
+
+
+_BLOCK = re.compile(r"\b(layers|blocks)\.\d+\.")  # other leftovers, such as a reward model's head, are not used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from typing import Any
 
@@ -9,16 +10,18 @@ import torch
 
 from zoomzero.errors import ModelError
 
-# quant_method of config.json -> importable package, what to install; fp8 needs nothing beyond a GPU
-PACKAGES = {
-    "awq": ("gptqmodel", "gptqmodel"),
-    "gptq": ("gptqmodel", "gptqmodel"),
-    "auto-round": ("auto_round", "auto-round"),
-    "bitsandbytes": ("bitsandbytes", "bitsandbytes"),
-    "compressed-tensors": ("compressed_tensors", "compressed-tensors"),
-    "torchao": ("torchao", "torchao"),
-    "fp8": (None, ""),
+# quant_method of config.json -> importable packages and what to install for them; FP8: see `fp8_package`
+PACKAGES: dict[str, dict[str, str]] = {
+    "awq": {"gptqmodel": "gptqmodel"},
+    "gptq": {"optimum": "optimum", "gptqmodel": "gptqmodel"},
+    "auto-round": {"auto_round": "auto-round"},
+    "bitsandbytes": {"bitsandbytes": "bitsandbytes"},
+    "compressed-tensors": {"compressed_tensors": "compressed-tensors"},
+    "torchao": {"torchao": "torchao"},
+    "fp8": {},
 }
+EXTRA = "zoomzero[quantize]"  # what --quantize needs
+FP8_FROM = (8, 9)  # compute capability of the first GPUs that multiply FP8 numbers
 
 
 def quant_method(config: dict[str, Any]) -> str | None:
@@ -48,45 +51,86 @@ def check_quantised(model: str, config: dict[str, Any]) -> str | None:
         raise ModelError(model, "is quantised for Apple's MLX, which is not read here", fix)
     if method not in PACKAGES:
         raise ModelError(model, f"is quantised by {method}, which is not read here", f"use {', '.join(PACKAGES)}")
-    package, install = PACKAGES[method]
-    if package is not None and find_spec(package) is None:
-        fix = f"run `pip install {install}`, or use the checkpoint it was made from"
-        raise ModelError(model, f"is quantised ({method}), and the package {install} that reads it is missing", fix)
+    if (package := missing_package(config)) is not None:
+        raise _missing(model, method, package)
     return method
 
 
-def load_arguments(method: str | None, device: torch.device) -> dict[str, Any]:
+def missing_package(config: dict[str, Any]) -> str | None:
+    """Return what must be installed before a checkpoint's quantised weights can be read, None when nothing."""
+    needed = PACKAGES.get(quant_method(config) or "", {})
+    return next((install for package, install in needed.items() if find_spec(package) is None), None)
+
+
+def _missing(model: str, method: str, package: str) -> ModelError:
+    fix = f"run `pip install {package}`, or use the checkpoint it was made from"
+    return ModelError(model, f"is quantised ({method}), and the package {package} that reads it is missing", fix)
+
+
+def load_arguments(model: str, method: str | None, device: torch.device) -> dict[str, Any]:
     """Return what loading needs to be told of quantised weights on a device.
 
-    FP8 weights on anything but a GPU are turned into the number type everything else has: there is no fast FP8 product,
-    and a model in two number types fails in its vision tower.
+    FP8 weights are turned into the number type everything else has where no fast FP8 product is: on a CPU, Apple's GPUs
+    and GPUs before Ada. A model in two number types would fail in its vision tower.
+
+    Raises:
+        ModelError: a GPU that multiplies FP8 numbers, without the package its kernels come in.
     """
-    if method != "fp8" or device.type == "cuda":
+    if method != "fp8":
+        return {}
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= FP8_FROM:
+        if find_spec("kernels") is None:
+            raise _missing(model, method, "kernels")
         return {}
     from transformers import FineGrainedFP8Config
 
     return {"quantization_config": FineGrainedFP8Config(dequantize=True)}
 
 
-def on_the_fly(model: str, bits: str | None, device: torch.device) -> dict[str, Any]:
-    """Return what loading needs to be told to quantise a plain checkpoint's matrices.
+def check_quantize(model: str, bits: str | None, config: dict[str, Any]) -> None:
+    """Check that a checkpoint's matrices can be rounded while they are loaded.
 
     Args:
         model: what the user called it.
         bits: `4bit`, `8bit` or None.
-        device: where the model will be.
+        config: its config.json.
 
     Raises:
-        ModelError: an unknown wish, or bitsandbytes is missing.
+        ModelError: an unknown wish, a checkpoint whose matrices cannot be, or bitsandbytes is missing.
+    """
+    if bits is None:
+        return
+    if bits not in ("4bit", "8bit"):
+        raise ModelError(model, f"--quantize {bits} is unknown", "use 4bit or 8bit")
+    if method := quant_method(config):
+        raise ModelError(model, f"is quantised already ({method})", "leave --quantize out")
+    if has_experts(config):
+        fix = "use a checkpoint that is quantised already (FP8, AWQ, compressed-tensors)"
+        raise ModelError(model, "has experts, which --quantize cannot round", fix)
+    if find_spec("bitsandbytes") is None:
+        fix = f"run `pip install '{EXTRA}'`, or leave --quantize out"
+        raise ModelError(model, "--quantize needs the package bitsandbytes, which is missing", fix)
+
+
+def has_experts(config: dict[str, Any]) -> bool:
+    """Return whether a checkpoint's perceptrons are experts behind a router."""
+    text = config.get("text_config") or {}
+    return bool(text.get("num_experts") or text.get("num_local_experts"))  # as released, and as transformers saves it
+
+
+def on_the_fly(bits: str | None, device: torch.device) -> dict[str, Any]:
+    """Return what loading needs to be told to quantise a plain checkpoint's matrices.
+
+    Args:
+        bits: `4bit`, `8bit` or None.
+        device: where the model will be.
     """
     if bits is None:
         return {}
-    if bits not in ("4bit", "8bit"):
-        raise ModelError(model, f"--quantize {bits} is unknown", "use 4bit or 8bit")
-    if find_spec("bitsandbytes") is None:
-        fix = "run `pip install bitsandbytes`, or leave --quantize out"
-        raise ModelError(model, "--quantize needs the package bitsandbytes, which is missing", fix)
     from transformers import BitsAndBytesConfig
+
+    # each of its 8-bit products says that it rounds its input
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
     # the vision tower is small and feels rounding most
     kept = ["visual", "lm_head"]

@@ -89,6 +89,15 @@ class Family:
     default_std: ClassVar[Channels] = (0.5, 0.5, 0.5)
     free_times: ClassVar[bool] = True  # whether it can be told any frame times; see `video.types.Geometry`
     layers: ClassVar[tuple[str, ...]]  # classes whose weights sharded training gathers and lets go together
+    text_layers: ClassVar[str] = "model.language_model.layers"  # where they are in the network
+    # all else in it
+    parts: ClassVar[tuple[str, ...]] = (
+        "model.visual",
+        "model.language_model.embed_tokens",
+        "model.language_model.rotary_emb",
+        "model.language_model.norm",
+        "lm_head",
+    )
     # matrices that low-rank adapters go to
     lora_targets: ClassVar[str] = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     tower_settings: ClassVar[tuple[str, ...]] = ("spatial_merge_size",)  # of the tower, that `tower_tables` looks at
