@@ -239,7 +239,7 @@ def tower_files_key(where: Path, tower: Any, *context: object) -> str | None:
     digest = _config_digest(tower, *context)
     for name in sorted(found):
         digest.update(f"{name} {found[name]}\n".encode())
-    return digest.hexdigest()[:16]
+    return str(digest.hexdigest())[:16]
 
 
 def _config_digest(tower: Any, *context: object) -> Any:
@@ -260,7 +260,7 @@ def tower_key(tower: Any, *context: object) -> str:
         values = torch.stack([flat.double().sum(), flat.double().square().sum()])
         sample = flat[:: max(1, flat.numel() // 16)].double()
         digest.update(name.encode() + torch.cat([values, sample]).cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return str(digest.hexdigest())[:16]
 
 
 def split_features(features: VisualFeatures, sizes: Sequence[int]) -> list[tuple[Tensor, ...]]:

@@ -102,7 +102,8 @@ def _scores(packed: PackedStates, layer: int, head: int, asking: Tensor, places:
     """Return how much a head's queries at n places like its keys at N places, (n, N) float32."""
     query, key = packed.watched[layer]  # (1, H, L, d), (1, KV, L, d)
     shared = query.shape[1] // key.shape[1]
-    return (query[0, head, asking] @ key[0, head // shared, places].mT * query.shape[-1] ** -0.5).float()
+    scores: Tensor = query[0, head, asking] @ key[0, head // shared, places].mT * query.shape[-1] ** -0.5
+    return scores.float()
 
 
 def _cross_entropies(scores: Tensor, right: Tensor) -> Tensor:
