@@ -344,8 +344,6 @@ class GrpoSettings(Settings):
             raise ValueError("train_batch_size must be a multiple of mini_batch_size")
         if self.lora is not None and self.train_vision:
             raise ValueError("lora leaves the vision tower as it is: set train_vision = false, or train without lora")
-        if self.lora is not None and self.fsdp:
-            raise ValueError("lora under fsdp is not supported: set fsdp = false (adapters fit beside whole weights)")
         if not (self.data.examples or self.data.world):
             raise ValueError("data names nothing to learn from: set data.examples or data.world")
         return self

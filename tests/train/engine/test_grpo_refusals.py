@@ -63,7 +63,6 @@ def test_the_model_would_be_missed(make: Make) -> None:
         ({"lora": {"rank": 4}, "train_vision": True}, "set train_vision = false, or train without lora"),
         ({"data": {"examples": []}}, "set data.examples or data.world"),
         ({"rollout": {"filter": {"low": 0.6, "high": 0.5}}}, "low must be less than high"),
-        ({"lora": {"rank": 4}, "fsdp": True}, "set fsdp = false"),
         ({"rollout": {"num_generations": 1}}, "num_generations"),
         ({"objective": {"loss": {"kl_coeff": 0.1}}}, "kl_coeff"),
     ],

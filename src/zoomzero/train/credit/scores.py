@@ -32,6 +32,10 @@ class GroupScores(nn.Module):
         super().__init__()
         self.model, self.temperature, self.chunk = model, temperature, chunk
 
+    def tie_weights(self) -> None:
+        """Let the head share the embeddings' weights again, after others moved or loaded them (sharding does)."""
+        self.model.tie_weights()
+
     def forward(
         self,
         prompts: Sequence[Prompt],

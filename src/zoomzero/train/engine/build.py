@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import TrainerCallback, TrainingArguments
 
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
@@ -28,7 +29,7 @@ from zoomzero.train.credit.advantages import find_estimator
 from zoomzero.train.credit.scores import Reference, Teacher, computing
 from zoomzero.train.engine.grpo import GrpoTrainer
 from zoomzero.train.engine.processes import join_processes
-from zoomzero.train.engine.sharded import fsdp_arguments
+from zoomzero.train.engine.sharded import forget_weights, fsdp_arguments
 from zoomzero.train.engine.trainer import engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.engine import LocalEngine
@@ -180,8 +181,8 @@ def make_trainer(
     model_settings = settings.model_settings(load_model_settings(source))
     out, watch = Path(settings.out), Stopwatch(torch.cuda.synchronize if torch.cuda.is_available() else None)
     policy = load_trained(settings)
-    copied = _load(settings, settings.dtype) if settings.fsdp else policy
-    reference = make_reference(settings, policy)
+    copied = load_copy(settings) if settings.fsdp else policy
+    reference = make_reference(settings, copied)
     if not settings.train_vision:
         features = FeatureCache(settings.data.feature_cache_mb << 20, settings.data.feature_cache_dir)
         for one in (policy, copied, *([reference.policy] if reference else [])):
@@ -221,7 +222,22 @@ def make_trainer(
 
 def load_trained(settings: GrpoSettings) -> QwenPolicy:
     """Load the model that is trained, with its adapter, what is frozen switched off."""
-    policy = _load(settings, settings.dtype if settings.lora else "float32")
+    if not settings.fsdp:
+        return _made_trainable(_load(settings, settings.dtype if settings.lora else "float32"), settings)
+    state = PartialState()
+    for turn in range(state.num_processes):  # one after the other: the machine's memory holds it twice at most
+        if turn == state.process_index:
+            dtype = str(pick_dtype(settings.model, settings.dtype, state.device)).removeprefix("torch.")
+            own = load_policy(settings.model, device="cpu", dtype=dtype if settings.lora else "float32")
+            policy = _made_trainable(own, settings)
+            if turn:
+                forget_weights(policy.model)
+        state.wait_for_everyone()
+    return policy
+
+
+def _made_trainable(policy: QwenPolicy, settings: GrpoSettings) -> QwenPolicy:
+    """Return a policy with what learns switched on, its adapter added."""
     model: Any = policy.model
     if settings.lora is not None:
         policy.model = add_adapter(model, settings.lora)
@@ -232,6 +248,14 @@ def load_trained(settings: GrpoSettings) -> QwenPolicy:
         # the second name is that of transformers before 5.2x
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
+    return policy
+
+
+def load_copy(settings: GrpoSettings) -> QwenPolicy:
+    """Load the whole copy that draws rollouts for a sharded model; it takes the weights, or the adapter, that learn."""
+    policy = _load(settings, settings.dtype)
+    if settings.lora is not None:
+        policy.model = add_adapter(policy.model, settings.lora).requires_grad_(False)
     return policy
 
 
@@ -251,7 +275,7 @@ def make_reference(settings: GrpoSettings, policy: QwenPolicy) -> Reference | No
 
     Args:
         settings: of the run.
-        policy: the model that is trained.
+        policy: the whole model that draws rollouts.
     """
     if not settings.needs_reference:
         return None

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zoomzero.config import MODEL_SETTINGS_FILE
 from zoomzero.policy.local.save import save_checkpoint
-from zoomzero.train.engine.sharded import load_whole_weights
+from zoomzero.train.engine.sharded import load_whole_weights, trained_weights
 from zoomzero.train.engine.trainer import PolicyTrainer
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.record import RolloutGroup, group_from_json
@@ -56,7 +56,8 @@ class CheckpointedTrainer(PolicyTrainer):
         """Write the model as a plain checkpoint, or its adapter."""
         directory.mkdir(parents=True, exist_ok=True)
         if self.settings.lora is not None:
-            self.policy.model.save_pretrained(str(directory), save_embedding_layers=False)
+            own = None if weights is None else {name.removeprefix(PREFIX): value for name, value in weights.items()}
+            self.policy.model.save_pretrained(str(directory), save_embedding_layers=False, state_dict=own)
             settings = self.model_settings.model_dump_json(indent=1)
             (directory / MODEL_SETTINGS_FILE).write_text(settings + "\n", encoding="utf-8")  # `zoomzero merge` takes it
             return
@@ -66,7 +67,10 @@ class CheckpointedTrainer(PolicyTrainer):
 
     def write_model(self, directory: Path, dtype: torch.dtype) -> None:
         """Write the finished model; under sharding all processes take part and the first one writes."""
-        weights = self.accelerator.get_state_dict(self.model) if self.settings.fsdp else None
+        weights = None
+        if self.settings.fsdp:
+            adapters = self.settings.lora is not None
+            weights = dict(trained_weights(self.model)) if adapters else self.accelerator.get_state_dict(self.model)
         if self.is_world_process_zero():
             self.save_weights(directory, dtype, weights)
 
@@ -124,11 +128,13 @@ class CheckpointedTrainer(PolicyTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         where = Path(resume_from_checkpoint)
-        if self.settings.lora is not None:
+        adapters = self.settings.lora is not None
+        if self.settings.fsdp:
+            file = where / ("adapter_model.safetensors" if adapters else "model.safetensors")
+            load_whole_weights(model, file, PREFIX, adapter=adapters)
+        elif adapters:
             from peft import set_peft_model_state_dict
 
             set_peft_model_state_dict(self.policy.model, load_file(where / "adapter_model.safetensors"))
-        elif self.settings.fsdp:
-            load_whole_weights(model, where / "model.safetensors", PREFIX)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -1,5 +1,8 @@
 """Sharded training (FSDP2 through accelerate): weights, gradients and optimizer spread over the processes.
 
+The model to be sharded is loaded into the machine's memory, one process after the other; all but the first forget its
+weights again, and each GPU gets its shards from the first process. No GPU ever holds all of it.
+
 Rollouts do not run on shards: every process draws from a whole copy, which takes the new weights before each batch
 (`LocalEngine.update`). Checkpoints hold whole weights, so that anything reads them.
 """
@@ -12,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -37,10 +40,20 @@ def fsdp_arguments(settings: GrpoSettings) -> dict[str, Any]:
             "transformer_layer_cls_to_wrap": list(family.layers),
             "reshard_after_forward": True,
             "state_dict_type": "FULL_STATE_DICT",
-            "cpu_ram_efficient_loading": False,
+            "cpu_ram_efficient_loading": True,  # the first process hands out the weights
             "activation_checkpointing": False,
         },
     }
+
+
+def forget_weights(model: Any) -> None:
+    """Put a model's parameters on the meta device, those that are shared staying shared; buffers stay as they are."""
+    empty: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            if id(weight) not in empty:
+                empty[id(weight)] = nn.Parameter(weight.data.to("meta"), requires_grad=weight.requires_grad)
+            setattr(module, name, empty[id(weight)])
 
 
 def shard_with(accelerator: Any, plugin_arguments: dict[str, Any], settings: GrpoSettings) -> None:
@@ -77,13 +90,14 @@ def trained_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 @torch.no_grad()
-def load_whole_weights(model: Any, path: Path, prefix: str = "") -> None:
+def load_whole_weights(model: Any, path: Path, prefix: str = "", *, adapter: bool = False) -> None:
     """Put whole weights into a sharded model; every process reads its own part of the file.
 
     Args:
         model: the sharded model.
         path: a safetensors file.
         prefix: what the model's names have before those of the file.
+        adapter: the file holds an adapter, whose names lack peft's `default`; other weights stay as they are.
 
     Raises:
         ConfigError: the file holds another model.
@@ -91,7 +105,10 @@ def load_whole_weights(model: Any, path: Path, prefix: str = "") -> None:
     with safe_open(path, framework="pt") as held:
         names = set(held.keys())
         for full_name, parameter in model.named_parameters():
+            if adapter and not parameter.requires_grad:
+                continue
             name = full_name.removeprefix(prefix)
+            name = name.replace(".default.", ".") if adapter else name
             if name not in names or held.get_slice(name).get_shape() != list(parameter.shape):
                 fix = "resume with the settings the run was started with"
                 raise ConfigError("--resume", f"{path} holds another model ({name} differs)", fix)

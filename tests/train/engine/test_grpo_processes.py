@@ -1,0 +1,83 @@
+"""Two processes make one process's update in every way of training, and wait for each other when one draws more."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from trainer_runs import Moment, log_rows, run, write_settings
+
+# One update on one batch of rollouts; sums over rows come in another order, so float32 differs in its last bits.
+ONE = {
+    "steps": 1,
+    "train_batch_size": 4,
+    "mini_batch_size": 4,
+    "learning_rate": 1e-3,
+    "rollout": {"filter": {"enabled": False}, "controls": 0, "max_new_tokens": 24},
+}
+SAME_MOVE = 1e-3
+
+
+def weights_after(folder: Path, small_world: Path, changes: dict[str, Any], processes: int) -> dict[str, torch.Tensor]:
+    folder.mkdir()
+    run("train", write_settings(folder, small_world, ONE | changes), folder=folder, processes=processes).check()
+    name = "adapter_model.safetensors" if "lora" in changes else "model.safetensors"
+    return load_file(folder / "run" / "checkpoint-1" / name)
+
+
+def size(tensors: dict[str, torch.Tensor]) -> float:
+    return math.sqrt(sum(float(value.double().square().sum()) for value in tensors.values()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"lora": {"rank": 4, "alpha": 8}}, {"train_vision": True}, {"lora": {"rank": 4, "alpha": 8}, "fsdp": True}],
+    ids=["lora", "vision", "sharded-lora"],
+)
+def test_two_are_one(small_world: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    plain = {name: value for name, value in changes.items() if name != "fsdp"}
+    alone = weights_after(tmp_path / "alone", small_world, plain, processes=1)
+    together = weights_after(tmp_path / "together", small_world, changes, processes=2)
+    start = weights_after(tmp_path / "start", small_world, plain | {"learning_rate": 1e-12}, processes=1)
+    moved = {name: alone[name] - start[name] for name in alone}
+    assert size(moved) > 1e-3
+    assert any("visual" in name and value.any() for name, value in moved.items()) is ("train_vision" in changes)
+    assert size({name: together[name] - alone[name] for name in alone}) < SAME_MOVE * size(moved)
+
+
+def test_processes_that_drop_different_groups_wait_for_each_other(small_world: Path, tmp_path: Path) -> None:
+    """The filter lets almost nothing pass, so the processes draw anew a different number of times."""
+    rules = {"max_tries": 3, "low": 0.4, "high": 0.6}
+    changes = {"steps": 2, "mini_batch_size": 2, "rollout": {**ONE["rollout"], "filter": rules}}
+    settings = write_settings(tmp_path, small_world, ONE | changes)
+    run("train", settings, folder=tmp_path, processes=2).check()
+    rows = [row for row in log_rows(tmp_path / "run") if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert rows[0]["filter/dropped"] + rows[0]["filter/filled"] > 0
+
+
+def test_resume_with_features_on_disk(small_world: Path, tmp_path: Path) -> None:
+    """What was kept in float16 is read after the kill: the run goes on, its numbers equal to float16's precision."""
+    changes = {**ONE, "steps": 3, "train_batch_size": 2, "mini_batch_size": 2}
+    logs = []
+    for name, kill in (("straight", None), ("killed", Moment("update", nth=2))):
+        folder = tmp_path / name
+        folder.mkdir()
+        data = {"feature_cache_dir": str(folder / "features"), "examples": [str(small_world)]}
+        settings = write_settings(folder, small_world, {**changes, "data": data})
+        ended = run("train", settings, folder=folder, kill=kill)
+        if kill is not None:
+            assert ended.codes == (-signal.SIGKILL,)
+            run("train", settings, "--resume", folder=folder).check()
+        logs.append([row for row in log_rows(folder / "run") if "loss" in row])
+        assert any((folder / "features").rglob("*.safetensors"))
+    straight, resumed = logs
+    assert [row["step"] for row in resumed] == [row["step"] for row in straight] == [1, 2, 3]
+    assert straight[0] == resumed[0], "nothing was read back before the kill"
+    assert json.loads((tmp_path / "killed" / "run" / "training.json").read_text())["steps"] == 3
