@@ -21,10 +21,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from zoomzero.errors import ConfigError
 from zoomzero.policy.local.load import check_family, find, read_json
-from zoomzero.train.settings import GrpoSettings
+from zoomzero.train.engine_settings import EngineSettings
 
 
-def fsdp_arguments(settings: GrpoSettings) -> dict[str, Any]:
+def fsdp_arguments(settings: EngineSettings) -> dict[str, Any]:
     """Return the `TrainingArguments` keywords of a sharded run.
 
     Activations are recomputed by the model itself (`gradient_checkpointing`), as without sharding.
@@ -56,7 +56,7 @@ def forget_weights(model: Any) -> None:
             setattr(module, name, empty[id(weight)])
 
 
-def shard_with(accelerator: Any, plugin_arguments: dict[str, Any], settings: GrpoSettings) -> None:
+def shard_with(accelerator: Any, plugin_arguments: dict[str, Any], settings: EngineSettings) -> None:
     """Make an accelerator shard as this project wants it, before it prepares the model.
 
     By default accelerate would turn log-probabilities and gradient sums into bfloat16, and shard on GPUs alone.
@@ -86,7 +86,19 @@ def trained_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     """
     for name, value in model.named_parameters():
         if value.requires_grad:
-            yield name, value.full_tensor() if isinstance(value, DTensor) else value.detach()
+            yield name, _whole(value)
+
+
+def _whole(value: Tensor) -> Tensor:
+    """Return a weight gathered from where its shards are."""
+    if isinstance(value, DTensor):
+        return value.full_tensor()
+    if hasattr(value, "ds_id"):  # DeepSpeed's mark of a weight in shards
+        from deepspeed import zero
+
+        with zero.GatheredParameters([value]):
+            return value.detach().clone()
+    return value.detach()
 
 
 @torch.no_grad()
