@@ -55,7 +55,9 @@ def sft(
 
       zoomzero sft configs/tiny.toml --resume
 
-      zoomzero sft my.toml --set examples=data/train.jsonl --set model=Qwen/Qwen3-VL-2B-Instruct
+      zoomzero sft configs/sft-lora.toml --set data.examples=['data/train.jsonl'] --set model=Qwen/Qwen3-VL-2B-Instruct
+
+      torchrun --nproc-per-node 8 -m zoomzero sft configs/sft-full.toml
     """
     from zoomzero.config import load_settings
     from zoomzero.train.settings import GrpoSettings, SftSettings
@@ -65,12 +67,17 @@ def sft(
     if dry_run:
         print_text(settings_text(settings))
         return
+    from zoomzero.train.engine.processes import is_first, leave_processes
     from zoomzero.train.engine.sft import train as run
     from zoomzero.train.run.progress import RichProgress
 
     with how_to_go_on(settings.out):
         record = run(settings, resume=resume, callbacks=[RichProgress()])
-    print(f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, last loss {record.final_loss:.3f}")
+    if is_first():
+        early = "" if record.steps == settings.steps else ", ended early: validation became no better"
+        done = f"{record.steps} steps in {record.minutes:.1f} minutes{early}"
+        print(f"{settings.out}: {done}, last loss {record.final_loss:.3f}")
+    leave_processes()
 
 
 def train(

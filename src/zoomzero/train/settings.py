@@ -205,6 +205,8 @@ class SftSettings(EngineSettings):
     def _check_what_learns(self) -> SftSettings:
         if self.lora is not None and self.train_only == "embeddings":
             raise ValueError('lora trains adapters alone: leave train_only = "embeddings" out')
+        if self.lora is not None and self.stages:
+            raise ValueError("stages of the procedural world train all weights: leave [lora] out")
         if self.sharded and self.optimizer == "muon":
             raise ValueError('muon needs whole matrices: set optimizer = "adamw", or do not shard')
         if self.sharded and self.stages:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,13 @@ def score(policy: Policy, settings: ModelSettings, examples: Sequence[Example]) 
     """
     rank, processes = place_among()
     mine = examples[rank::processes]
-    own = [(e, answer(policy, settings, e.video, e.question, e.options, as_annotated=True)[0]) for e in mine]
+    own = [_Judged.of(e, answer(policy, settings, e.video, e.question, e.options, as_annotated=True)[0]) for e in mine]
     rows = [row for share in gather(own) for row in share]
     found = _shares(rows)
     kinds = dict.fromkeys(_kind(e) for e in examples)
     if len(kinds) < len(examples):
         for kind in kinds:
-            of = _shares([row for row in rows if _kind(row[0]) == kind])
+            of = _shares([row for row in rows if row.kind == kind])
             found |= {f"{kind}_{name}": of[name] for name in ("accuracy", "miou")}
     return found
 
@@ -114,13 +115,36 @@ def _kind(example: Example) -> str:
     return example.id.rsplit("-", 1)[-1]
 
 
-def _shares(rows: Sequence[tuple[Example, Trace]]) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What became of one question; `written` passes wrote a reply, `sound` of them in the right format."""
+
+    kind: str
+    right: bool
+    coarse_right: bool
+    iou: float
+    written: int
+    sound: int
+
+    @classmethod
+    def of(cls, example: Example, trace: Trace) -> _Judged:
+        written = [one for one in trace.passes if one.text]
+        return cls(
+            _kind(example),
+            trace.option == example.answer,
+            trace.passes[0].option == example.answer,
+            iou(trace.spans, example.spans),
+            len(written),
+            sum(not one.problems for one in written),
+        )
+
+
+def _shares(rows: Sequence[_Judged]) -> dict[str, float]:
     n = len(rows)
-    written = [one for _, trace in rows for one in trace.passes if one.text]
     sums = {
-        "accuracy": math.fsum(trace.option == example.answer for example, trace in rows) / n,
-        "coarse_accuracy": math.fsum(trace.passes[0].option == example.answer for example, trace in rows) / n,
-        "miou": math.fsum(iou(trace.spans, example.spans) for example, trace in rows) / n,
-        "format": math.fsum(not one.problems for one in written) / max(1, len(written)),
+        "accuracy": math.fsum(row.right for row in rows) / n,
+        "coarse_accuracy": math.fsum(row.coarse_right for row in rows) / n,
+        "miou": math.fsum(row.iou for row in rows) / n,
+        "format": math.fsum(row.sound for row in rows) / max(1, sum(row.written for row in rows)),
     }
     return {name: round(value, 4) for name, value in sums.items()}
