@@ -126,7 +126,9 @@ def train(
 
 
 def plan(
-    config: Annotated[str, typer.Argument(help="TOML file of a training run (configs/qwen3-vl-8b-lora.toml).")],
+    config: Annotated[
+        str, typer.Argument(help="TOML file of `zoomzero train` or `sft` (configs/qwen3-vl-8b-lora.toml).")
+    ],
     gpus: Annotated[int, typer.Option(min=1, help="GPUs, one process each.")] = 1,
     memory: Annotated[float, typer.Option(min=0.1, help="Memory of one GPU, GiB.")] = 80.0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: fsdp=true, ...")] = None,
@@ -140,14 +142,22 @@ def plan(
       zoomzero plan configs/qwen2.5-vl-7b-stage1.toml --gpus 8 --memory 80
 
       zoomzero plan configs/qwen3-vl-8b-lora.toml --memory 24 --set row_tokens=8192
-    """
-    from zoomzero.config import ModelSettings
-    from zoomzero.train.settings import load_grpo_settings
 
-    settings = load_grpo_settings(config, set_ or ())
+      zoomzero plan configs/sft-qwen3-vl-8b-lora.toml --gpus 8
+    """
+    from zoomzero.config import ModelSettings, load_settings, read_settings
+    from zoomzero.train.settings import GrpoSettings, SftSettings, load_grpo_settings
+
+    settings: GrpoSettings | SftSettings
+    strange = [name for name in read_settings(config) if name not in GrpoSettings.model_fields]
+    if strange and all(name in SftSettings.model_fields for name in strange):
+        settings = load_settings(SftSettings, config, set_ or ())
+    else:
+        settings = load_grpo_settings(config, set_ or ())
     from zoomzero.train.plan import GIB, measure_model, plan_memory, plan_text
 
-    teacher = measure_model(settings.teacher.model) if settings.teacher else None
+    imitated = getattr(settings, "teacher", None)
+    teacher = measure_model(imitated.model) if imitated else None
     asked = settings.model_settings(ModelSettings())
     found = plan_memory(settings, measure_model(settings.model), asked, gpus=gpus, memory=memory * GIB, teacher=teacher)
     print_text(plan_text(settings, found))
