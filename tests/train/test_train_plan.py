@@ -11,6 +11,7 @@ from grpo_runs import grpo_settings
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.errors import ModelError
 from zoomzero.train.plan import GIB, MemoryPlan, Sizes, advice, measure_model, plan_memory, plan_text
+from zoomzero.train.settings import SftSettings
 
 # 1000 numbers in the text model (100 of them ends), 200 in the tower; LoRA of rank r learns 50 r.
 SIZES = Sizes(1000, 200, 100, 50, layers=3, width=8, inner=16, heads_width=8, kv_width=4, vocabulary=32, levels=1)
@@ -54,6 +55,30 @@ def test_shards_by_hand() -> None:
     assert plan.always["copy that draws rollouts"] == plan.always["reference"] == 2 * 1200
     assert plan.update["gradients"] == 4 * 1000 / 4
     assert plan.update["weights gathered for a layer"] == 4 * (2 * 300 + 100)
+
+
+def test_supervised_runs_by_hand() -> None:
+    """A sample is at most the zoom's 2048 visual tokens and 400 of text; a row holds two. Nothing is drawn."""
+    values = {"model": "tiny", "out": "o", "examples": "e", "steps": 1, "samples_per_row": 2, "bf16": False}
+    values |= {"dtype": "bfloat16", "gradient_checkpointing": False, "train_only": "text", "head_chunk": 10}
+    settings = SftSettings.model_validate(values)
+    plan = plan_memory(settings, SIZES, ASKED, gpus=1, memory=MEMORY)
+    assert plan.always == {"weights": 4 * 1200, "optimizer": 8 * 1000}
+    assert plan.update["activations of a row"] == 2 * 2448 * 3 * (4 * 120 + 64)
+    assert plan.peak == sum(plan.always.values()) + sum(plan.update.values())
+    assert plan.rollouts == {}
+    assert "while drawing" not in plan_text(settings, plan)
+    assert {"samples_per_row = 1", "row_tokens = 8192"} <= set(advice(settings, plan))
+    watched = {"validation": {"examples": "e"}, "fsdp": True}
+    shards = plan_memory(SftSettings.model_validate(values | watched), SIZES, ASKED, gpus=4, memory=MEMORY)
+    assert shards.always == {
+        "weights": 4 * 1200 / 4,
+        "optimizer": 8 * 1000 / 4,
+        "whole vision tower": 2 * 200,
+        "copy that is validated": 2 * 1200,
+    }
+    few = SftSettings.model_validate(values | {"row_tokens": 3000})
+    assert plan_memory(few, SIZES, ASKED, gpus=1, memory=MEMORY).update["activations of a row"] == 3000 * 3 * 544
 
 
 def test_replicas_carry_gradients_twice() -> None:

@@ -16,7 +16,7 @@ from zoomzero.config import ModelSettings
 from zoomzero.data.example import read_examples, write_examples
 from zoomzero.errors import ConfigError, TrainingError
 from zoomzero.policy.local.load import load_policy
-from zoomzero.train.engine import sft_rows
+from zoomzero.train.engine import sft, sft_rows
 from zoomzero.train.engine.sft import SFTLoss, train
 from zoomzero.train.engine.sft_rows import SampleLoader, plan_sft_rows
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, pack_sft_samples
@@ -172,6 +172,17 @@ def test_processes_read_what_one_would(small_world: Path, tmp_path: Path) -> Non
     assert [list(stream) for stream in streams] == [[], [], []]
     for loader in (*loaders, alone):
         loader.close()
+
+
+def test_processes_that_do_not_fit_are_refused(small_world: Path, tmp_path: Path) -> None:
+    settings = settings_of("tiny", tmp_path, small_world)
+    with pytest.raises(ConfigError, match=r"^samples_per_row x rows_per_step: 4 samples cannot be shared by 3"):
+        sft._check(settings, 3)
+    with pytest.raises(ConfigError, match=r"^fsdp: one process has nobody to share with"):
+        sft._check(settings.model_copy(update={"fsdp": True}), 1)
+    staged = SftSettings.model_validate({"model": "tiny", "out": "o", "stages": [{"steps": 1, "clips": 1}]})
+    with pytest.raises(ConfigError, match=r"^stages: the procedural world's curriculum takes one process"):
+        sft._check(staged, 2)
 
 
 def test_a_video_that_cannot_be_read_is_replaced(small_world: Path, tmp_path: Path) -> None:

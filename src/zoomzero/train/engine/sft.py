@@ -36,7 +36,7 @@ from zoomzero.policy.local.load import find
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.progress import bar
-from zoomzero.train.engine.loading import load_copy, load_trained, read_sources
+from zoomzero.train.engine.loading import load_copy, load_trained, own_device, read_sources
 from zoomzero.train.engine.optimizers import Muon
 from zoomzero.train.engine.processes import check_processes, gather, join_processes
 from zoomzero.train.engine.sft_rows import (
@@ -336,7 +336,7 @@ def _held_out(settings: SftSettings, policy: QwenPolicy, model_settings: ModelSe
     watched = settings.validation
     if watched.examples is None and watched.world is None:
         return None
-    computing = partial(torch.autocast, policy.device.type, torch.bfloat16, enabled=settings.bf16)
+    computing = partial(torch.autocast, torch.device(own_device()).type, torch.bfloat16, enabled=settings.bf16)
     if not settings.sharded:
         return HeldOut(policy, model_settings, watched, out, computing=computing)
     copied = load_copy(settings)
