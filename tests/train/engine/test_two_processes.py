@@ -21,7 +21,7 @@ from zoomzero.policy.local.load import load_policy
 
 ADAPTERS = {"lora": {"rank": 4, "alpha": 8}}
 SAVING = {"gradient_checkpointing": True, "head_chunk": 8}
-# One update on one batch of rollouts; sums over rows come in another order, so float32 differs in its last bits.
+# One update on one batch of rollouts.
 ONE = {
     "steps": 1,
     "train_batch_size": 4,
@@ -29,7 +29,9 @@ ONE = {
     "learning_rate": 1e-3,
     "rollout": {"filter": {"enabled": False}, "controls": 0, "max_new_tokens": 24},
 }
-SAME_MOVE = 1e-3  # sums over rows come in another order, so float32 numbers differ in their last bits
+# Sums over rows come in another order, so float32 gradients differ in their last bits, and AdamW makes a whole step of the
+# least of them. A gradient that is lost is off by the size of the move itself, one counted twice by its norm.
+SAME_MOVE = 1e-2
 
 
 def write_supervised(folder: Path, model: Path, examples: Path, changes: dict[str, Any]) -> Path:
@@ -58,9 +60,10 @@ def write_supervised(folder: Path, model: Path, examples: Path, changes: dict[st
     return path
 
 
-def losses(folder: Path) -> list[float]:
+def logged(folder: Path) -> list[float]:
+    """Losses and gradient norms of both updates."""
     log = json.loads((folder / "run" / "checkpoint-2" / "trainer_state.json").read_text())["log_history"]
-    return [row["loss"] for row in log if "loss" in row]
+    return [row[name] for row in log if "loss" in row for name in ("loss", "grad_norm")]
 
 
 def size(tensors: dict[str, torch.Tensor]) -> float:
@@ -77,10 +80,12 @@ def test_supervised(
 ) -> None:
     model, folders = family_checkpoints["qwen3_vl"], (tmp_path / "alone", tmp_path / "together")
     plain = {name: value for name, value in changes.items() if name != "fsdp"}
-    run("sft", write_supervised(folders[0], model, small_world, plain), folder=folders[0]).check()
-    run(
-        "sft", write_supervised(folders[1], model, small_world, changes | SAVING), folder=folders[1], processes=2
-    ).check()
+    one, two = (
+        write_supervised(folder, model, small_world, given)
+        for folder, given in zip(folders, (plain, changes | SAVING), strict=True)
+    )
+    run("sft", one, folder=folders[0]).check()
+    run("sft", two, folder=folders[1], processes=2).check()
     name = "adapter_model.safetensors" if "lora" in changes else "model.safetensors"
     wanted, found = (load_file(folder / "run" / "checkpoint-2" / name) for folder in folders)
     start = load_file(model / name) if "lora" not in changes else {}  # B of an adapter starts at 0
@@ -89,7 +94,8 @@ def test_supervised(
     assert any("visual" in key and value.any() for key, value in moved.items()) is ("train_only" in changes)
     assert wanted.keys() == found.keys()
     assert size({key: found[key] - wanted[key] for key in wanted}) < SAME_MOVE * size(moved)
-    assert losses(folders[1]) == pytest.approx(losses(folders[0]), rel=1e-4)
+    assert logged(folders[1]) == pytest.approx(logged(folders[0]), rel=1e-3)
+    assert len(logged(folders[0])) == 4
     rows = [json.loads((folder / "run" / "validation.jsonl").read_text()) for folder in folders]
     assert [{key: value for key, value in row.items() if key != "minutes"} for row in rows][1]["step"] == 2
     assert {**rows[0], "minutes": 0} == {**rows[1], "minutes": 0}, "shared questions, in shards asked of a copy"
