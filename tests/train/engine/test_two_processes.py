@@ -29,8 +29,8 @@ ONE = {
     "learning_rate": 1e-3,
     "rollout": {"filter": {"enabled": False}, "controls": 0, "max_new_tokens": 24},
 }
-# Sums over rows come in another order, so float32 gradients differ in their last bits, and AdamW makes a whole step of the
-# least of them. A gradient that is lost is off by the size of the move itself, one counted twice by its norm.
+# Sums over rows come in another order, so float32 gradients differ in their last bits, and AdamW makes a whole step of
+# the least of them. A gradient that is lost is off by the size of the move itself, one counted twice by its norm.
 SAME_MOVE = 1e-2
 
 
