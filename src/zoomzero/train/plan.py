@@ -32,6 +32,7 @@ class Sizes:
         layers, width, inner, heads_width, kv_width, vocabulary: of the text model; `heads_width` and `kv_width` are the
             numbers of a token's queries, and of its keys.
         levels: places in the text model that get visual features.
+        head_norms: queries and keys are normed (Qwen3).
     """
 
     text: int
@@ -45,6 +46,7 @@ class Sizes:
     kv_width: int
     vocabulary: int
     levels: int
+    head_norms: bool = False
 
     @property
     def total(self) -> int:
@@ -125,6 +127,7 @@ def measure_model(model: str) -> Sizes:
         kv_width=text.num_key_value_heads * width_of_head,
         vocabulary=text.vocab_size,
         levels=1 + len(getattr(network.config.vision_config, "deepstack_visual_indexes", ()) or ()),
+        head_norms=any(name.endswith("q_norm") for name, _ in network.named_modules()),
     )
 
 
@@ -200,13 +203,17 @@ def _update(
     """Return what is there besides while a row of so many tokens goes forward and back."""
     compute = 2 if settings.bf16 else 4
     # what one layer keeps of a token for its backward pass: normed inputs twice, queries, keys, values, attention's
-    # result, and the gate, the up-projection, their product and the activation of the MLP
-    kept = compute * (4 * sizes.width + 2 * sizes.heads_width + 2 * sizes.kv_width + 4 * sizes.inner) + 8 * sizes.width
+    # result twice, and the gate, the up-projection, their product and the activation of the MLP
+    heads = 3 * sizes.heads_width + 2 * sizes.kv_width
+    heads += 2 * (sizes.heads_width + sizes.kv_width) if sizes.head_norms else 0
+    kept = compute * (4 * sizes.width + heads + 4 * sizes.inner) + 8 * sizes.width
     inputs = compute * sizes.width * sizes.layers  # of every layer, from which the rest is computed again
-    activations = tokens * (inputs + kept if settings.gradient_checkpointing else kept * sizes.layers)
+    of_layers = inputs + kept if settings.gradient_checkpointing else kept * sizes.layers
+    activations = tokens * (of_layers + 2 * compute * sizes.width)  # and of the last norm
     found = {
         "gradients": 4.0 * learned / shares,
         "activations of a row": float(activations),
+        "gradients inside a layer": 3.0 * compute * sizes.inner * tokens,
         "logits of a chunk": 3.0 * 4 * min(settings.head_chunk, tokens) * sizes.vocabulary,
         "visual features of a row": float(compute * sizes.width * sizes.levels * min(tokens, asked.coarse.max_tokens)),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from trainer_runs import Moment, log_rows, run, write_settings
 
 from zoomzero.policy.local.load import load_policy
 
+ZERO3 = Path(__file__).resolve().parents[3] / "examples" / "launch" / "zero3.json"
+NEEDS_DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 ADAPTERS = {"lora": {"rank": 4, "alpha": 8}}
 SAVING = {"gradient_checkpointing": True, "head_chunk": 8}
 # One update on one batch of rollouts.
@@ -72,14 +75,20 @@ def size(tensors: dict[str, torch.Tensor]) -> float:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"fsdp": True}, ADAPTERS, {"train_only": "all"}, {**ADAPTERS, "fsdp": True}],
-    ids=["sharded", "adapters", "vision", "sharded-adapters"],
+    [
+        {"fsdp": True},
+        pytest.param(ADAPTERS, marks=pytest.mark.slow),
+        pytest.param({"train_only": "all"}, marks=pytest.mark.slow),
+        pytest.param({**ADAPTERS, "fsdp": True}, marks=pytest.mark.slow),
+        pytest.param({"trainer": {"deepspeed": str(ZERO3)}}, marks=[pytest.mark.slow, NEEDS_DEEPSPEED]),
+    ],
+    ids=["sharded", "adapters", "vision", "sharded-adapters", "deepspeed"],
 )
 def test_supervised(
     family_checkpoints: dict[str, Path], small_world: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     model, folders = family_checkpoints["qwen3_vl"], (tmp_path / "alone", tmp_path / "together")
-    plain = {name: value for name, value in changes.items() if name != "fsdp"}
+    plain = {name: value for name, value in changes.items() if name not in ("fsdp", "trainer")}
     one, two = (
         write_supervised(folder, model, small_world, given)
         for folder, given in zip(folders, (plain, changes | SAVING), strict=True)
@@ -111,7 +120,11 @@ def weights_after(folder: Path, small_world: Path, changes: dict[str, Any], proc
 
 @pytest.mark.parametrize(
     "changes",
-    [{"lora": {"rank": 4, "alpha": 8}}, {"train_vision": True}, {"lora": {"rank": 4, "alpha": 8}, "fsdp": True}],
+    [
+        ADAPTERS,
+        pytest.param({"train_vision": True}, marks=pytest.mark.slow),
+        pytest.param({**ADAPTERS, "fsdp": True}, marks=pytest.mark.slow),
+    ],
     ids=["lora", "vision", "sharded-lora"],
 )
 def test_reinforced(small_world: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
