@@ -16,10 +16,10 @@ from zoomzero.config import ModelSettings
 from zoomzero.data.example import read_examples, write_examples
 from zoomzero.errors import ConfigError, TrainingError
 from zoomzero.policy.local.load import load_policy
-from zoomzero.train.engine import sft, sft_rows
+from zoomzero.train.engine import sft, sft_trainer
 from zoomzero.train.engine.sft import SFTLoss, train
-from zoomzero.train.engine.sft_rows import SampleLoader, plan_sft_rows
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, pack_sft_samples
+from zoomzero.train.engine.sft_trainer import SampleLoader, plan_sft_trainer
 from zoomzero.train.merge import merge
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
@@ -89,7 +89,7 @@ def test_rows_hold_no_more_than_they_may(family_policies: dict[str, Any], small_
 
     def planned(row_tokens: int, per_row: int, agree: Any = lambda count: count) -> list[int]:
         settings = settings_of("tiny", tmp_path, small_world, row_tokens=row_tokens, samples_per_row=per_row)
-        rows = plan_sft_rows(read, policy.builder, policy.end_of_turn, settings, agree)
+        rows = plan_sft_trainer(read, policy.builder, policy.end_of_turn, settings, agree)
         assert sum(row.packed.tokens for row in rows) == sum(sizes)
         return [len(row.samples) for row in rows]
 
@@ -105,13 +105,13 @@ def test_features_of_a_frozen_tower_are_kept(
 ) -> None:
     """Eight samples about two videos: the tower runs in the first epoch alone, and what is learned is the same."""
     kept: list[Any] = []
-    make = sft_rows.FeatureCache
+    make = sft_trainer.FeatureCache
 
     def noted(*arguments: Any) -> Any:
         kept.append(make(*arguments))
         return kept[-1]
 
-    monkeypatch.setattr(sft_rows, "FeatureCache", noted)
+    monkeypatch.setattr(sft_trainer, "FeatureCache", noted)
     model = family_checkpoints["qwen3_vl"]
     for name, size in (("kept", 64), ("anew", 0)):
         data = {"feature_cache_mb": size}

@@ -14,22 +14,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback, TrainingArguments
 
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings, settings_hash
 from zoomzero.data.example import Example
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.data.sft_sample import SFTSample
-from zoomzero.errors import ConfigError, TrainingError
+from zoomzero.errors import ConfigError
 from zoomzero.files import read_rows
 from zoomzero.policy.local.attention.packed import HEAD_CHUNK, PackedStates, packed_states, suffix_logprobs
 from zoomzero.policy.local.load import find
@@ -37,26 +36,16 @@ from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.progress import bar
 from zoomzero.train.engine.loading import load_copy, load_trained, own_device, read_sources
-from zoomzero.train.engine.optimizers import Muon
-from zoomzero.train.engine.processes import check_processes, gather, join_processes
-from zoomzero.train.engine.sft_rows import (
-    SampleLoader,
-    SampleStream,
-    SftRow,
-    StageCallback,
-    make_loader,
-    plan_sft_rows,
-    row_features,
-)
+from zoomzero.train.engine.processes import check_processes, join_processes
 from zoomzero.train.engine.sft_samples import PackedSFTSamples, pack_sft_samples
+from zoomzero.train.engine.sft_trainer import SampleLoader, SampleStream, SftTrainer, StageCallback, make_loader
 from zoomzero.train.engine.sharded import fsdp_arguments, trained_weights
-from zoomzero.train.engine.trainer import PREFIX, PolicyTrainer, check_reporting, engine_arguments
+from zoomzero.train.engine.trainer import PREFIX, check_reporting, engine_arguments
 from zoomzero.train.engine.vision import LOG_FILE as VISION_LOG
 from zoomzero.train.engine.vision import pretrain
 from zoomzero.train.rollouts.engine import LocalEngine
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, device_name, last_checkpoint, versions
 from zoomzero.train.run.held_out import HeldOut
-from zoomzero.train.run.monitor import peak_mb
 from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
@@ -125,91 +114,6 @@ def guidance_loss(packed: PackedStates, samples: PackedSFTSamples) -> Tensor:
                 )
             first += length
     return torch.cat(losses).mean() if losses else query.new_zeros(())
-
-
-class SftTrainer(PolicyTrainer):
-    """The trainer that reads samples in order.
-
-    Args:
-        settings: of the run.
-        policy: the model that is trained.
-        source: directory of the start checkpoint.
-        model_settings: how the model is asked.
-        loader: of samples with real videos; None: the data set's are drawn.
-        kwargs: of `Trainer`.
-    """
-
-    def __init__(
-        self,
-        settings: SftSettings,
-        policy: QwenPolicy,
-        source: Path,
-        model_settings: ModelSettings,
-        loader: SampleLoader | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.loader = loader
-        self.builder = replace(policy.builder, pixels=settings.learns_vision)
-        loss = SFTLoss(policy.model, settings.guidance, settings.head_chunk)
-        super().__init__(settings, policy, source, model_settings, model=loss, **kwargs)
-        if loader is not None:
-            loader.step = lambda: self.state.global_step
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Return the run's optimizer, made once."""
-        if self.settings.optimizer == "muon" and getattr(self, "optimizer", None) is None:
-            self.optimizer = Muon(self.model, self.args.learning_rate, weight_decay=self.args.weight_decay)
-        found: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
-        return found
-
-    def get_train_dataloader(self) -> Any:
-        """Return what the run reads."""
-        return super().get_train_dataloader() if self.loader is None else self.loader
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
-
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-        """Run forward and backward over one update's rows and return the mean over all their tokens."""
-        model.train()
-        rows = self._rows(inputs["samples"])
-        total = torch.tensor(sum(row.weight for row in rows), device=self.args.device)
-        total = self.accelerator.reduce(total, "sum")
-
-        def computing() -> AbstractContextManager[Any]:
-            return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.settings.bf16)
-
-        def loss_of(row: SftRow) -> Tensor:
-            features = row_features(self.policy, row, computing)
-            with computing():
-                loss: Tensor = model(row.packed, features, total)["loss"]
-            return loss
-
-        return self.learn(model, rows, len(rows), loss_of)
-
-    def _rows(self, samples: PackedSFTSamples | Sequence[SFTSample]) -> list[SftRow]:
-        """Return an update's rows; a step of the world's curriculum is one already."""
-        if isinstance(samples, PackedSFTSamples):
-            return [SftRow((), samples)]
-        agree = (lambda count: max(gather(count))) if self.settings.sharded else (lambda count: count)
-        return plan_sft_rows(samples, self.builder, self.policy.end_of_turn, self.settings, agree)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add what the run takes, over all processes."""
-        if "loss" in logs:
-            logs = {**logs, "memory/peak_mb": max(gather(peak_mb()))}
-            if self.loader is not None:
-                logs["data/unreadable"] = sum(gather(self.loader.unreadable))
-        super().log(logs, start_time)
-
-    def stop_not_finite(self, what: str) -> None:
-        """End a run whose numbers are lost.
-
-        Raises:
-            TrainingError: always.
-        """
-        fix = "start again in another directory with a lower learning_rate, or with bf16 = false"
-        raise TrainingError(self.state.global_step, f"{what} is not finite", fix)
 
 
 def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[TrainerCallback] = ()) -> TrainingRecord:
@@ -294,6 +198,7 @@ def _train(
         policy,
         source,
         model_settings,
+        SFTLoss(policy.model, settings.guidance, settings.head_chunk),
         loader,
         args=_arguments(settings_here, out, loader),
         train_dataset=SampleStream(_sample_maker(settings, stages, model_settings, policy.geometry), settings.steps)
@@ -314,15 +219,23 @@ def _train(
     finally:
         if loader is not None:
             loader.close()
+    found = data if examples else {"world_seed": settings.world_seed, **seen}
+    return _finish(settings, out, trainer, result.global_step, time.perf_counter() - started, found)
+
+
+def _finish(
+    settings: SftSettings, out: Path, trainer: SftTrainer, steps: int, seconds: float, data: dict[str, Any]
+) -> TrainingRecord:
+    """Write the model and the record of a run that has made all its updates."""
     record = TrainingRecord(
         settings=settings.model_dump(mode="json"),
         settings_hash=settings_hash(settings),
-        steps=result.global_step,
-        minutes=round((time.perf_counter() - started) / 60, 1),
+        steps=steps,
+        minutes=round(seconds / 60, 1),
         final_loss=round(trainer.last_loss, 4),
         device=device_name(),
         versions=versions(),
-        data=data if examples else {"world_seed": settings.world_seed, **seen},
+        data=data,
     )
     trainer.write_model(out, getattr(torch, settings.save_dtype))
     if trainer.is_world_process_zero():

@@ -1,4 +1,4 @@
-"""What an update of supervised fine-tuning reads: samples decoded ahead, and the rows they are packed into."""
+"""The trainer of supervised fine-tuning: samples decoded ahead, packed into rows, learned from as one batch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch.utils.data import Dataset
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
 from transformers import TrainerCallback
 
 from zoomzero.config import ModelSettings
@@ -24,10 +25,14 @@ from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.prompt import PromptBuilder
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.vision import VisualFeatures, plain_features
+from zoomzero.train.engine.optimizers import Muon
+from zoomzero.train.engine.processes import gather
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
+from zoomzero.train.engine.trainer import PolicyTrainer
 from zoomzero.train.rollouts.collector import LEAST_SEEN
 from zoomzero.train.rollouts.stream import difficulty_weights
 from zoomzero.train.run.log import RunLog
+from zoomzero.train.run.monitor import peak_mb
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.cache import FrameCache
 from zoomzero.world.curriculum import Stage, stage_of
@@ -195,6 +200,92 @@ def make_loader(
         timeout_s=data.timeout_s,
     )
     return SampleLoader(samples, settings, out, state.process_index, state.num_processes)
+
+
+class SftTrainer(PolicyTrainer):
+    """The trainer that reads samples in order.
+
+    Args:
+        settings: of the run.
+        policy: the model that is trained.
+        source: directory of the start checkpoint.
+        model_settings: how the model is asked.
+        loss: the module that is trained: a row, its features and the weight of all rows' tokens in, `loss` out.
+        loader: of samples with real videos; None: the data set's are drawn.
+        kwargs: of `Trainer`.
+    """
+
+    def __init__(
+        self,
+        settings: SftSettings,
+        policy: QwenPolicy,
+        source: Path,
+        model_settings: ModelSettings,
+        loss: nn.Module,
+        loader: SampleLoader | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.loader = loader
+        self.builder = replace(policy.builder, pixels=settings.learns_vision)
+        super().__init__(settings, policy, source, model_settings, model=loss, **kwargs)
+        if loader is not None:
+            loader.step = lambda: self.state.global_step
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Return the run's optimizer, made once."""
+        if self.settings.optimizer == "muon" and getattr(self, "optimizer", None) is None:
+            self.optimizer = Muon(self.model, self.args.learning_rate, weight_decay=self.args.weight_decay)
+        found: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        return found
+
+    def get_train_dataloader(self) -> Any:
+        """Return what the run reads."""
+        return super().get_train_dataloader() if self.loader is None else self.loader
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        """Run forward and backward over one update's rows and return the mean over all their tokens."""
+        model.train()
+        rows = self._rows(inputs["samples"])
+        total = torch.tensor(sum(row.weight for row in rows), device=self.args.device)
+        total = self.accelerator.reduce(total, "sum")
+
+        def computing() -> AbstractContextManager[Any]:
+            return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.settings.bf16)
+
+        def loss_of(row: SftRow) -> Tensor:
+            features = row_features(self.policy, row, computing)
+            with computing():
+                loss: Tensor = model(row.packed, features, total)["loss"]
+            return loss
+
+        return self.learn(model, rows, len(rows), loss_of)
+
+    def _rows(self, samples: PackedSFTSamples | Sequence[SFTSample]) -> list[SftRow]:
+        """Return an update's rows; a step of the world's curriculum is one already."""
+        if isinstance(samples, PackedSFTSamples):
+            return [SftRow((), samples)]
+        agree = (lambda count: max(gather(count))) if self.settings.sharded else (lambda count: count)
+        return plan_sft_rows(samples, self.builder, self.policy.end_of_turn, self.settings, agree)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the run takes, over all processes."""
+        if "loss" in logs:
+            logs = {**logs, "memory/peak_mb": max(gather(peak_mb()))}
+            if self.loader is not None:
+                logs["data/unreadable"] = sum(gather(self.loader.unreadable))
+        super().log(logs, start_time)
+
+    def stop_not_finite(self, what: str) -> None:
+        """End a run whose numbers are lost.
+
+        Raises:
+            TrainingError: always.
+        """
+        fix = "start again in another directory with a lower learning_rate, or with bf16 = false"
+        raise TrainingError(self.state.global_step, f"{what} is not finite", fix)
 
 
 class SampleStream(Dataset[list[SFTSample]]):
