@@ -12,10 +12,9 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -66,8 +65,10 @@ class Meter:
             time.sleep(1e-3)
 
 
-def work(settings_file: str, command: str, report: str) -> None:
+def work(settings_file: str, command: str, report: str, rank: int, port: int) -> None:
     """Be one process of a run and write what it held."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
     from transformers import TrainerCallback
 
     from zoomzero.config import load_settings
@@ -181,15 +182,14 @@ def measure(case: str, folder: Path, model: Path, examples: Path) -> tuple[float
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     report = folder / f"{case}.report"
-    command_line = [sys.executable, __file__, "--work", str(file), command, str(report)]
-    ranks = []
-    for rank in range(2):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-        names = {**os.environ, **{name: str(value) for name, value in place.items()}, "MASTER_ADDR": "127.0.0.1"}
-        ranks.append(subprocess.Popen(command_line, env={**names, "OMP_NUM_THREADS": "1"}))
-    while any(one.poll() is None for one in ranks):
+    told = (str(file), command, str(report))
+    context = multiprocessing.get_context("spawn")
+    ranks = [context.Process(target=work, args=(*told, rank, port)) for rank in range(2)]
+    for one in ranks:
+        one.start()
+    while any(one.is_alive() for one in ranks):
         time.sleep(0.2)
-        if any(one.poll() for one in ranks):  # the other would wait for it
+        if any(one.exitcode for one in ranks):  # the other would wait for it
             for one in ranks:
                 one.kill()
             raise SystemExit(f"{case} failed")
@@ -201,11 +201,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--within", type=float, default=0.15, help="share of the measured peak that a plan may be off")
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.work:
-        work(*given.work)
-        return
+    os.environ["OMP_NUM_THREADS"] = "1"
     from zoomzero.world.write import write_world
 
     with tempfile.TemporaryDirectory() as name:
