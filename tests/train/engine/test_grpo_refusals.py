@@ -178,7 +178,7 @@ def test_nothing_to_resume(make: Make) -> None:
     ("changes", "names"),
     [
         ({"rollout": {"temperature": 0.7}}, "rollout.temperature"),
-        ({"learning_rate": 1e-3, "steps": 9}, "steps, learning_rate"),
+        ({"learning_rate": 1e-3, "steps": 1}, "steps, learning_rate"),
         ({"lora": {"rank": 4}}, "lora.rank, lora.alpha, lora.dropout"),
         ({"data": {"examples": ["other.jsonl"]}}, "data.examples"),
     ],
@@ -202,7 +202,7 @@ def test_resume_with_settings_that_may_change(make: Make, tmp_path: Path) -> Non
     """Also what messages tell to change."""
     with claimed_run(make(), tmp_path / "run"):
         pass
-    changes = {"threads": 2, "save_every": 7, "data": {"max_unreadable": 0.9, "timeout_s": 500.0}}
+    changes = {"threads": 2, "save_every": 7, "steps": 9, "data": {"max_unreadable": 0.9, "timeout_s": 500.0}}
     refuses(make(**changes), "model .*", resume=True, error=ModelError)
 
 
