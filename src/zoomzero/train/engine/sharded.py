@@ -47,12 +47,16 @@ def fsdp_arguments(settings: EngineSettings) -> dict[str, Any]:
 
 
 def forget_weights(model: Any) -> None:
-    """Put a model's parameters on the meta device, those that are shared staying shared; buffers stay as they are."""
+    """Let go of a model's parameters: of each stays one number, spread over its shape. Shared ones stay shared.
+
+    On the meta device they would all lie at address 0, by which accelerate tells them apart in the optimizer.
+    """
     empty: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
             if id(weight) not in empty:
-                empty[id(weight)] = nn.Parameter(weight.data.to("meta"), requires_grad=weight.requires_grad)
+                one = torch.zeros(1, dtype=weight.dtype).expand(weight.shape)
+                empty[id(weight)] = nn.Parameter(one, requires_grad=weight.requires_grad)
             setattr(module, name, empty[id(weight)])
 
 
