@@ -6,6 +6,7 @@ In supervised runs the two compute their activations again and see 8 tokens' log
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import signal
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from trainer_runs import Moment, log_rows, run, write_settings
 
 from zoomzero.policy.local.load import load_policy
+from zoomzero.train.engine.sharded import forget_weights
 
 ZERO3 = Path(__file__).resolve().parents[3] / "examples" / "launch" / "zero3.json"
 NEEDS_DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
@@ -170,3 +172,16 @@ def test_resume_with_features_on_disk(small_world: Path, tmp_path: Path) -> None
     assert [row["step"] for row in resumed] == [row["step"] for row in straight] == [1, 2, 3]
     assert straight[0] == resumed[0], "nothing was read back before the kill"
     assert json.loads((tmp_path / "killed" / "run" / "training.json").read_text())["steps"] == 3
+
+
+def test_forgotten_weights_take_no_memory_and_keep_apart(family_policies: dict[str, Any]) -> None:
+    """accelerate tells weights apart by their addresses; those that are shared (head and embeddings) stay so."""
+    model = copy.deepcopy(family_policies["qwen3_vl"].model)
+    shapes = {name: weight.shape for name, weight in model.named_parameters()}
+    forget_weights(model)
+    weights = dict(model.named_parameters())
+    assert {name: weight.shape for name, weight in weights.items()} == shapes
+    assert len({weight.data_ptr() for weight in weights.values()}) == len(weights)
+    assert sum(weight.untyped_storage().nbytes() for weight in weights.values()) == 4 * len(weights)
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert model.to("meta").get_parameter("lm_head.weight").is_contiguous()
