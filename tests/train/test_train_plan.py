@@ -66,6 +66,7 @@ def test_shards_by_hand() -> None:
     assert plan.always["copy that draws rollouts"] == plan.always["reference"] == 2 * 1200
     assert plan.update["gradients"] == 4 * 1000 / 4
     assert plan.update["weights gathered for a layer"] == 4 * (2 * 300 + 100)
+    assert plan.update["gradients of embeddings and head"] == 4 * 100
 
 
 def test_supervised_runs_by_hand() -> None:

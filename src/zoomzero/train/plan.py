@@ -220,6 +220,7 @@ def _update(
     if settings.sharded:
         layer = (sizes.text - sizes.shared) / sizes.layers
         found["weights gathered for a layer"] = compute * (2 * layer + sizes.shared)
+        found["gradients of embeddings and head"] = float(compute * sizes.shared)  # whole until the pass's end
     elif settings.lora is None and settings.bf16:
         found["bfloat16 weights of the forward pass"] = 2.0 * sizes.text  # autocast keeps them until its end
     return found
