@@ -143,14 +143,14 @@ def row_tokens(model: Path, settings: Any) -> int:
     from zoomzero.data.example import read_examples
     from zoomzero.policy.local.load import load_policy
     from zoomzero.train.engine.sft_samples import ExampleSFTSamples
-    from zoomzero.train.engine.sft_trainer import plan_sft_trainer
+    from zoomzero.train.engine.sft_trainer import plan_sft_rows
 
     policy, asked = load_policy(model, device="cpu"), load_model_settings(model)
     samples = ExampleSFTSamples(read_examples(settings.examples), asked, policy.geometry, seed=settings.seed)
     share, most = settings.samples_per_step // 2, 0
     for first in range(0, settings.steps * settings.samples_per_step, share):
         read = [samples(i) for i in range(first, first + share)]
-        rows = plan_sft_trainer(read, policy.builder, policy.end_of_turn, settings)
+        rows = plan_sft_rows(read, policy.builder, policy.end_of_turn, settings)
         most = max(most, *(row.packed.tokens for row in rows))
     return most
 

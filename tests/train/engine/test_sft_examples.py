@@ -19,7 +19,7 @@ from zoomzero.policy.local.load import load_policy
 from zoomzero.train.engine import sft, sft_trainer
 from zoomzero.train.engine.sft import SFTLoss, train
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, pack_sft_samples
-from zoomzero.train.engine.sft_trainer import SampleLoader, plan_sft_trainer
+from zoomzero.train.engine.sft_trainer import SampleLoader, plan_sft_rows
 from zoomzero.train.merge import merge
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
@@ -89,7 +89,7 @@ def test_rows_hold_no_more_than_they_may(family_policies: dict[str, Any], small_
 
     def planned(row_tokens: int, per_row: int, agree: Any = lambda count: count) -> list[int]:
         settings = settings_of("tiny", tmp_path, small_world, row_tokens=row_tokens, samples_per_row=per_row)
-        rows = plan_sft_trainer(read, policy.builder, policy.end_of_turn, settings, agree)
+        rows = plan_sft_rows(read, policy.builder, policy.end_of_turn, settings, agree)
         assert sum(row.packed.tokens for row in rows) == sum(sizes)
         return [len(row.samples) for row in rows]
 
