@@ -4,6 +4,7 @@
 #
 #   bash examples/launch/8-gpus-ddp.sh [--resume] [--set NAME=VALUE]...
 #   GPUS=4 CONFIG=my.toml bash examples/launch/8-gpus-ddp.sh
+#   COMMAND=sft CONFIG=configs/sft-qwen3-vl-8b-lora.toml bash examples/launch/8-gpus-ddp.sh
 set -euo pipefail
 
 gpus=${GPUS:-8}
@@ -11,4 +12,4 @@ gpus=${GPUS:-8}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
 
 exec torchrun --standalone --nproc-per-node "$gpus" \
-  -m zoomzero train "${CONFIG:-configs/qwen3-vl-8b-lora.toml}" "$@"
+  -m zoomzero "${COMMAND:-train}" "${CONFIG:-configs/qwen3-vl-8b-lora.toml}" "$@"

@@ -4,6 +4,7 @@
 #
 #   bash examples/launch/8-gpus-fsdp.sh [--resume] [--set NAME=VALUE]...
 #   CONFIG=configs/qwen2.5-vl-7b-stage2.toml bash examples/launch/8-gpus-fsdp.sh
+#   COMMAND=sft CONFIG=configs/sft-qwen3-vl-8b-lora.toml bash examples/launch/8-gpus-fsdp.sh
 set -euo pipefail
 
 gpus=${GPUS:-8}
@@ -12,4 +13,4 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
 export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 
 exec torchrun --standalone --nproc-per-node "$gpus" \
-  -m zoomzero train "${CONFIG:-configs/qwen2.5-vl-7b-stage1.toml}" --set fsdp=true "$@"
+  -m zoomzero "${COMMAND:-train}" "${CONFIG:-configs/qwen2.5-vl-7b-stage1.toml}" --set fsdp=true "$@"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from grpo_runs import grpo_settings
+from sft_models import FAMILIES, make_samples
 
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.errors import ModelError
+from zoomzero.train.engine.sft import SFTLoss
+from zoomzero.train.engine.sft_samples import pack_sft_samples
 from zoomzero.train.plan import GIB, MemoryPlan, Sizes, advice, measure_model, plan_memory, plan_text
+from zoomzero.train.settings import SftSettings
 
 # 1000 numbers in the text model (100 of them ends), 200 in the tower; LoRA of rank r learns 50 r.
 SIZES = Sizes(1000, 200, 100, 50, layers=3, width=8, inner=16, heads_width=8, kv_width=4, vocabulary=32, levels=1)
@@ -28,8 +35,13 @@ def test_all_weights_by_hand() -> None:
     plan = planned({})
     assert plan.always == {"weights": 4 * 1200, "optimizer": 8 * 1000, "reference": 2 * 1200}
     assert plan.update["gradients"] == 4 * 1000
-    # float32 without checkpointing: each of 3 layers keeps 4 x (4 x 8 + 2 x 8 + 2 x 4 + 4 x 16) + 8 x 8 bytes a token
-    assert plan.update["activations of a row"] == 1000 * 3 * (4 * 120 + 64)
+    # float32 without checkpointing: each of 3 layers keeps 4 x (4 x 8 + 3 x 8 + 2 x 4 + 4 x 16) + 8 x 8 bytes a token,
+    # the last norm 4 x 2 x 8
+    assert plan.update["activations of a row"] == 1000 * (3 * (4 * 128 + 64) + 64)
+    assert plan.update["gradients inside a layer"] == 1000 * 4 * 3 * 16
+    # Qwen3 norms queries and keys: 4 x 2 x (8 + 4) more
+    normed = plan_memory(grpo_settings(ROW), replace(SIZES, head_norms=True), ASKED, gpus=1, memory=MEMORY)
+    assert normed.update["activations of a row"] == 1000 * (3 * (4 * 152 + 64) + 64)
     assert plan.update["logits of a chunk"] == 3 * 4 * 10 * 32
     # 3 prompts of 500 tokens with 2 completions of 50, keys and values of 4 numbers in 3 layers, 2 bytes
     assert plan.rollouts["keys and values"] == 3 * 600 * 2 * 4 * 3 * 2
@@ -38,7 +50,7 @@ def test_all_weights_by_hand() -> None:
 
 def test_checkpointing_keeps_the_inputs_of_layers() -> None:
     plan = planned({"gradient_checkpointing": True})
-    assert plan.update["activations of a row"] == 1000 * (4 * 8 * 3 + 4 * 120 + 64)
+    assert plan.update["activations of a row"] == 1000 * (4 * 8 * 3 + 4 * 128 + 64 + 64)
 
 
 def test_adapters_by_hand() -> None:
@@ -54,6 +66,31 @@ def test_shards_by_hand() -> None:
     assert plan.always["copy that draws rollouts"] == plan.always["reference"] == 2 * 1200
     assert plan.update["gradients"] == 4 * 1000 / 4
     assert plan.update["weights gathered for a layer"] == 4 * (2 * 300 + 100)
+    assert plan.update["gradients of embeddings and head"] == 4 * 100
+
+
+def test_supervised_runs_by_hand() -> None:
+    """A sample is at most the zoom's 2048 visual tokens and 400 of text; a row holds two. Nothing is drawn."""
+    values = {"model": "tiny", "out": "o", "examples": "e", "steps": 1, "samples_per_row": 2, "bf16": False}
+    values |= {"dtype": "bfloat16", "gradient_checkpointing": False, "train_only": "text", "head_chunk": 10}
+    settings = SftSettings.model_validate(values)
+    plan = plan_memory(settings, SIZES, ASKED, gpus=1, memory=MEMORY)
+    assert plan.always == {"weights": 4 * 1200, "optimizer": 8 * 1000}
+    assert plan.update["activations of a row"] == 2 * 2448 * (3 * 576 + 64)
+    assert plan.peak == sum(plan.always.values()) + sum(plan.update.values())
+    assert plan.rollouts == {}
+    assert "while drawing" not in plan_text(settings, plan)
+    assert {"samples_per_row = 1", "row_tokens = 8192"} <= set(advice(settings, plan))
+    watched = {"validation": {"examples": "e"}, "fsdp": True}
+    shards = plan_memory(SftSettings.model_validate(values | watched), SIZES, ASKED, gpus=4, memory=MEMORY)
+    assert shards.always == {
+        "weights": 4 * 1200 / 4,
+        "optimizer": 8 * 1000 / 4,
+        "whole vision tower": 2 * 200,
+        "copy that is validated": 2 * 1200,
+    }
+    few = SftSettings.model_validate(values | {"row_tokens": 3000})
+    assert plan_memory(few, SIZES, ASKED, gpus=1, memory=MEMORY).update["activations of a row"] == 3000 * (3 * 576 + 64)
 
 
 def test_replicas_carry_gradients_twice() -> None:
@@ -86,6 +123,34 @@ def test_advice_makes_it_smaller_and_ends_when_it_fits() -> None:
     assert room.fits
     assert advice(settings, room) == []
     assert plan_text(settings, room).splitlines()[-1] == "it fits"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_row_keeps_is_what_autograd_saves(
+    family_checkpoints: dict[str, Path], family_policies: dict[str, Any], family: str
+) -> None:
+    """Bytes of all that is saved for the backward pass, within 15 %: a CPU also spreads keys and values over heads."""
+    policy = family_policies[family]
+    packed = pack_sft_samples(make_samples(family), policy.builder, policy.end_of_turn)
+    model = copy.deepcopy(policy.model).train().requires_grad_(True)
+    model.model.visual.requires_grad_(False)
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    saved: dict[int, torch.Tensor] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        if (place := tensor.untyped_storage().data_ptr()) not in weights:
+            saved[place] = tensor  # held, so that its place is not given to another
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        SFTLoss(model)(packed)["loss"]
+    values = {"model": "tiny", "out": "o", "examples": "e", "steps": 1, "bf16": False, "gradient_checkpointing": False}
+    settings = SftSettings.model_validate(values | {"train_only": "text", "row_tokens": packed.tokens})
+    asked = ModelSettings(coarse=PassSettings(max_tokens=1), zoom=PassSettings(max_tokens=1))
+    sizes = measure_model(str(family_checkpoints[family]))
+    plan = plan_memory(settings, sizes, asked, gpus=1, memory=MEMORY, text_tokens=packed.tokens)
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+    assert plan.update["activations of a row"] == pytest.approx(measured, rel=0.15)
 
 
 def test_parameters_of_the_embedded_model_are_those_it_has(tiny_policy: Any) -> None:

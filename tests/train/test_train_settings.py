@@ -56,6 +56,7 @@ def test_every_setting_has_a_sentence(kind: type[BaseModel]) -> None:
 
 STAGE = {"steps": 2, "clips": 1}
 RUN = {"model": "random", "out": "o"}
+FROM_FILE = {"model": "tiny", "out": "o", "examples": "e.jsonl", "steps": 1}
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,11 @@ RUN = {"model": "random", "out": "o"}
         ({**RUN, "stages": [{**STAGE, "clips": -1}]}, "greater than or equal to 0"),
         ({**RUN, "stages": [{"clips": 1}]}, "stages.0.steps"),
         ({**RUN, "stages": [STAGE], "optimizer": "sgd"}, "'adamw' or 'muon'"),
+        ({**RUN, "stages": [STAGE], "lora": {}}, "stages of the procedural world train all weights: leave [lora] out"),
+        ({**RUN, "stages": [STAGE], "fsdp": True}, "stages of the procedural world are not sharded: set fsdp = false"),
+        ({**FROM_FILE, "lora": {}, "train_only": "embeddings"}, 'leave train_only = "embeddings" out'),
+        ({**FROM_FILE, "fsdp": True, "optimizer": "muon"}, 'muon needs whole matrices: set optimizer = "adamw"'),
+        ({**FROM_FILE, "ask": {"cores": 2}}, "cores"),
     ],
 )
 def test_supervised_runs_that_make_no_sense_are_refused(values: dict[str, Any], says: str) -> None:
@@ -83,6 +89,17 @@ def test_stages_say_how_many_steps_a_run_has() -> None:
     assert [stage.samples for stage in settings.stages] == [1, 3]
     assert SftSettings.model_validate(settings.model_dump()) == settings, "what a run writes down is read back"
     assert SftSettings(model="tiny", out="o", stages=settings.stages).steps == 5
+
+
+def test_examples_of_a_supervised_run_are_named_in_two_ways() -> None:
+    settings = SftSettings.model_validate({**FROM_FILE, "data": {"examples": ["f.jsonl"], "timeout_s": 5}})
+    assert settings.sources.examples == ("e.jsonl", "f.jsonl")
+    assert settings.sources.timeout_s == 5
+    assert SftSettings.model_validate({"model": "tiny", "out": "o", "steps": 1, "data": {"examples": ["f"]}})
+    assert [SftSettings.model_validate({**FROM_FILE, **more}).learns_vision for more in VISION] == [True, False, False]
+
+
+VISION: tuple[dict[str, Any], ...] = ({}, {"train_only": "text"}, {"lora": {}})
 
 
 def test_the_page_has_the_settings_as_they_are() -> None:

@@ -39,7 +39,9 @@ def web_app(
     keep_tokens: Annotated[
         int, typer.Option(help="Prompt tokens kept in memory for further questions about a video; 0 keeps none.")
     ] = 16384,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a model setting (docs/reference/formats.md).")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a model setting (docs/reference/formats.md).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto | float32 | bfloat16 | float16")] = "auto",
     adapter: Annotated[str | None, typer.Option(help="LoRA adapter to add to the model.")] = None,

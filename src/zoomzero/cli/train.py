@@ -55,7 +55,9 @@ def sft(
 
       zoomzero sft configs/tiny.toml --resume
 
-      zoomzero sft my.toml --set examples=data/train.jsonl --set model=Qwen/Qwen3-VL-2B-Instruct
+      zoomzero sft configs/sft-lora.toml --set data.examples=['data/train.jsonl'] --set model=Qwen/Qwen3-VL-2B-Instruct
+
+      torchrun --nproc-per-node 8 -m zoomzero sft configs/sft-full.toml
     """
     from zoomzero.config import load_settings
     from zoomzero.train.settings import GrpoSettings, SftSettings
@@ -65,16 +67,21 @@ def sft(
     if dry_run:
         print_text(settings_text(settings))
         return
+    from zoomzero.train.engine.processes import is_first, leave_processes
     from zoomzero.train.engine.sft import train as run
     from zoomzero.train.run.held_out import MEASURES, summary
     from zoomzero.train.run.progress import RichProgress
 
     with how_to_go_on(settings.out):
         record = run(settings, resume=resume, callbacks=[RichProgress()])
-    for which, row in summary(Path(settings.out)).items():
-        shown = "  ".join(f"{name} {row[name]:.3f}" for name in MEASURES)
-        print(f"validation, {which:<5}  after {row['step']:>4}  {shown}")
-    print(f"{settings.out}: {record.steps} steps in {record.minutes:.1f} minutes, last loss {record.final_loss:.3f}")
+    if is_first():
+        for which, row in summary(Path(settings.out)).items():
+            shown = "  ".join(f"{name} {row[name]:.3f}" for name in MEASURES)
+            print(f"validation, {which:<5}  after {row['step']:>4}  {shown}")
+        early = "" if record.steps == settings.steps else ", ended early: validation became no better"
+        done = f"{record.steps} steps in {record.minutes:.1f} minutes{early}"
+        print(f"{settings.out}: {done}, last loss {record.final_loss:.3f}")
+    leave_processes()
 
 
 def train(
@@ -123,7 +130,9 @@ def train(
 
 
 def plan(
-    config: Annotated[str, typer.Argument(help="TOML file of a training run (configs/qwen3-vl-8b-lora.toml).")],
+    config: Annotated[
+        str, typer.Argument(help="TOML file of `zoomzero train` or `sft` (configs/qwen3-vl-8b-lora.toml).")
+    ],
     gpus: Annotated[int, typer.Option(min=1, help="GPUs, one process each.")] = 1,
     memory: Annotated[float, typer.Option(min=0.1, help="Memory of one GPU, GiB.")] = 80.0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: fsdp=true, ...")] = None,
@@ -137,14 +146,22 @@ def plan(
       zoomzero plan configs/qwen2.5-vl-7b-stage1.toml --gpus 8 --memory 80
 
       zoomzero plan configs/qwen3-vl-8b-lora.toml --memory 24 --set row_tokens=8192
-    """
-    from zoomzero.config import ModelSettings
-    from zoomzero.train.settings import load_grpo_settings
 
-    settings = load_grpo_settings(config, set_ or ())
+      zoomzero plan configs/sft-qwen3-vl-8b-lora.toml --gpus 8
+    """
+    from zoomzero.config import ModelSettings, load_settings, read_settings
+    from zoomzero.train.settings import GrpoSettings, SftSettings, load_grpo_settings
+
+    settings: GrpoSettings | SftSettings
+    strange = [name for name in read_settings(config) if name not in GrpoSettings.model_fields]
+    if strange and all(name in SftSettings.model_fields for name in strange):
+        settings = load_settings(SftSettings, config, set_ or ())
+    else:
+        settings = load_grpo_settings(config, set_ or ())
     from zoomzero.train.plan import GIB, measure_model, plan_memory, plan_text
 
-    teacher = measure_model(settings.teacher.model) if settings.teacher else None
+    imitated = getattr(settings, "teacher", None)
+    teacher = measure_model(imitated.model) if imitated else None
     asked = settings.model_settings(ModelSettings())
     found = plan_memory(settings, measure_model(settings.model), asked, gpus=gpus, memory=memory * GIB, teacher=teacher)
     print_text(plan_text(settings, found))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoomzero.config import ModelSettings
-from zoomzero.train.settings import GrpoSettings
+from zoomzero.train.settings import GrpoSettings, SftSettings
 
 GIB = 2**30
 TEXT_TOKENS = 400  # of a prompt: the template, a question and its options
@@ -32,6 +32,7 @@ class Sizes:
         layers, width, inner, heads_width, kv_width, vocabulary: of the text model; `heads_width` and `kv_width` are the
             numbers of a token's queries, and of its keys.
         levels: places in the text model that get visual features.
+        head_norms: queries and keys are normed (Qwen3).
     """
 
     text: int
@@ -45,6 +46,7 @@ class Sizes:
     kv_width: int
     vocabulary: int
     levels: int
+    head_norms: bool = False
 
     @property
     def total(self) -> int:
@@ -56,7 +58,8 @@ class Sizes:
 class MemoryPlan:
     """Bytes one process holds: `always`, and besides while an `update` is made or `rollouts` are drawn.
 
-    Each maps what it is to bytes. `gpus` and `memory` (bytes of one GPU) are what it was planned for.
+    Each maps what it is to bytes; supervised runs draw nothing. `gpus` and `memory` (bytes of one GPU) are what it was
+    planned for.
     """
 
     always: Mapping[str, float]
@@ -124,17 +127,19 @@ def measure_model(model: str) -> Sizes:
         kv_width=text.num_key_value_heads * width_of_head,
         vocabulary=text.vocab_size,
         levels=1 + len(getattr(network.config.vision_config, "deepstack_visual_indexes", ()) or ()),
+        head_norms=any(name.endswith("q_norm") for name, _ in network.named_modules()),
     )
 
 
 def plan_memory(
-    settings: GrpoSettings,
+    settings: GrpoSettings | SftSettings,
     sizes: Sizes,
     asked: ModelSettings,
     *,
     gpus: int,
     memory: float,
     teacher: Sizes | None = None,
+    text_tokens: int = TEXT_TOKENS,
 ) -> MemoryPlan:
     """Return what one process of a run holds.
 
@@ -145,69 +150,88 @@ def plan_memory(
         gpus: processes, one GPU each.
         memory: bytes of one GPU.
         teacher: of the teacher's model.
+        text_tokens: of a prompt, besides its frames.
     """
     low = 4 if settings.dtype == "float32" else 2  # bytes of a number in copies that do not learn
-    compute = 2 if settings.bf16 else 4
-    shares = gpus if settings.fsdp else 1
+    shares = gpus if settings.sharded else 1
     learned = _learned(settings, sizes)
     weights = low * sizes.total + 4 * learned if settings.lora else 4 * sizes.total
+    copy = float(low * sizes.total + (4 * learned if settings.lora else 0))
     always = {"weights": weights / shares, "optimizer": ADAM_BYTES * learned / shares}
-    if settings.fsdp:
-        always["copy that draws rollouts"] = low * sizes.total + (4 * learned if settings.lora else 0)
-    if settings.needs_reference and settings.lora is None and not settings.offload_reference:
-        always["reference"] = low * sizes.total
-    if teacher is not None:
-        always["teacher"] = low * teacher.total
-    update = _update(settings, sizes, asked, compute, shares, learned)
-    if gpus > 1 and not settings.fsdp:
-        update["buckets that gradients travel in"] = 4.0 * learned
-    if settings.needs_reference and settings.lora is None and settings.offload_reference:
-        visiting = {"reference, visiting": float(low * sizes.total)}
+    visiting: dict[str, float] = {}
+    rollouts: dict[str, float] = {}
+    if isinstance(settings, SftSettings):
+        if settings.sharded and not settings.learns_vision:
+            always["whole vision tower"] = float(low * sizes.vision)
+        if settings.sharded and (settings.validation.examples or settings.validation.world):
+            always["copy that is validated"] = copy
     else:
-        visiting = {}
-    return MemoryPlan(always, update, _rollouts(settings, sizes, asked, low) | visiting, gpus, memory)
+        if settings.sharded:
+            always["copy that draws rollouts"] = copy
+        if settings.needs_reference and settings.lora is None:
+            where = visiting if settings.offload_reference else always
+            where["reference, visiting" if settings.offload_reference else "reference"] = float(low * sizes.total)
+        if teacher is not None:
+            always["teacher"] = low * teacher.total
+        rollouts = _rollouts(settings, sizes, asked, low, text_tokens) | visiting
+    update = _update(settings, sizes, _row_tokens(settings, asked, text_tokens), asked, shares, learned)
+    if gpus > 1 and not settings.sharded:
+        update["buckets that gradients travel in"] = 4.0 * learned
+    return MemoryPlan(always, update, rollouts, gpus, memory)
 
 
-def _learned(settings: GrpoSettings, sizes: Sizes) -> int:
+def _learned(settings: GrpoSettings | SftSettings, sizes: Sizes) -> int:
     """Return how many numbers learn."""
     if settings.lora is not None:
         return settings.lora.rank * sizes.adapted
-    return sizes.text + (sizes.vision if settings.train_vision else 0)
+    return sizes.text + (sizes.vision if settings.learns_vision else 0)
 
 
-def _prompt_tokens(asked: ModelSettings) -> int:
-    return asked.coarse.max_tokens + TEXT_TOKENS
+def _row_tokens(settings: GrpoSettings | SftSettings, asked: ModelSettings, text_tokens: int) -> int:
+    """Return the tokens of the largest row of an update."""
+    if isinstance(settings, SftSettings):
+        sample = max(asked.coarse.max_tokens, asked.zoom.max_tokens) + text_tokens
+        return max(sample, min(settings.row_tokens, settings.samples_per_row * sample))
+    group = asked.coarse.max_tokens + text_tokens
+    group += settings.rollout.num_generations * settings.rollout.max_new_tokens
+    return group if settings.sharded else max(group, settings.row_tokens)
 
 
 def _update(
-    settings: GrpoSettings, sizes: Sizes, asked: ModelSettings, compute: int, shares: int, learned: int
+    settings: GrpoSettings | SftSettings, sizes: Sizes, tokens: int, asked: ModelSettings, shares: int, learned: int
 ) -> dict[str, float]:
-    """Return what is there besides while a row goes forward and back."""
-    group = _prompt_tokens(asked) + settings.rollout.num_generations * settings.rollout.max_new_tokens
-    tokens = group if settings.fsdp else max(group, settings.row_tokens)
+    """Return what is there besides while a row of so many tokens goes forward and back."""
+    compute = 2 if settings.bf16 else 4
     # what one layer keeps of a token for its backward pass: normed inputs twice, queries, keys, values, attention's
-    # result, and the gate, the up-projection, their product and the activation of the MLP
-    kept = compute * (4 * sizes.width + 2 * sizes.heads_width + 2 * sizes.kv_width + 4 * sizes.inner) + 8 * sizes.width
+    # result twice, and the gate, the up-projection, their product and the activation of the MLP
+    heads = 3 * sizes.heads_width + 2 * sizes.kv_width
+    heads += 2 * (sizes.heads_width + sizes.kv_width) if sizes.head_norms else 0
+    kept = compute * (4 * sizes.width + heads + 4 * sizes.inner) + 8 * sizes.width
     inputs = compute * sizes.width * sizes.layers  # of every layer, from which the rest is computed again
-    activations = tokens * (inputs + kept if settings.gradient_checkpointing else kept * sizes.layers)
+    of_layers = inputs + kept if settings.gradient_checkpointing else kept * sizes.layers
+    activations = tokens * (of_layers + 2 * compute * sizes.width)  # and of the last norm
     found = {
         "gradients": 4.0 * learned / shares,
         "activations of a row": float(activations),
-        "logits of a chunk": 3.0 * 4 * settings.head_chunk * sizes.vocabulary,
-        "visual features of a row": float(compute * sizes.width * sizes.levels * asked.coarse.max_tokens),
+        "gradients inside a layer": 3.0 * compute * sizes.inner * tokens,
+        "logits of a chunk": 3.0 * 4 * min(settings.head_chunk, tokens) * sizes.vocabulary,
+        "visual features of a row": float(compute * sizes.width * sizes.levels * min(tokens, asked.coarse.max_tokens)),
     }
-    if settings.fsdp:
+    if settings.sharded:
         layer = (sizes.text - sizes.shared) / sizes.layers
         found["weights gathered for a layer"] = compute * (2 * layer + sizes.shared)
+        found["gradients of embeddings and head"] = float(compute * sizes.shared)  # whole until the pass's end
     elif settings.lora is None and settings.bf16:
         found["bfloat16 weights of the forward pass"] = 2.0 * sizes.text  # autocast keeps them until its end
     return found
 
 
-def _rollouts(settings: GrpoSettings, sizes: Sizes, asked: ModelSettings, low: int) -> dict[str, float]:
+def _rollouts(
+    settings: GrpoSettings, sizes: Sizes, asked: ModelSettings, low: int, text_tokens: int
+) -> dict[str, float]:
     """Return what is there besides while completions are drawn."""
     rows = settings.rollout.num_generations
-    tokens = _prompt_tokens(asked) + rows * settings.rollout.max_new_tokens
+    tokens = asked.coarse.max_tokens + text_tokens + rows * settings.rollout.max_new_tokens
     prompts = settings.rollout.prompts_at_once
     prefill = settings.row_tokens * 2 * (4 * sizes.width + 2 * sizes.heads_width + 3 * sizes.inner)
     return {
@@ -217,7 +241,7 @@ def _rollouts(settings: GrpoSettings, sizes: Sizes, asked: ModelSettings, low: i
     }
 
 
-def advice(settings: GrpoSettings, plan: MemoryPlan) -> list[str]:
+def advice(settings: GrpoSettings | SftSettings, plan: MemoryPlan) -> list[str]:
     """Return settings that would make a plan smaller, the most helpful first; empty when it fits."""
     if plan.fits:
         return []
@@ -225,25 +249,31 @@ def advice(settings: GrpoSettings, plan: MemoryPlan) -> list[str]:
     if settings.lora is None:
         saved = sum(plan.always.values()) + plan.update["gradients"]
         found.append((0.75 * saved, "train adapters: [lora] rank = 64"))
-    if not settings.fsdp and plan.gpus > 1:
+    if not settings.sharded and plan.gpus > 1:
         whole = plan.always["weights"] + plan.always["optimizer"] + plan.update["gradients"]
         found.append((whole * (1 - 1 / plan.gpus), "fsdp = true"))
     if "reference" in plan.always:
         found.append((plan.always["reference"], "offload_reference = true"))
+    activations = plan.update["activations of a row"]
     if not settings.gradient_checkpointing:
-        found.append((0.8 * plan.update["activations of a row"], "gradient_checkpointing = true"))
-    if not settings.fsdp:
-        found.append((0.5 * plan.update["activations of a row"], f"row_tokens = {settings.row_tokens // 2}"))
-    halved = max(settings.rollout.prompts_at_once // 2, 1)
-    found.append((0.5 * plan.rollouts["keys and values"], f"rollout.prompts_at_once = {halved}"))
+        found.append((0.8 * activations, "gradient_checkpointing = true"))
+    if isinstance(settings, SftSettings) or not settings.sharded:
+        found.append((0.5 * activations, f"row_tokens = {settings.row_tokens // 2}"))
+    if isinstance(settings, SftSettings):
+        found.append((activations / 2, f"samples_per_row = {max(settings.samples_per_row // 2, 1)}"))
+    else:
+        halved = max(settings.rollout.prompts_at_once // 2, 1)
+        found.append((0.5 * plan.rollouts["keys and values"], f"rollout.prompts_at_once = {halved}"))
     found.append((0.5 * plan.update["logits of a chunk"], f"head_chunk = {max(settings.head_chunk // 2, 1)}"))
     return [text for saved, text in sorted(found, key=lambda one: -one[0]) if saved > 0.005 * plan.memory]
 
 
-def plan_text(settings: GrpoSettings, plan: MemoryPlan) -> str:
+def plan_text(settings: GrpoSettings | SftSettings, plan: MemoryPlan) -> str:
     """Return a plan as lines for the terminal."""
     lines = [f"each of {plan.gpus} processes, GiB"]
     for title, part in (("always", plan.always), ("while updating", plan.update), ("while drawing", plan.rollouts)):
+        if not part:
+            continue
         lines.append(f"  {title:<48}{sum(part.values()) / GIB:>8.2f}")
         lines += [f"    {name:<46}{size / GIB:>8.2f}" for name, size in part.items()]
     room = SPARE * plan.memory / GIB

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from zoomzero.config import ModelSettings, Settings, lay_over, parse_settings, read_settings
-from zoomzero.errors import ConfigError
+from zoomzero.config import Settings, lay_over, parse_settings, read_settings
 from zoomzero.train.credit.objective import PAPER_OBJECTIVE, ObjectiveSettings
+from zoomzero.train.engine_settings import EngineSettings, LoraSettings, Schedule, schedule_of
 from zoomzero.train.settings_server import RolloutServerSettings
 
-# transformers' schedules that need no settings of their own
-Schedule = Literal[
-    "constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt", "warmup_stable_decay"
+__all__ = [
+    "DataSettings",
+    "EngineSettings",
+    "FilterSettings",
+    "GrpoSettings",
+    "LoraSettings",
+    "RolloutSettings",
+    "SftSettings",
+    "StageSettings",
+    "TeacherSettings",
+    "ValidationSettings",
+    "VisionSettings",
+    "WorldData",
+    "load_grpo_settings",
+    "schedule_of",
 ]
 
 
@@ -92,102 +104,6 @@ class ValidationSettings(Settings):
     )
 
 
-class AskedSettings(Settings):
-    """A run that may ask the model in another way than its checkpoint says: what its setting `ask` holds."""
-
-    if TYPE_CHECKING:
-        ask: dict[str, Any]  # declared where it stands in each table
-
-    @field_validator("ask", check_fields=False)
-    @classmethod
-    def _check_ask(cls, ask: dict[str, Any]) -> dict[str, Any]:
-        try:
-            parse_settings(ModelSettings, ask, "ask")
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-        return ask
-
-    def model_settings(self, own: ModelSettings) -> ModelSettings:
-        """Return how the model is asked in this run: the checkpoint's `own` settings with `ask` laid over them."""
-        return parse_settings(ModelSettings, lay_over(own.model_dump(), self.ask), "ask")
-
-
-class SftSettings(AskedSettings):
-    """A supervised run."""
-
-    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row", "stage": "stages"}
-
-    model: str = Field(description="Start: a directory, a hub id, `tiny`, or `random` (the embedded model untrained).")
-    out: str = Field(description="Directory for checkpoints and, at the end, the model.")
-    ask: dict[str, Any] = Field(
-        {}, description="How the model is asked, over the checkpoint's own zoomzero.json: coarse.fps, think, ..."
-    )
-    examples: str | None = Field(None, description="Examples file to learn from; without it the procedural world.")
-    world_seed: int = Field(1, ge=0, description="Stream of world samples; `zoomzero world` draws from other streams.")
-    vision: VisionSettings | None = Field(None, description="Pretraining of a `random` model's vision tower.")
-    stages: tuple[StageSettings, ...] = Field((), description="The curriculum of world samples, in order.")
-    validation: ValidationSettings = Field(ValidationSettings(), description="What is watched while the run goes on.")
-    steps: int = Field(ge=1, description="Optimizer steps the run makes; with stages it is their sum.")
-    samples_per_row: int = Field(4, ge=1, description="Samples packed into one row: clips, each with its questions.")
-    rows_per_step: int = Field(2, ge=1, description="Rows whose gradients make one step.")
-    optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="With `muon` the layers' matrices get orthogonal updates, the rest AdamW's."
-    )
-    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
-    schedule: Schedule = Field("cosine", description="transformers' name of the learning-rate schedule.")
-    decay: float = Field(0.3, gt=0, le=1, description="Last share of the steps, in which warmup_stable_decay falls.")
-    warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up.")
-    draw_ahead: int = Field(0, ge=0, description="Processes that prepare the next samples.")
-    guidance: float = Field(
-        0.0, ge=0, description="Weight of telling one attention head which moment to look at, where samples say so."
-    )
-    beta2: float = Field(0.98, gt=0, lt=1, description="AdamW's second decay.")
-    weight_decay: float = Field(0.02, ge=0, description="AdamW's weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm above which gradients are scaled down.")
-    bf16: bool = Field(True, description="Compute in bfloat16 (weights and optimizer stay float32).")
-    save_every: int = Field(200, ge=1, description="Steps between checkpoints.")
-    keep: int = Field(2, ge=1, description="Checkpoints kept.")
-    log_every: int = Field(10, ge=1, description="Steps between log lines.")
-    report_to: str = Field("none", description="transformers' logging integrations: none, tensorboard, wandb, ...")
-    seed: int = Field(0, ge=0, description="Seed of everything random outside the samples.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice.")
-    trainer: dict[str, Any] = Field(
-        {}, description="Fields of transformers' TrainingArguments passed on: optim, torch_compile, deepspeed, ..."
-    )
-    train_only: Literal["all", "text", "embeddings"] = Field(
-        "all", description="What learns: everything, all but the vision tower, or the token embeddings alone."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _sum_stages(cls, values: Any) -> Any:
-        """The stages say how many steps a run has."""
-        if not isinstance(values, Mapping) or not values.get("stages") or "steps" in values:
-            return values
-        steps = [stage.get("steps", 0) if isinstance(stage, Mapping) else stage.steps for stage in values["stages"]]
-        return {**values, "steps": sum(step for step in steps if isinstance(step, int))}
-
-    @model_validator(mode="after")
-    def _check_sources(self) -> SftSettings:
-        if not self.examples and not self.stages:
-            raise ValueError("nothing to learn from: set examples, or stages of the procedural world")
-        if self.examples and self.stages:
-            raise ValueError("examples and stages of the procedural world do not mix: leave one out")
-        if self.stages and self.steps != sum(stage.steps for stage in self.stages):
-            raise ValueError("steps is not the sum of the stages' steps: leave it out")
-        if self.vision is not None and self.model != "random":
-            raise ValueError('vision pretrains a random tower: set model = "random", or leave [vision] out')
-        return self
-
-
-class LoraSettings(Settings):
-    """Low-rank adapters on the text model instead of training its weights."""
-
-    rank: int = Field(64, ge=1, description="Rank of the adapters.")
-    alpha: int = Field(128, ge=1, description="Scale of the adapters: alpha / rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout inside the adapters; 0 keeps ratios exact.")
-
-
 class TeacherSettings(Settings):
     """On-policy distillation: a model whose log-probabilities credit every token, beside the rewards."""
 
@@ -219,6 +135,105 @@ class DataSettings(Settings):
     feature_cache_dir: str | None = Field(
         None, description="Folder where they are kept too, in float16, for later epochs and runs; it only grows."
     )
+
+
+class SftSettings(EngineSettings):
+    """A supervised run."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row"}
+
+    model: str = Field(description="Start: a directory, a hub id, `tiny`, or `random` (the embedded model untrained).")
+    examples: str | None = Field(None, description="Short for `data.examples` with this one file.")
+    data: DataSettings = Field(DataSettings(), description="What is learned from; without it the procedural world.")
+    world_seed: int = Field(1, ge=0, description="Stream of world samples; `zoomzero world` draws from other streams.")
+    vision: VisionSettings | None = Field(None, description="Pretraining of a `random` model's vision tower.")
+    stages: tuple[StageSettings, ...] = Field((), description="The curriculum of world samples, in order.")
+    validation: ValidationSettings = Field(ValidationSettings(), description="What is watched while the run goes on.")
+    steps: int = Field(ge=1, description="Updates the run makes; a resumed run may raise it; with stages their sum.")
+    samples_per_row: int = Field(
+        4, ge=1, description="Most samples packed into one row: clips, each with its questions."
+    )
+    rows_per_step: int = Field(2, ge=1, description="Rows of so many samples whose gradients make one update.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="With `muon` the layers' matrices get orthogonal updates, the rest AdamW's."
+    )
+    learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
+    schedule: Schedule = Field("cosine", description="transformers' name of the learning-rate schedule.")
+    decay: float = Field(0.3, gt=0, le=1, description="Last share of the steps, in which warmup_stable_decay falls.")
+    warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up.")
+    draw_ahead: int = Field(
+        0, ge=0, description="Processes that prepare the next samples of the world; examples are always decoded ahead."
+    )
+    guidance: float = Field(
+        0.0, ge=0, description="Weight of telling one attention head which moment to look at, where samples say so."
+    )
+    beta2: float = Field(0.98, gt=0, lt=1, description="AdamW's second decay.")
+    weight_decay: float = Field(0.02, ge=0, description="AdamW's weight decay.")
+    save_every: int = Field(200, ge=1, description="Steps between checkpoints.")
+    log_every: int = Field(10, ge=1, description="Steps between log lines.")
+    report_to: str = Field("none", description="transformers' logging integrations: none, tensorboard, wandb, ...")
+    save_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float16", description="Number type of the finished model; checkpoints keep float32."
+    )
+    train_only: Literal["all", "text", "embeddings"] = Field(
+        "all",
+        description="What learns without `lora`: everything, all but the vision tower (its features are kept), or the "
+        "token embeddings alone.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sum_stages(cls, values: Any) -> Any:
+        """The stages say how many steps a run has."""
+        if not isinstance(values, Mapping) or not values.get("stages") or "steps" in values:
+            return values
+        steps = [stage.get("steps", 0) if isinstance(stage, Mapping) else stage.steps for stage in values["stages"]]
+        return {**values, "steps": sum(step for step in steps if isinstance(step, int))}
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> SftSettings:
+        if not self.from_examples and not self.stages:
+            raise ValueError("nothing to learn from: set examples, or stages of the procedural world")
+        if self.from_examples and self.stages:
+            raise ValueError("examples and stages of the procedural world do not mix: leave one out")
+        if self.stages and self.steps != sum(stage.steps for stage in self.stages):
+            raise ValueError("steps is not the sum of the stages' steps: leave it out")
+        if self.vision is not None and self.model != "random":
+            raise ValueError('vision pretrains a random tower: set model = "random", or leave [vision] out')
+        return self
+
+    @model_validator(mode="after")
+    def _check_what_learns(self) -> SftSettings:
+        if self.lora is not None and self.train_only == "embeddings":
+            raise ValueError('lora trains adapters alone: leave train_only = "embeddings" out')
+        if self.lora is not None and self.stages:
+            raise ValueError("stages of the procedural world train all weights: leave [lora] out")
+        if self.sharded and self.optimizer == "muon":
+            raise ValueError('muon needs whole matrices: set optimizer = "adamw", or do not shard')
+        if self.sharded and self.stages:
+            raise ValueError("stages of the procedural world are not sharded: set fsdp = false")
+        return self
+
+    @property
+    def sources(self) -> DataSettings:
+        """What is learned from, with `examples` among `data.examples`."""
+        files = () if self.examples is None else (self.examples,)
+        return self.data.model_copy(update={"examples": (*files, *self.data.examples)})
+
+    @property
+    def from_examples(self) -> bool:
+        """Whether the run learns from videos, not from the stages of the procedural world."""
+        return bool(self.examples or self.data.examples or self.data.world)
+
+    @property
+    def learns_vision(self) -> bool:
+        """Whether the vision tower learns; a frozen one's features are kept and reused."""
+        return self.lora is None and self.train_only == "all"
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples whose gradients make one update, over all processes."""
+        return self.samples_per_row * self.rows_per_step
 
 
 class FilterSettings(Settings):
@@ -286,7 +301,7 @@ class RolloutSettings(Settings):
         return self
 
 
-class GrpoSettings(AskedSettings):
+class GrpoSettings(EngineSettings):
     """A reinforcement-learning run. The defaults are the published numbers, with our credit and rewards."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {
@@ -294,58 +309,23 @@ class GrpoSettings(AskedSettings):
         "prompts_per_update": "mini_batch_size",
     }
 
-    model: str = Field(description="Checkpoint to start from: a directory, a hub id or `tiny`.")
-    out: str = Field(description="Directory for logs, rollouts, checkpoints and, at the end, the model.")
     preset: Literal["default", "paper"] = Field(
         "default", description="`paper`: every published behaviour where the settings file says nothing else."
-    )
-    ask: dict[str, Any] = Field(
-        {}, description="How the model is asked, over the checkpoint's own zoomzero.json: coarse.fps, think, ..."
     )
     data: DataSettings = Field(description="What is learned from.")
     validation: ValidationSettings = Field(ValidationSettings(), description="What is watched while the run goes on.")
     rollout: RolloutSettings = Field(RolloutSettings(), description="How completions are drawn and verified.")
     objective: ObjectiveSettings = Field(ObjectiveSettings(), description="Rewards, credit and loss.")
     teacher: TeacherSettings | None = Field(None, description="A model to be imitated; without it rewards alone teach.")
-    steps: int = Field(ge=1, description="Updates the run makes.")
     train_batch_size: int = Field(
         64, ge=1, description="Prompts drawn before learning from them (verl's train_batch_size)."
     )
     mini_batch_size: int = Field(8, ge=1, description="Prompts whose gradients make one update (verl's mini-batch).")
-    row_tokens: int = Field(
-        16384, ge=1, description="Tokens packed into one forward pass; a single prompt may need more."
-    )
-    learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW.")
-    schedule: Schedule = Field("constant", description="transformers' name of the learning-rate schedule.")
-    warmup_steps: int = Field(0, ge=0, description="Updates of linear warm-up.")
-    weight_decay: float = Field(1e-2, ge=0, description="AdamW's weight decay.")
-    beta2: float = Field(0.999, gt=0, lt=1, description="AdamW's second decay.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm above which gradients are scaled down.")
-    lora: LoraSettings | None = Field(None, description="Train adapters; without it all weights of the text model.")
     train_vision: bool = Field(False, description="Train the vision tower too; its features cannot be reused then.")
-    gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass.")
-    head_chunk: int = Field(1024, ge=1, description="Tokens whose logits are in memory at once.")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Number type of frozen weights; auto: bfloat16 on a GPU, float32 on a CPU."
-    )
-    bf16: bool = Field(True, description="Compute in bfloat16 (trained weights and optimizer stay float32).")
-    trainer: dict[str, Any] = Field(
-        {}, description="Fields of transformers' TrainingArguments passed on: optim, torch_compile, deepspeed, ..."
-    )
-    fsdp: bool = Field(False, description="Shard weights, gradients and optimizer over processes (FSDP2).")
     offload_reference: bool = Field(
         False, description="Keep the reference in the machine's memory; it comes to the GPU only while it is asked."
     )
-    save_every: int = Field(50, ge=1, description="Updates between checkpoints.")
-    keep: int = Field(2, ge=1, description="Checkpoints kept, besides the best ones.")
-    log_every: int = Field(1, ge=1, description="Updates between log lines.")
-    report_to: str = Field("tensorboard", description="transformers' logging integrations: none, wandb, ...")
     rollouts_logged: int = Field(16, ge=0, description="Groups of each batch and process written to rollouts.jsonl.")
-    save_dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "bfloat16", description="Number type of the final model and of the best ones; checkpoints keep float32."
-    )
-    seed: int = Field(0, ge=0, description="Seed of the order of examples and of sampling.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice.")
 
     @model_validator(mode="before")
     @classmethod
@@ -360,13 +340,16 @@ class GrpoSettings(AskedSettings):
             raise ValueError("train_batch_size must be a multiple of mini_batch_size")
         if self.lora is not None and self.train_vision:
             raise ValueError("lora leaves the vision tower as it is: set train_vision = false, or train without lora")
-        if self.lora is not None and self.fsdp:
-            raise ValueError("lora under fsdp is not supported: set fsdp = false (adapters fit beside whole weights)")
         if self.rollout.server is not None:
             self.rollout.server.check_run(self.mini_batches, sharded=self.fsdp)
         if not (self.data.examples or self.data.world):
             raise ValueError("data names nothing to learn from: set data.examples or data.world")
         return self
+
+    @property
+    def learns_vision(self) -> bool:
+        """Whether the vision tower learns; a frozen one's features are kept and reused."""
+        return self.train_vision
 
     @property
     def needs_reference(self) -> bool:
@@ -377,12 +360,6 @@ class GrpoSettings(AskedSettings):
     def mini_batches(self) -> int:
         """Updates made from one batch of rollouts, one for each mini-batch."""
         return self.train_batch_size // self.mini_batch_size
-
-
-def schedule_of(settings: SftSettings | GrpoSettings) -> str:
-    """Return transformers' name of the schedule: its `constant` takes no notice of a warm-up."""
-    warm = settings.schedule == "constant" and settings.warmup_steps
-    return "constant_with_warmup" if warm else settings.schedule
 
 
 # What the paper's code does where a settings file says nothing else (docs/method.md).

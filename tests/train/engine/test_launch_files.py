@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from zoomzero.train.settings import load_grpo_settings
+from zoomzero.config import load_settings
+from zoomzero.train.settings import GrpoSettings, SftSettings, load_grpo_settings
 
 HOME = Path(__file__).resolve().parents[3]
 FILES = sorted((HOME / "examples" / "launch").glob("*.sh"))
-PROCESSES = {"single-gpu": 1, "8-gpus-ddp": 8, "8-gpus-fsdp": 8, "slurm-2-nodes": 16}
+PROCESSES = {"single-gpu": 1, "8-gpus-ddp": 8, "8-gpus-fsdp": 8, "8-gpus-zero3": 8, "slurm-2-nodes": 16}
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
@@ -43,10 +45,24 @@ def test_settings_fit_the_number_of_processes(file: Path) -> None:
     (config,) = set(re.findall(r"CONFIG:-([^}]+)", text))
     commands = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     changes = re.findall(r"--set ([\w.]+=[\w.]+)", commands)
-    settings = load_grpo_settings(str(HOME / config), changes)
-    assert settings.train_batch_size % PROCESSES[file.stem] == 0
-    assert settings.mini_batch_size % PROCESSES[file.stem] == 0
-    assert settings.fsdp == ("fsdp" in text)
+    settings: GrpoSettings | SftSettings
+    if "COMMAND:-sft" in commands:
+        settings = load_settings(SftSettings, HOME / config, changes)
+        shared = [settings.samples_per_step]
+    else:
+        settings = load_grpo_settings(str(HOME / config), changes)
+        shared = [settings.train_batch_size, settings.mini_batch_size]
+    assert [count % PROCESSES[file.stem] for count in shared] == [0] * len(shared)
+    assert settings.fsdp == ("fsdp=true" in commands)
+
+
+def test_what_was_not_tried_says_so() -> None:
+    """DeepSpeed's settings are JSON it can read, with the weights gathered for checkpoints."""
+    text = (HOME / "examples" / "launch" / "8-gpus-zero3.sh").read_text(encoding="utf-8")
+    assert "UNTESTED on GPUs" in text
+    given = json.loads((HOME / "examples" / "launch" / "zero3.json").read_text(encoding="utf-8"))
+    assert given["zero_optimization"]["stage"] == 3
+    assert given["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] is True
 
 
 def test_one_process() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from transformers import TrainerCallback
 
 from zoomzero.config import load_model_settings
 from zoomzero.policy.local.load import load_policy
-from zoomzero.train.engine import sft, vision
+from zoomzero.train.engine import sft, sft_trainer, vision
 from zoomzero.train.engine.optimizers import Muon
 from zoomzero.train.engine.sft import StageCallback, train
 from zoomzero.train.settings import SftSettings
@@ -204,9 +205,9 @@ def test_tower_follows_the_stage_of_the_step() -> None:
 def test_optimizer_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers asks for it again when it resumes; a second Muon would forget the first one's momentum."""
     trainer = sft.SftTrainer.__new__(sft.SftTrainer)
-    trainer.optimizer_name, trainer.optimizer, trainer.model = "muon", None, nn.Linear(3, 3)
+    trainer.settings, trainer.optimizer, trainer.model = SimpleNamespace(optimizer="muon"), None, nn.Linear(3, 3)
     trainer.args = type("Arguments", (), {"learning_rate": 0.1, "weight_decay": 0.0})
-    monkeypatch.setattr(sft.PolicyTrainer, "create_optimizer", lambda self, *rest: self.optimizer)
+    monkeypatch.setattr(sft_trainer.PolicyTrainer, "create_optimizer", lambda self, *rest: self.optimizer)
     first = trainer.create_optimizer()
     assert isinstance(first, Muon)
     assert trainer.create_optimizer() is first

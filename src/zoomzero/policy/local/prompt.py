@@ -38,12 +38,14 @@ class PromptBuilder:
         codec: its tokenizer.
         template: its chat template.
         pad: the id visual tokens are given (`<|video_pad|>`).
+        pixels: whether prompts carry their clips' patches, or a frozen tower's features are looked up instead.
     """
 
     family: Family
     codec: TextCodec
     template: ChatTemplate
     pad: int
+    pixels: bool = True
 
     def messages(self, turns: Sequence[Turn]) -> tuple[Message, ...]:
         """Return the turns without their pixels."""
@@ -71,7 +73,7 @@ class PromptBuilder:
             ids=torch.tensor(ids, dtype=torch.int64),
             positions=self.family.positions(len(ids), blocks),
             visual_index=visual_index(blocks),
-            patches=torch.cat([self.family.patches(clip.frames) for clip in clips]) if clips else None,
+            patches=torch.cat([self.family.patches(clip.frames) for clip in clips]) if clips and self.pixels else None,
             grids=torch.tensor(grids, dtype=torch.int64).view(-1, 3),
         )
 

@@ -58,6 +58,7 @@ class QwenPolicy:
         self.features: FeatureCache | None = (
             None  # what a frozen tower has seen; a policy has none unless it is given one
         )
+        self.sees: Any = None  # holds a whole vision tower where the model's own is in shards (training)
         self._encoder = FrameEncoder(self.family)
         self._encoder.files = files
         self.geometry: Geometry = self.family.geometry
@@ -234,7 +235,7 @@ class QwenPolicy:
         together. This is exact, since attention never crosses a temporal patch. With `features` set and a frozen
         tower, temporal patches seen before are not encoded again.
         """
-        return self._encoder.encode(packed.core(self.model), clips, self.features)
+        return self._encoder.encode(self.sees or packed.core(self.model), clips, self.features)
 
     def generate(self, context: Context, n: int, sampling: Sampling) -> list[TokenCompletion]:
         """Draw n continuations of one context, decoded together against the shared prefix.

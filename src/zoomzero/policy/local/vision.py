@@ -147,6 +147,13 @@ def join_features(parts: Sequence[VisualFeatures]) -> VisualFeatures:
     return VisualFeatures(torch.cat([part.embeds for part in parts]), tuple(torch.cat(d) for d in deep))
 
 
+def plain_features(features: VisualFeatures) -> VisualFeatures:
+    """Return copies of features: what was made under inference mode cannot take part in a backward pass."""
+    if not features.embeds.is_inference():
+        return features
+    return VisualFeatures(features.embeds.clone(), tuple(layer.clone() for layer in features.deepstack))
+
+
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # tables made while answering must serve training, too
 def _tables(

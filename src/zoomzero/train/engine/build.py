@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -17,38 +16,46 @@ from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.errors import ConfigError
-from zoomzero.policy.capabilities import require
 from zoomzero.policy.local.checkpoint.adapters import find_whole
 from zoomzero.policy.local.checkpoint.network import pick_dtype
-from zoomzero.policy.local.families import family_of
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy, quiet
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.credit.advantages import find_estimator
 from zoomzero.train.engine.grpo import GrpoTrainer
-from zoomzero.train.engine.processes import join_processes
+from zoomzero.train.engine.loading import (
+    load_copy,
+    load_trained,
+    load_whole,
+    own_device,
+    read_sources,
+    written_world,
+)
+from zoomzero.train.engine.processes import check_processes, join_processes
 from zoomzero.train.engine.sharded import fsdp_arguments
-from zoomzero.train.engine.trainer import engine_arguments
+from zoomzero.train.engine.trainer import check_reporting, engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.scores import Reference, Teacher, computing
 from zoomzero.train.rollouts.served import make_engine
 from zoomzero.train.rollouts.stream import ExampleStream, difficulty_weights
 from zoomzero.train.rollouts.verify import Verifier
-from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
+from zoomzero.train.run.directory import (
+    FREE_TO_CHANGE,
+    TrainingRecord,
+    check_run,
+    claimed_run,
+    last_checkpoint,
+    make_record,
+)
 from zoomzero.train.run.progress import GrpoProgress
 from zoomzero.train.run.validate import Validation
-from zoomzero.train.settings import GrpoSettings, LoraSettings, WorldData
+from zoomzero.train.settings import GrpoSettings
 from zoomzero.train.stopwatch import Stopwatch
-from zoomzero.world.labels import with_span_labels
 
-# What a resumed run may change: no weight depends on it.
-FREE_TO_CHANGE = (
-    *("out", "threads", "log_every", "save_every", "keep", "report_to", "rollouts_logged", "save_dtype"),
-    *("data.max_unreadable", "data.timeout_s", "rollout.prompts_at_once", "data.frame_cache_mb"),
-    "data.feature_cache_mb",
+# What a resumed run may change besides: no weight depends on it.
+FREE_HERE = (
+    *("rollouts_logged", "rollout.prompts_at_once", "rollout.server.weights_dir"),
     *(f"rollout.server.{name}" for name in ("url", "model", "api_key_env", "timeout_s", "retries", "concurrency")),
-    "rollout.server.weights_dir",
-    *("data.world.folder", "validation.world.folder"),
 )
 
 
@@ -73,7 +80,7 @@ def train(settings: GrpoSettings, *, resume: bool = False, callbacks: Sequence[T
     out = Path(settings.out)
     with state.main_process_first():
         if state.is_main_process:
-            check_run(settings, out, resume=resume, free=FREE_TO_CHANGE, processes=state.num_processes)
+            check_run(settings, out, resume=resume, free=(*FREE_TO_CHANGE, *FREE_HERE), processes=state.num_processes)
         for model in (settings.model, *([settings.teacher.model] if settings.teacher else [])):
             find_whole(model)  # before videos are written
         examples, held_out, files = gather_examples(settings)
@@ -127,12 +134,7 @@ def gather_examples(settings: GrpoSettings) -> tuple[list[Example], list[Example
         ConfigError: there is nothing to learn from, or an example without a truth.
         DataError: a file cannot be read.
     """
-    files = [*settings.data.examples, *([_world(settings.data.world)] if settings.data.world else [])]
-    examples = [example for file in settings.data.examples for example in read_examples(file)]
-    if world := settings.data.world:
-        examples += with_span_labels(read_examples(files[-1]), world.spans)
-    if not examples:
-        raise ConfigError("data.examples", "holds no example", "give files that do (docs/reference/formats.md)")
+    examples, files = read_sources(settings.data)
     _check_taught(examples, settings)
     unscored = [example.id for example in examples if not example.options]
     if unscored and settings.rollout.verifier != "off" and settings.objective.reward.zoom == "soft":
@@ -140,7 +142,7 @@ def gather_examples(settings: GrpoSettings) -> tuple[list[Example], list[Example
         raise ConfigError("objective.reward.zoom", reason, "use hard, or leave these examples out")
     watch = settings.validation
     held_out = read_examples(watch.examples) if watch.examples else []
-    held_out += read_examples(_world(watch.world)) if watch.world else []
+    held_out += read_examples(written_world(watch.world)) if watch.world else []
     return examples, held_out, files
 
 
@@ -153,17 +155,6 @@ def _check_taught(examples: Sequence[Example], settings: GrpoSettings) -> None:
         fix = "give objective.reward.weights.answer or .zoom a weight, give the spans, or leave these examples out"
         reason = f"{len(blind)} examples have no spans, first {blind[0]}, and no other reward is left for them"
         raise ConfigError("data.examples", reason, fix)
-
-
-def _world(world: WorldData) -> str:
-    """Write the world's videos, or find them, and return their examples file."""
-    from zoomzero.progress import bar
-    from zoomzero.world.write import write_world
-
-    folder = Path(world.folder) / f"{world.kind}-{world.seed}-{world.count}"
-    with bar(f"writing {folder}", "s of video") as step:
-        write_world(folder, world.count, world.seed, world.kind, progress=step)
-    return str(folder / "examples.jsonl")
 
 
 def make_trainer(
@@ -179,8 +170,8 @@ def make_trainer(
     model_settings = settings.model_settings(load_model_settings(source))
     out, watch = Path(settings.out), Stopwatch(torch.cuda.synchronize if torch.cuda.is_available() else None)
     policy = load_trained(settings)
-    copied = _load(settings, settings.dtype) if settings.fsdp else policy
-    reference = make_reference(settings, policy)
+    copied = load_copy(settings) if settings.sharded else policy
+    reference = make_reference(settings, copied)
     if not settings.train_vision:
         features = FeatureCache(settings.data.feature_cache_mb << 20, settings.data.feature_cache_dir)
         for one in (policy, copied, *([reference.policy] if reference else [])):
@@ -216,47 +207,20 @@ def make_trainer(
     return trainer
 
 
-def load_trained(settings: GrpoSettings) -> QwenPolicy:
-    """Load the model that is trained, with its adapter, what is frozen switched off."""
-    policy = _load(settings, settings.dtype if settings.lora else "float32")
-    model: Any = policy.model
-    if settings.lora is not None:
-        policy.model = add_adapter(model, settings.lora)
-    else:
-        model.requires_grad_(True)
-        model.model.visual.requires_grad_(settings.train_vision)
-    if settings.gradient_checkpointing:
-        # the second name is that of transformers before 5.2x
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
-    return policy
-
-
-def add_adapter(model: Any, lora: LoraSettings) -> Any:
-    """Return the model with fresh low-rank adapters on the text model's matrices; only they learn."""
-    from peft import LoraConfig, get_peft_model
-
-    targets = family_of(model).lora_targets
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will be another
-        return get_peft_model(model, config)
-
-
 def make_reference(settings: GrpoSettings, policy: QwenPolicy) -> Reference | None:
     """Return the frozen start model: the adapter switched off, a copy, or nothing when nobody asks it.
 
     Args:
         settings: of the run.
-        policy: the model that is trained.
+        policy: the whole model that draws rollouts.
     """
     if not settings.needs_reference:
         return None
     if settings.lora is not None:
         return Reference(policy, settings, adapter=policy.model)
     if not settings.offload_reference:
-        return Reference(_load(settings, settings.dtype), settings)
-    device = torch.device(_device())
+        return Reference(load_whole(settings, settings.dtype), settings)
+    device = torch.device(own_device())
     dtype = str(pick_dtype(settings.model, settings.dtype, device)).removeprefix("torch.")
     return Reference(load_policy(settings.model, device="cpu", dtype=dtype), settings, visits=device)
 
@@ -269,25 +233,12 @@ def load_teacher(settings: GrpoSettings, policy: QwenPolicy) -> Teacher | None:
     """
     if settings.teacher is None:
         return None
-    teacher = load_policy(settings.teacher.model, device=_device(), dtype=settings.dtype)
+    teacher = load_policy(settings.teacher.model, device=own_device(), dtype=settings.dtype)
     vocabularies = [one.builder.codec.tokenizer.get_vocab() for one in (teacher, policy)]
     if teacher.family != policy.family or teacher.geometry != policy.geometry or vocabularies[0] != vocabularies[1]:
         reason = f"{settings.teacher.model} reads other tokens or frames than {settings.model}"
         raise ConfigError("teacher.model", reason, "choose a checkpoint of the same family and vocabulary")
     return Teacher(teacher, settings)
-
-
-def _device() -> str:
-    """Return this process's own device."""
-    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-
-
-def _load(settings: GrpoSettings, dtype: str) -> QwenPolicy:
-    """Load the start model onto this process's own device."""
-    model_settings = settings.model_settings(load_model_settings(find(settings.model)))
-    policy = load_policy(settings.model, device=_device(), dtype=dtype, settings=model_settings)
-    require(policy, "train", "training")
-    return policy
 
 
 def make_verifier(
@@ -335,29 +286,12 @@ def arguments(settings: GrpoSettings, out: Path, *, validates: bool) -> Training
 def _check(settings: GrpoSettings, processes: int) -> None:
     """Refuse what cannot work before anything is loaded."""
     find_estimator(settings.objective.credit.estimator)
-    for name in ("train_batch_size", "mini_batch_size"):
-        if getattr(settings, name) % processes:
-            fix = f"choose a multiple of {processes}, or start another number of processes"
-            raise ConfigError(name, f"{getattr(settings, name)} prompts cannot be shared by {processes} processes", fix)
-    if settings.fsdp and processes == 1:
-        raise ConfigError(
-            "fsdp", "one process has nobody to share with", "start several with torchrun, or set it to false"
-        )
+    shared = {name: getattr(settings, name) for name in ("train_batch_size", "mini_batch_size")}
+    check_processes(settings, processes, shared, "prompts")
+    check_reporting(settings.report_to)
     if settings.rollout.server is not None and processes > 1:
         reason = f"draws for one process, and these are {processes}"
         raise ConfigError("rollout.server", reason, "start one process, or leave it out")
-    _check_reporting(settings.report_to)
     if settings.objective.reward.consensus and settings.rollout.verifier == "off":
         fix = "set rollout.verifier, or objective.reward.consensus = false"
         raise ConfigError("objective.reward.consensus", "needs verified spans but there is no verifier", fix)
-
-
-def _check_reporting(name: str) -> None:
-    """Refuse a logging integration that is unknown or not installed."""
-    from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
-
-    if name in ("none", "all", *get_available_reporting_integrations()):
-        return
-    known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
-    reason = f"{name} is not installed" if name in INTEGRATION_TO_CALLBACK else f"{name!r} is unknown"
-    raise ConfigError("report_to", reason, f"install it, or choose none or another of {known}")

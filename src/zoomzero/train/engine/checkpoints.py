@@ -1,7 +1,6 @@
-"""What a reinforcement-learning run keeps: checkpoints it can go on from, and models as plain checkpoints.
+"""What checkpoints of a reinforcement-learning run hold besides what every run keeps (`PolicyTrainer`).
 
-A checkpoint holds the trainer's own part (weights, optimizer, schedule, random numbers) and, for every process, the
-rollouts that are still to be learned from and the place in the data.
+For every process: the rollouts that are still to be learned from, and the place in the data.
 """
 
 from __future__ import annotations
@@ -10,23 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate.utils import save_fsdp_optimizer
-from safetensors.torch import load_file
-from torch import Tensor
-
-from zoomzero.config import MODEL_SETTINGS_FILE
-from zoomzero.files import write_whole
-from zoomzero.policy.local.save import save_checkpoint, system_errors
-from zoomzero.train.engine.sharded import load_whole_weights
 from zoomzero.train.engine.trainer import PolicyTrainer
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.record import RolloutGroup, group_from_json
-from zoomzero.train.run.directory import checkpoint_step, drop_later_checkpoints, flush
+from zoomzero.train.run.directory import checkpoint_step, drop_later_checkpoints
 from zoomzero.train.run.log import RunLog
-from zoomzero.train.settings import GrpoSettings
-
-PREFIX = "model."  # what the names of weights have before them inside `GroupScores`
 
 
 class CheckpointedTrainer(PolicyTrainer):
@@ -36,41 +23,12 @@ class CheckpointedTrainer(PolicyTrainer):
     be learned from.
     """
 
-    settings: GrpoSettings
     collector: RolloutCollector
     run_log: RunLog
     out: Path
     best: dict[str, float]
     stale: int
     pending: list[RolloutGroup]
-
-    @property
-    def rank(self) -> int:
-        """This process among all."""
-        return int(self.args.process_index)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if self.args.should_save:
-            self.save_weights(Path(output_dir or self.out), torch.float32, state_dict)
-
-    def save_weights(self, directory: Path, dtype: torch.dtype, weights: dict[str, Tensor] | None = None) -> None:
-        """Write the model as a plain checkpoint, or its adapter."""
-        directory.mkdir(parents=True, exist_ok=True)
-        if self.settings.lora is not None:
-            with system_errors(directory):
-                self.policy.model.save_pretrained(str(directory), save_embedding_layers=False)
-            settings = self.model_settings.model_dump_json(indent=1)
-            write_whole(directory / MODEL_SETTINGS_FILE, settings + "\n")  # `zoomzero merge` takes it
-            return
-        own = None if weights is None else {name.removeprefix(PREFIX): value for name, value in weights.items()}
-        model = self.policy.model
-        save_checkpoint(model, self.source, directory, settings=self.model_settings, dtype=dtype, weights=own)
-
-    def write_model(self, directory: Path, dtype: torch.dtype) -> None:
-        """Write the finished model; under sharding all processes take part and the first one writes."""
-        weights = self.accelerator.get_state_dict(self.model) if self.settings.fsdp else None
-        if self.is_world_process_zero():
-            self.save_weights(directory, dtype, weights)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write where the run stands, then the trainer's part, whose state file marks a whole checkpoint."""
@@ -87,23 +45,6 @@ class CheckpointedTrainer(PolicyTrainer):
         (directory / f"grpo_state_{self.rank}.json").write_text(json.dumps(state), encoding="utf-8")
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not self.settings.fsdp:
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        # transformers would write the weights a second time
-        save_fsdp_optimizer(
-            self.accelerator.state.fsdp_plugin, self.accelerator, self.optimizer, self.model, output_dir
-        )
-        if self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()
-        flush(Path(output_dir))
-        self.accelerator.wait_for_everyone()  # the state file, which is next, says that all is there
 
     def restore(self, checkpoint: Path | None) -> None:
         """Take up the rollouts and the place in the data that a checkpoint holds, and forget what came after it.
@@ -123,14 +64,3 @@ class CheckpointedTrainer(PolicyTrainer):
         self.run_log.cut(step)
         if self.is_world_process_zero():
             drop_later_checkpoints(self.out, step)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        where = Path(resume_from_checkpoint)
-        if self.settings.lora is not None:
-            from peft import set_peft_model_state_dict
-
-            set_peft_model_state_dict(self.policy.model, load_file(where / "adapter_model.safetensors"))
-        elif self.settings.fsdp:
-            load_whole_weights(model, where / "model.safetensors", PREFIX)
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)

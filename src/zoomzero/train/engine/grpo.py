@@ -9,7 +9,6 @@ Source: METHOD "optimisation" in docs/method.md; docs/reference/training.md.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -37,7 +36,7 @@ from zoomzero.train.credit.loss import (
 from zoomzero.train.engine.checkpoints import PREFIX, CheckpointedTrainer
 from zoomzero.train.engine.lost_server import kept_when_lost
 from zoomzero.train.engine.processes import gather
-from zoomzero.train.engine.sharded import shard_with, trained_weights
+from zoomzero.train.engine.sharded import trained_weights
 from zoomzero.train.rollouts.collector import RolloutCollector, Tally
 from zoomzero.train.rollouts.credited import credited, group_masks
 from zoomzero.train.rollouts.record import RolloutGroup
@@ -114,14 +113,14 @@ class GrpoTrainer(CheckpointedTrainer):
         watch: Stopwatch,
         **kwargs: Any,
     ) -> None:
-        self.settings, self.reference, self.teacher, self.collector = settings, reference, teacher, collector
+        self.reference, self.teacher, self.collector = reference, teacher, collector
         self.validation, self.watch = validation, watch
         self.monitor = Monitor()
         self._features_before = FeatureCounts()
         self.pending: list[RolloutGroup] = []
         scores = GroupScores(policy.model, settings.rollout.temperature, settings.head_chunk)
         super().__init__(
-            policy, source, model_settings, model=scores, train_dataset=collector.stream.examples, **kwargs
+            settings, policy, source, model_settings, model=scores, train_dataset=collector.stream.examples, **kwargs
         )
         self.out = Path(self.args.output_dir)
         self.run_log = RunLog(self.out, self.rank, settings.rollouts_logged)
@@ -129,13 +128,6 @@ class GrpoTrainer(CheckpointedTrainer):
         self.stale = 0
         self._validated = -1
         self.add_callback(OptimizerClock(watch))
-
-    def create_accelerator_and_postprocess(self) -> None:
-        """Make the engine, sharding or not."""
-        super().create_accelerator_and_postprocess()
-        if self.settings.fsdp:
-            shard_with(self.accelerator, self.args.fsdp_plugin_args, self.settings)
-            self.is_fsdp_enabled = True
 
     # --- what is learned from ----------------------------------------------------------------------------------------
 
@@ -202,7 +194,7 @@ class GrpoTrainer(CheckpointedTrainer):
 
     def _rows(self, groups: Sequence[RolloutGroup]) -> list[list[int]]:
         """Return which groups share a row; under sharding every process must make equally many forward passes."""
-        most = 1 if self.settings.fsdp else self.settings.row_tokens
+        most = 1 if self.settings.sharded else self.settings.row_tokens
         return plan_rows(self.policy, groups, [self.collector.prompt_of(group) for group in groups], most)
 
     def _packed(self, groups: Sequence[RolloutGroup], rows: Sequence[Sequence[int]]) -> Iterator[PackedGroups]:
@@ -227,24 +219,19 @@ class GrpoTrainer(CheckpointedTrainer):
         model.train()
         rows = self._rows(groups)
         denominator = self.accelerator.reduce(self._denominator(groups), "sum")
-        total = torch.zeros((), device=self.args.device)
         parts: list[LossDiagnostics] = []
-        tokens = 0
-        with self.watch.phase("backward"):
-            for i, row in enumerate(self._packed(groups, rows)):
-                # shards are summed row by row: whole gradients would not fit
-                at_once = self.settings.fsdp or i == len(rows) - 1
-                with nullcontext() if at_once else self.accelerator.no_sync(model):
-                    loss, diagnostics = self._row_loss(model, row, denominator)
-                    self.accelerator.backward(loss * self.args.world_size)  # the engine averages over processes
-                total += loss.detach()
-                parts.append(diagnostics)
-                tokens += row.tokens
+
+        def loss_of(row: PackedGroups) -> Tensor:
+            loss, diagnostics = self._row_loss(model, row, denominator)
+            parts.append(diagnostics)
+            tokens.append(row.tokens)
+            return loss
+
+        tokens: list[int] = []
         self._learned_from = groups
-        total = self.accelerator.reduce(total, "sum")  # so that all processes see, and stop, together
-        if not bool(torch.isfinite(total)):
-            self._stop_not_finite("the loss")
-        self.monitor.add_update(pool_diagnostics(parts), tokens)
+        with self.watch.phase("backward"):
+            total = self.learn(model, self._packed(groups, rows), len(rows), loss_of)
+        self.monitor.add_update(pool_diagnostics(parts), sum(tokens))
         return total
 
     def _denominator(self, groups: Sequence[RolloutGroup]) -> Tensor:
@@ -295,13 +282,12 @@ class GrpoTrainer(CheckpointedTrainer):
         )
         return result.loss, result.diagnostics
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm)
-        if norm is not None and not math.isfinite(norm):
-            self._stop_not_finite("the gradient")
-        return norm
+    def stop_not_finite(self, what: str) -> None:
+        """End a run whose numbers are lost, its rollouts kept.
 
-    def _stop_not_finite(self, what: str) -> None:
+        Raises:
+            TrainingError: always.
+        """
         path = self.run_log.save_failed(self.state.global_step, self._learned_from)
         fix = "start again in another directory with a lower learning_rate, or with bf16 = false"
         raise TrainingError(self.state.global_step, f"{what} is not finite (rollouts in {path})", fix)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+
+from zoomzero.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoomzero.train.engine_settings import EngineSettings
 
 # The first process writes a world's videos while the others wait, and rollouts take as long as they take.
 PATIENCE = timedelta(hours=2)
@@ -38,6 +44,11 @@ def is_first() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
+def place_among() -> tuple[int, int]:
+    """Return this process's number, and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
 def gather(value: Any) -> list[Any]:
     """Return every process's value (anything that pickles), in order."""
     if not dist.is_initialized():
@@ -45,3 +56,25 @@ def gather(value: Any) -> list[Any]:
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, value)
     return found
+
+
+def check_processes(settings: EngineSettings, processes: int, shared: Mapping[str, int], what: str) -> None:
+    """Refuse a number of processes that a run's settings do not fit.
+
+    Args:
+        settings: of the run.
+        processes: that make it.
+        shared: settings that say how much all of them share out, with their values.
+        what: is shared out.
+
+    Raises:
+        ConfigError: it does not come out even, or there is nobody to share weights with.
+    """
+    for name, count in shared.items():
+        if count % processes:
+            fix = f"choose a multiple of {processes}, or start another number of processes"
+            raise ConfigError(name, f"{count} {what} cannot be shared by {processes} processes", fix)
+    if settings.fsdp and processes == 1:
+        raise ConfigError(
+            "fsdp", "one process has nobody to share with", "start several with torchrun, or set it to false"
+        )

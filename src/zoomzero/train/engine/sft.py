@@ -1,45 +1,54 @@
 """Supervised fine-tuning: samples in, a checkpoint out, on `transformers.Trainer`.
 
 A run from random weights teaches the vision tower first (`train/engine/vision.py`), then follows a curriculum of world
-samples; a run from a checkpoint learns from examples.
+samples; a run from a checkpoint learns from examples, on the engine of reinforcement learning: adapters or all weights,
+whole or in shards, on several processes.
 
-One micro-batch is a few samples packed into one row (`policy/local/attention/packed.py`); sample `i` of a run is a
-pure function of the run's seed, so a resumed run reads what the uninterrupted one would have read.
+Samples are packed into rows (`policy/local/attention/packed.py`), and the loss is one mean over the tokens of all
+rows of an update. Sample `i` of a run is a pure function of the run's seed, so a resumed run reads what the
+uninterrupted one would have read.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, SequentialSampler
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings
-from zoomzero.data.example import read_examples
+from zoomzero.data.example import Example
+from zoomzero.data.manifest import check_leaks, splits_used
 from zoomzero.data.sft_sample import SFTSample
+from zoomzero.errors import ConfigError
 from zoomzero.files import read_rows
-from zoomzero.policy.capabilities import require
-from zoomzero.policy.local.attention.packed import PackedStates, packed_states
+from zoomzero.policy.local.attention.packed import HEAD_CHUNK, PackedStates, packed_states, suffix_logprobs
 from zoomzero.policy.local.checkpoint.adapters import find_whole
-from zoomzero.policy.local.load import load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
-from zoomzero.policy.local.save import save_checkpoint
+from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.progress import bar
-from zoomzero.train.engine.optimizers import Muon
-from zoomzero.train.engine.sft_samples import LOOKS, ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
-from zoomzero.train.engine.trainer import PolicyTrainer, engine_arguments
+from zoomzero.train.engine.loading import load_copy, load_trained, own_device, read_sources
+from zoomzero.train.engine.processes import check_processes, join_processes
+from zoomzero.train.engine.sft_samples import LOOKS, PackedSFTSamples, pack_sft_samples
+from zoomzero.train.engine.sft_trainer import SampleLoader, SampleStream, SftTrainer, StageCallback, make_loader
+from zoomzero.train.engine.sharded import fsdp_arguments, trained_weights
+from zoomzero.train.engine.trainer import PREFIX, check_reporting, engine_arguments
 from zoomzero.train.engine.vision import LOG_FILE as VISION_LOG
 from zoomzero.train.engine.vision import pretrain
+from zoomzero.train.rollouts.engine import LocalEngine
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.held_out import HeldOut
+from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.types import Geometry
-from zoomzero.world.curriculum import Stage, stage_of, step_samples
+from zoomzero.world.curriculum import Stage, step_samples
 from zoomzero.world.start import write_start
 
 GUIDED_LAYER = 2  # text layer some heads of which are told where to look
@@ -48,21 +57,41 @@ LABEL_LAYER, LABEL_HEAD = 1, 0  # the head that tells an option's last token whi
 
 
 class SFTLoss(nn.Module):
-    """The model as the trainer sees it: packed samples in, loss out."""
+    """The model as the trainer sees it: packed samples in, loss out.
 
-    def __init__(self, model: Any, guidance: float = 0.0) -> None:
+    Args:
+        model: the prepared transformers model, with or without an adapter.
+        guidance: weight of `guidance_loss`.
+        chunk: tokens whose logits are in memory at once.
+    """
+
+    def __init__(self, model: Any, guidance: float = 0.0, chunk: int = HEAD_CHUNK) -> None:
         super().__init__()
-        self.model, self.guidance = model, guidance
+        self.model, self.guidance, self.chunk = model, guidance, chunk
 
-    def forward(self, samples: PackedSFTSamples) -> dict[str, Tensor]:
-        """Return the weighted mean cross-entropy over the answers' tokens; only they go through the head."""
+    def tie_weights(self) -> None:
+        """Let the head share the embeddings' weights again, after others moved or loaded them (sharding does)."""
+        self.model.tie_weights()
+
+    def forward(
+        self, samples: PackedSFTSamples, features: VisualFeatures | None = None, total: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the weighted mean cross-entropy over the answers' tokens; only they go through the head.
+
+        Args:
+            samples: a row.
+            features: of its clips, where the prompts do not carry their patches.
+            total: weight of all tokens of the update, 0-d; None: the row's own.
+        """
         watch = (LABEL_LAYER, GUIDED_LAYER) if self.guidance else ()
-        packed = packed_states(self.model, samples.prompts, samples.suffixes, positions=samples.positions, watch=watch)
+        packed = packed_states(
+            self.model, samples.prompts, samples.suffixes, features, positions=samples.positions, watch=watch
+        )
         weights = torch.cat([w for group in samples.weights for w in group]).to(packed.states.device)  # (T,)
         counted = weights > 0
-        logits = self.model.lm_head(packed.states[counted]).float()
-        losses = nn.functional.cross_entropy(logits, packed.targets[counted], reduction="none")
-        loss = (losses * weights[counted]).sum() / weights.sum()
+        asked = PackedStates(packed.states[counted], packed.targets[counted], ())
+        losses = -suffix_logprobs(self.model, asked, chunk=self.chunk)
+        loss = (losses * weights[counted]).sum() / (weights.sum() if total is None else total)
         return {"loss": loss + self.guidance * guidance_loss(packed, samples) if self.guidance else loss}
 
 
@@ -110,63 +139,6 @@ def _cross_entropies(scores: Tensor, right: Tensor) -> Tensor:
     return nn.functional.cross_entropy(scores, right.to(scores.device), reduction="none")
 
 
-class SftTrainer(PolicyTrainer):
-    """The trainer that reads samples in order and saves plain checkpoints."""
-
-    def __init__(
-        self,
-        policy: QwenPolicy,
-        source: Path,
-        model_settings: ModelSettings,
-        optimizer: str = "adamw",
-        guidance: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        self.optimizer_name = optimizer
-        super().__init__(policy, source, model_settings, model=SFTLoss(policy.model, guidance), **kwargs)
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Return the run's optimizer, made once."""
-        if self.optimizer_name == "muon" and getattr(self, "optimizer", None) is None:
-            self.optimizer = Muon(self.model, self.args.learning_rate, weight_decay=self.args.weight_decay)
-        found: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
-        return found
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        self.save_weights(Path(output_dir or self.args.output_dir), torch.float32)
-
-    def save_weights(self, directory: Path, dtype: torch.dtype) -> None:
-        """Write the model as a plain checkpoint."""
-        save_checkpoint(self.policy.model, self.source, directory, settings=self.model_settings, dtype=dtype)
-
-
-class SampleStream(Dataset[list[SFTSample]]):
-    """What micro-batch 0 .. count-1 of a run reads."""
-
-    def __init__(self, make: Callable[[int], list[SFTSample]], count: int) -> None:
-        self.make, self.count = make, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> list[SFTSample]:
-        return self.make(index)
-
-
-class StageCallback(TrainerCallback):  # type: ignore[misc]
-    """Lets the vision tower learn in the stages that say so."""
-
-    def __init__(self, tower: Any, stages: Sequence[Stage]) -> None:
-        self.tower, self.stages = tower, stages
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Switch the tower's gradients."""
-        self.tower.requires_grad_(stage_of(self.stages, state.global_step).train_vision)
-
-
 def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[TrainerCallback] = ()) -> TrainingRecord:
     """Run supervised fine-tuning to its end and write the model to `settings.out`.
 
@@ -176,70 +148,151 @@ def train(settings: SftSettings, *, resume: bool = False, callbacks: Sequence[Tr
         callbacks: for progress.
 
     Raises:
-        ConfigError: `out` holds a run already and `resume` is off, or there is nothing to resume.
+        ConfigError: `out` holds a run already and `resume` is off, there is nothing to resume, or settings that do not
+            fit together or with what is there.
         ModelError, DataError: the start checkpoint or the examples cannot be read.
+        TrainingError: the run cannot go on.
     """
-    out = Path(settings.out)
-    check_run(settings, out, resume=resume)
-    with claimed_run(settings, out):
-        return _train(settings, out, last_checkpoint(out) if resume else None, callbacks)
+    state, out = join_processes(), Path(settings.out)
+    _check(settings, state.num_processes)
+    with ExitStack() as held:
+        with state.main_process_first():
+            if state.is_main_process:
+                check_run(settings, out, resume=resume, processes=state.num_processes)
+            examples = _learned_from(settings)
+            if state.is_main_process:
+                held.enter_context(claimed_run(settings, out, processes=state.num_processes))
+        return _train(settings, out, last_checkpoint(out) if resume else None, callbacks, examples)
 
 
-def _train(settings: SftSettings, out: Path, last: Path | None, callbacks: Sequence[TrainerCallback]) -> TrainingRecord:
+def _learned_from(settings: SftSettings) -> tuple[list[Example], dict[str, Any]]:
+    """Return the examples with real videos, and what the run's record says about them; the world's videos are written.
+
+    Raises:
+        ConfigError, ModelError, DataError: there is no model, no example, or one that evaluation must keep.
+    """
+    if settings.model != "random":
+        find_whole(settings.model)
+    if settings.stages:
+        return [], {}
+    examples, files = read_sources(settings.sources)
+    leaks = check_leaks(examples, settings.data.evaluation, allow=settings.data.allow_overlap)
+    return examples, {**splits_used(examples, files), "leaks": asdict(leaks)}
+
+
+def _check(settings: SftSettings, processes: int) -> None:
+    """Refuse what cannot work before anything is loaded."""
+    shared = {"samples_per_row x rows_per_step": settings.samples_per_step}
+    check_processes(settings, processes, shared if settings.from_examples else {}, "samples")
+    if settings.stages and processes > 1:
+        raise ConfigError(
+            "stages", "the procedural world's curriculum takes one process", "start one, without torchrun"
+        )
+    check_reporting(settings.report_to)
+
+
+def _train(
+    settings: SftSettings,
+    out: Path,
+    last: Path | None,
+    callbacks: Sequence[TrainerCallback],
+    learned_from: tuple[list[Example], dict[str, Any]],
+) -> TrainingRecord:
     """Run in a directory that is this run's, from a checkpoint or the start."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     source = _start(settings, out)
+    settings_here = settings.model_copy(update={"model": str(source)})
     model_settings = settings.model_settings(load_model_settings(source))
-    policy = load_policy(str(source), dtype="float32", settings=model_settings)
-    require(policy, "train", "fine-tuning")
+    policy = load_trained(settings_here, sees=True)
     seen = _pretrain_vision(policy, settings, out, made=last is not None)
-    policy.model.train().requires_grad_(settings.train_only != "embeddings")
-    policy.model.model.visual.requires_grad_(settings.train_only == "all")
-    policy.model.get_input_embeddings().requires_grad_(True)
+    if settings.lora is None:
+        policy.model.requires_grad_(settings.train_only != "embeddings")
+        policy.model.model.visual.requires_grad_(settings.learns_vision)
+        policy.model.get_input_embeddings().requires_grad_(True)
+    policy.model.train()
     stages = [Stage(**stage.model_dump()) for stage in settings.stages]
-    per_batch, batches = (1, 1) if stages else (settings.samples_per_row, settings.rows_per_step)
-    held_out = HeldOut(policy, model_settings, settings.validation, out)
+    examples, data = learned_from
+    loader = make_loader(settings, examples, model_settings, policy, out) if examples else None
+    held_out = _held_out(settings_here, policy, model_settings, out)
     trainer = SftTrainer(
+        settings,
         policy,
         source,
         model_settings,
-        settings.optimizer,
-        settings.guidance,
-        args=engine_arguments(
-            settings,
-            out,
-            per_device_train_batch_size=per_batch,
-            gradient_accumulation_steps=batches,
-            dataloader_num_workers=settings.draw_ahead,
-            dataloader_prefetch_factor=4 if settings.draw_ahead else None,
-            lr_scheduler_kwargs=_schedule_details(settings),
-        ),
-        train_dataset=SampleStream(
-            _sample_maker(settings, stages, model_settings, policy.geometry), settings.steps * per_batch * batches
-        ),
+        SFTLoss(policy.model, settings.guidance, settings.head_chunk),
+        loader,
+        args=_arguments(settings_here, out, loader),
+        train_dataset=SampleStream(_sample_maker(settings, stages, model_settings, policy.geometry), settings.steps)
+        if loader is None
+        else loader.samples.groups,
         data_collator=lambda read: {
             "samples": pack_sft_samples([s for one in read for s in one], policy.builder, policy.end_of_turn)
         },
         callbacks=[
             *callbacks,
             *([StageCallback(policy.model.model.visual, stages)] if stages else []),
-            *([held_out] if held_out.examples else []),
+            *([held_out] if held_out is not None else []),
         ],
     )
     started = time.perf_counter()
-    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    try:
+        result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    finally:
+        if loader is not None:
+            loader.close()
     record = make_record(
         settings,
         steps=result.global_step,
         started=started,
         final_loss=trainer.last_loss,
-        data={"examples": settings.examples} if settings.examples else {"world_seed": settings.world_seed, **seen},
+        data=data if examples else {"world_seed": settings.world_seed, **seen},
     )
-    trainer.save_weights(out, torch.float16)
-    record.write(out)
+    trainer.write_model(out, getattr(torch, settings.save_dtype))
+    if trainer.is_world_process_zero():
+        record.write(out)
+    trainer.accelerator.wait_for_everyone()
     return record
+
+
+def _held_out(settings: SftSettings, policy: QwenPolicy, model_settings: ModelSettings, out: Path) -> HeldOut | None:
+    """Return who asks held-out examples, of a whole copy where the model is in shards; None when nobody does."""
+    watched = settings.validation
+    if watched.examples is None and watched.world is None:
+        return None
+    computing = partial(torch.autocast, torch.device(own_device()).type, torch.bfloat16, enabled=settings.bf16)
+    if not settings.sharded:
+        return HeldOut(policy, model_settings, watched, out, computing=computing)
+    copied = load_copy(settings)
+    engine = LocalEngine(copied, Stopwatch(), shares_weights=False)
+
+    def refresh(model: Any) -> None:
+        engine.update(lambda: ((name.removeprefix(PREFIX), value) for name, value in trained_weights(model)))
+
+    return HeldOut(copied, model_settings, watched, out, refresh=refresh, computing=computing)
+
+
+def _arguments(settings: SftSettings, out: Path, loader: SampleLoader | None) -> TrainingArguments:
+    """Return the engine's settings."""
+    draw = settings.draw_ahead if loader is None else 0
+    of_examples = {
+        "ignore_data_skip": True,  # the loader itself knows where it stands
+        "logging_nan_inf_filter": False,
+        "ddp_find_unused_parameters": False,  # every weight that learns is used in every pass
+    }
+    made = engine_arguments(
+        settings,
+        out,
+        per_device_train_batch_size=1,
+        dataloader_num_workers=draw,
+        dataloader_prefetch_factor=4 if draw else None,
+        lr_scheduler_kwargs=_schedule_details(settings),
+        **({} if loader is None else of_examples),
+        **(fsdp_arguments(settings) if settings.fsdp else {}),
+    )
+    made._n_gpu = min(made.n_gpu, 1)  # one process works on one GPU: several take torchrun
+    return made
 
 
 def _start(settings: SftSettings, out: Path) -> Path:
@@ -276,7 +329,4 @@ def _schedule_details(settings: SftSettings) -> dict[str, Any]:
 def _sample_maker(
     settings: SftSettings, stages: Sequence[Stage], model_settings: ModelSettings, geometry: Geometry
 ) -> Callable[[int], list[SFTSample]]:
-    if settings.examples is not None:
-        make = ExampleSFTSamples(read_examples(settings.examples), model_settings, geometry)
-        return lambda index: [make(index)]
     return lambda index: step_samples(settings.world_seed, index, stages, model_settings, geometry)

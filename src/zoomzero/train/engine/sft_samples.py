@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,10 +21,12 @@ from zoomzero.policy.local.positions import continue_positions
 from zoomzero.prompts import Mode, coarse_text, format_response, option_labels, video_header, zoom_text
 from zoomzero.spans import clip as clip_spans
 from zoomzero.spans import widen
+from zoomzero.train.rollouts.stream import ExampleStream
+from zoomzero.video.cache import FrameCache
 from zoomzero.video.decode import decode
 from zoomzero.video.plan import plan_regular, plan_spans
 from zoomzero.video.probe import probe
-from zoomzero.video.types import Geometry
+from zoomzero.video.types import Clip, FramePlan, Geometry, VideoInfo
 
 if TYPE_CHECKING:
     from zoomzero.policy.local.prompt import PromptBuilder
@@ -164,6 +167,10 @@ class ExampleSFTSamples:
         examples: with at least one span each.
         settings: how the model is asked.
         geometry: of the model.
+        seed: of the order of the videos, anew in every epoch; None: as they come.
+        weights: how often each example is to be met, relative to the others; None: its video once an epoch.
+        cache: keeps decoded frames.
+        timeout_s: seconds one decoding job may take.
 
     Raises:
         ConfigError: no example has spans.
@@ -175,29 +182,55 @@ class ExampleSFTSamples:
         examples: Sequence[Example],
         settings: ModelSettings,
         geometry: Geometry,
+        *,
+        seed: int | None = None,
+        weights: Sequence[float] | None = None,
+        cache: FrameCache | None = None,
+        timeout_s: float = 120.0,
     ) -> None:
-        grounded = [example for example in examples if example.spans]
-        if not grounded:
+        videos: dict[str, list[Example]] = {}
+        shares: dict[str, float] = {}
+        for example, weight in zip(examples, weights or [1.0] * len(examples), strict=True):
+            if example.spans:
+                videos.setdefault(example.video, []).append(example)
+                shares[example.video] = shares.get(example.video, 0.0) + weight
+        if not videos:
             raise ConfigError(
                 "data.examples", "holds no example with spans", "give examples that say when the evidence is"
             )
-        videos: dict[str, list[Example]] = {}
-        for example in grounded:
-            videos.setdefault(example.video, []).append(example)
         self.groups = list(videos.values())
-        self.settings, self.geometry = settings, geometry
+        self.settings, self.geometry, self.seed = settings, geometry, seed
+        self.cache, self.timeout_s = cache or FrameCache(0), timeout_s
+        drawn = None if weights is None else [shares[video] for video in videos]
+        self._infos: dict[str, VideoInfo] = {}
+        self.stream = None if seed is None else ExampleStream(self.groups, seed, weights=drawn)
 
-    def __call__(self, index: int) -> SFTSample:
-        """Return sample `index`: even ones look at a whole video, odd ones closely at one example's spans."""
+    def __call__(self, index: int, attempt: int = 0) -> SFTSample:
+        """Return sample `index`: even ones look at a whole video, odd ones closely at one example's spans.
+
+        Args:
+            index: of the sample.
+            attempt: above 0 another video takes the place of one that cannot be read, always the same one.
+        """
         turn, place = divmod(index // 2, len(self.groups))
-        group = self.groups[place]
+        group = self.groups[place] if self.stream is None else self.stream.at(index // 2)
+        if attempt:
+            group = self.groups[int(np.random.default_rng((self.seed or 0, index, attempt)).integers(len(self.groups)))]
         return self._coarse(group) if index % 2 == 0 else self._zoom(group[turn % len(group)])
 
+    def _probed(self, video: str) -> VideoInfo:
+        if video not in self._infos:
+            self._infos[video] = probe(video, timeout_s=self.timeout_s)
+        return self._infos[video]
+
+    def _decoded(self, info: VideoInfo, plan: FramePlan) -> Clip:
+        return decode(info, plan, cache=self.cache, timeout_s=self.timeout_s)
+
     def _coarse(self, group: Sequence[Example]) -> SFTSample:
-        info = probe(group[0].video)
+        info = self._probed(group[0].video)
         plan = plan_regular(info, self.settings.coarse.budget(), self.geometry)
         items = [self._coarse_item(example, info.duration_s) for example in group]
-        return SFTSample(decode(info, plan), video_header(info.duration_s), tuple(items))
+        return SFTSample(self._decoded(info, plan), video_header(info.duration_s), tuple(items))
 
     def _coarse_item(self, example: Example, duration_s: float) -> SFTItem:
         settings = self.settings
@@ -209,11 +242,11 @@ class ExampleSFTSamples:
         return SFTItem(text, format_response("", example.answer, spans, mode, times=spans))
 
     def _zoom(self, example: Example) -> SFTSample:
-        settings, info = self.settings, probe(example.video)
+        settings, info = self.settings, self._probed(example.video)
         spans = widen(example.spans, settings.widen_s, 0.0, info.duration_s)
         plan = plan_spans(info, spans, settings.zoom.budget(), self.geometry)
         target = example.answer
         if example.options and settings.score_options_as == "text":
             target = example.options[option_labels(len(example.options)).index(example.answer)]
         text = zoom_text(example.question, example.options, settings.style, settings.score_options_as)
-        return SFTSample(decode(info, plan), "", (SFTItem(text, target),))
+        return SFTSample(self._decoded(info, plan), "", (SFTItem(text, target),))

@@ -79,7 +79,7 @@ class RolloutCollector:
         engine: RolloutEngine,
         policy: QwenPolicy,
         verifier: Verifier | None,
-        stream: ExampleStream,
+        stream: ExampleStream[Example],
         settings: GrpoSettings,
         model_settings: ModelSettings,
         watch: Stopwatch,

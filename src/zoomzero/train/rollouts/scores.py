@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from zoomzero.policy.local.attention.packed import Prompt, fill_rows, packed_states, suffix_scores
 from zoomzero.policy.local.qwen import QwenPolicy
-from zoomzero.policy.local.vision import VisualFeatures, join_features
+from zoomzero.policy.local.vision import VisualFeatures, join_features, plain_features
 from zoomzero.train.rollouts.prompted import Prompted
 from zoomzero.train.rollouts.record import RolloutGroup
-from zoomzero.train.settings import GrpoSettings
+from zoomzero.train.settings import EngineSettings, GrpoSettings
 from zoomzero.video.types import Clip
 
 
@@ -31,6 +31,10 @@ class GroupScores(nn.Module):
     def __init__(self, model: Any, temperature: float, chunk: int) -> None:
         super().__init__()
         self.model, self.temperature, self.chunk = model, temperature, chunk
+
+    def tie_weights(self) -> None:
+        """Let the head share the embeddings' weights again, after others moved or loaded them (sharding does)."""
+        self.model.tie_weights()
 
     def forward(
         self,
@@ -115,7 +119,7 @@ def pack_groups(
     if frozen_vision:
         with torch.no_grad():
             found = [policy.encode(clips) for _, _, clips in built]
-        features = _plain(join_features([one for one in found if one is not None]))
+        features = plain_features(join_features([one for one in found if one is not None]))
     return PackedGroups(
         groups=tuple(group for group, _, _ in built),
         prompts=tuple(prompt for _, prompt, _ in built),
@@ -124,13 +128,6 @@ def pack_groups(
         ),
         features=features,
     )
-
-
-def _plain(features: VisualFeatures) -> VisualFeatures:
-    """Features made under inference mode cannot take part in a backward pass; copies can."""
-    if not features.embeds.is_inference():
-        return features
-    return VisualFeatures(features.embeds.clone(), tuple(layer.clone() for layer in features.deepstack))
 
 
 def plan_rows(
@@ -219,6 +216,6 @@ class Teacher:
         return scores
 
 
-def computing(settings: GrpoSettings, device: torch.device) -> AbstractContextManager[Any]:
+def computing(settings: EngineSettings, device: torch.device) -> AbstractContextManager[Any]:
     """Return how forward passes compute: rollouts, reference and updates alike, so that ratios start at exactly 1."""
     return torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16)

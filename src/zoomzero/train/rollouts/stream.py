@@ -7,15 +7,18 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from zoomzero.data.example import Example
 from zoomzero.errors import DataError
 
+Item = TypeVar("Item")
 
-class ExampleStream:
-    """Examples in the run's order, split evenly over processes.
+
+class ExampleStream(Generic[Item]):
+    """Examples (or videos with theirs) in the run's order, split evenly over processes.
 
     Place p of the run holds example `order(p // n)[p % n]`; process r of w takes the places r, r + w, r + 2w, ... so
     that the processes together meet what one process alone would.
@@ -30,7 +33,7 @@ class ExampleStream:
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        examples: Sequence[Item],
         seed: int,
         rank: int = 0,
         world: int = 1,
@@ -45,18 +48,19 @@ class ExampleStream:
         """How often all processes together have met all examples."""
         return self.taken * self.world / len(self.examples)
 
-    def take(self, count: int) -> list[tuple[int, Example]]:
+    def take(self, count: int) -> list[tuple[int, Item]]:
         """Return the next examples of this process with their places in the run."""
         found = self.peek(count)
         self.taken += count
         return found
 
-    def peek(self, count: int) -> list[tuple[int, Example]]:
+    def peek(self, count: int) -> list[tuple[int, Item]]:
         """Return what `take` will, and leave it to be taken."""
         places = [self.rank + (self.taken + i) * self.world for i in range(count)]
-        return [(place, self._at(place)) for place in places]
+        return [(place, self.at(place)) for place in places]
 
-    def _at(self, place: int) -> Example:
+    def at(self, place: int) -> Item:
+        """Return what lies at a place of the run."""
         epoch, turn = divmod(place, len(self.examples))
         return self.examples[self._order(epoch)[turn]]
 

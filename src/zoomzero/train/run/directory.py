@@ -22,8 +22,12 @@ from zoomzero.files import PARTIAL, locked, write_whole
 SETTINGS_FILE, RECORD_FILE = "run.json", "training.json"
 PROCESSES = "processes"  # beside the settings there
 LOCK_FILE = "run.lock"
-# Settings a resumed run may change: no weight depends on them.
-FREE_TO_CHANGE = ("out", "threads", "log_every", "save_every", "keep", "report_to")
+# Settings a resumed run may change: no weight that it has made depends on them. `steps` may be raised.
+FREE_TO_CHANGE = (
+    *("out", "threads", "log_every", "save_every", "keep", "report_to", "save_dtype", "draw_ahead"),
+    *("data.max_unreadable", "data.timeout_s", "data.frame_cache_mb", "data.feature_cache_mb"),
+    *("data.world.folder", "validation.world.folder"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,8 @@ def _compare(before: dict[str, Any], now: dict[str, Any], out: Path, free: Seque
         reason = f"{out} was started with {started} processes, now there are {processes}"
         raise ConfigError("--resume", reason, "start as many as before")
     old, new = flatten(before), flatten(now)
+    if isinstance(old.get("steps"), int) and not new.get("stages"):
+        old["steps"] = max(old["steps"], new["steps"])  # a longer run begins as the shorter one did
     changed = [
         name
         for name in dict.fromkeys([*new, *old])

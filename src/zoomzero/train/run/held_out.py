@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import TrainerCallback
 
 from zoomzero.answer.ask import answer
@@ -18,6 +21,7 @@ from zoomzero.data.example import Example, read_examples
 from zoomzero.files import read_rows, write_whole
 from zoomzero.policy.base import Policy
 from zoomzero.spans import iou
+from zoomzero.train.engine.processes import gather, is_first, place_among
 from zoomzero.train.settings import ValidationSettings
 from zoomzero.world.write import write_world
 
@@ -28,15 +32,30 @@ MEASURES = ("accuracy", "coarse_accuracy", "miou", "format")
 class HeldOut(TrainerCallback):  # type: ignore[misc]
     """Asks held-out examples in zoom mode every so many steps and appends what came out to `validation.jsonl`.
 
+    Several processes share the examples. With `settings.patience` the run ends when the mean of accuracy and mIoU has
+    not become better for so many times.
+
     Args:
-        policy: the model that learns.
+        policy: the model that learns, or a copy of one in shards.
         model_settings: how it is asked.
         settings: what it is asked, and how often.
         out: the run's directory.
+        refresh: told the model that learns before a copy of it is asked.
+        computing: how the model computes, for example autocast.
     """
 
-    def __init__(self, policy: Policy, model_settings: ModelSettings, settings: ValidationSettings, out: Path) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        model_settings: ModelSettings,
+        settings: ValidationSettings,
+        out: Path,
+        *,
+        refresh: Callable[[Any], None] = lambda model: None,
+        computing: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self.policy, self.model_settings, self.settings, self.out = policy, model_settings, settings, out
+        self.refresh, self.computing = refresh, computing
         self.examples = self._examples()
         self.began = time.perf_counter()
 
@@ -46,7 +65,8 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
         if (world := self.settings.world) is None:
             return []
         folder = Path(world.folder) / f"{world.kind}-{world.seed}-{world.count}"
-        write_world(folder, world.count, world.seed, world.kind)
+        with PartialState().main_process_first():
+            write_world(folder, world.count, world.seed, world.kind)
         return read_examples(folder / "examples.jsonl")[: self.settings.limit]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -59,23 +79,40 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
         if state.global_step % self.settings.every and state.global_step != state.max_steps:
             return
         model.eval()
-        values = score(self.policy, self.model_settings, self.examples)
+        self.refresh(model)
+        with self.computing():
+            values = score(self.policy, self.model_settings, self.examples)
         model.train()
         minutes = round((time.perf_counter() - self.began) / 60, 1)
         row = {"step": state.global_step, "minutes": minutes, **values}
         path = self.out / LOG_FILE
         rows = [*(one for one in read_rows(path) if one["step"] < state.global_step), row]
-        write_whole(path, "".join(json.dumps(one) + "\n" for one in rows))
+        if is_first():
+            write_whole(path, "".join(json.dumps(one) + "\n" for one in rows))
+        if self.settings.patience is not None and _stale(gather(rows)[0]) >= self.settings.patience:
+            control.should_training_stop = True
+
+
+def _stale(rows: Sequence[Mapping[str, float]]) -> int:
+    """Return how many validations in a row have not been better than all before them."""
+    means = [(row["accuracy"] + row["miou"]) / 2 for row in rows]
+    return len(means) - 1 - means.index(max(means))
 
 
 def score(policy: Policy, settings: ModelSettings, examples: Sequence[Example]) -> dict[str, float]:
-    """Return accuracy (coarse, zoom), mIoU and the share of replies in the right format; by kind for world examples."""
-    rows = [(e, answer(policy, settings, e.video, e.question, e.options, as_annotated=True)[0]) for e in examples]
+    """Return accuracy (coarse, zoom), mIoU and the share of replies in the right format; by kind for world examples.
+
+    Several processes ask a share of the examples each and return the same.
+    """
+    rank, processes = place_among()
+    mine = examples[rank::processes]
+    own = [_Judged.of(e, answer(policy, settings, e.video, e.question, e.options, as_annotated=True)[0]) for e in mine]
+    rows = [row for share in gather(own) for row in share]
     found = _shares(rows)
     kinds = dict.fromkeys(_kind(e) for e in examples)
     if len(kinds) < len(examples):
         for kind in kinds:
-            of = _shares([row for row in rows if _kind(row[0]) == kind])
+            of = _shares([row for row in rows if row.kind == kind])
             found |= {f"{kind}_{name}": of[name] for name in ("accuracy", "miou")}
     return found
 
@@ -84,14 +121,37 @@ def _kind(example: Example) -> str:
     return example.id.rsplit("-", 1)[-1]
 
 
-def _shares(rows: Sequence[tuple[Example, Trace]]) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What became of one question; `written` passes wrote a reply, `sound` of them in the right format."""
+
+    kind: str
+    right: bool
+    coarse_right: bool
+    iou: float
+    written: int
+    sound: int
+
+    @classmethod
+    def of(cls, example: Example, trace: Trace) -> _Judged:
+        written = [one for one in trace.passes if one.text]
+        return cls(
+            _kind(example),
+            trace.option == example.answer,
+            trace.passes[0].option == example.answer,
+            iou(trace.spans, example.spans),
+            len(written),
+            sum(not one.problems for one in written),
+        )
+
+
+def _shares(rows: Sequence[_Judged]) -> dict[str, float]:
     n = len(rows)
-    written = [one for _, trace in rows for one in trace.passes if one.text]
     sums = {
-        "accuracy": math.fsum(trace.option == example.answer for example, trace in rows) / n,
-        "coarse_accuracy": math.fsum(trace.passes[0].option == example.answer for example, trace in rows) / n,
-        "miou": math.fsum(iou(trace.spans, example.spans) for example, trace in rows) / n,
-        "format": math.fsum(not one.problems for one in written) / max(1, len(written)),
+        "accuracy": math.fsum(row.right for row in rows) / n,
+        "coarse_accuracy": math.fsum(row.coarse_right for row in rows) / n,
+        "miou": math.fsum(row.iou for row in rows) / n,
+        "format": math.fsum(row.sound for row in rows) / max(1, sum(row.written for row in rows)),
     }
     return {name: round(value, 4) for name, value in sums.items()}
 

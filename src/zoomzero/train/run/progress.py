@@ -56,7 +56,7 @@ class RichProgress(TrainerCallback):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         """Show the loss."""
-        if logs is None or "loss" not in logs:
+        if logs is None or "loss" not in logs or not state.is_world_process_zero:
             return
         if self.bar is not None:
             self.bar.update(self.task, loss=f"{float(logs['loss']):.4f}")
