@@ -230,7 +230,7 @@ def _named(target: str, after: int, start_s: float) -> tuple[Look, ...]:
 def _timeline_item(view: View, plan: FramePlan) -> SFTItem:
     """List everything that shows in the planned frames, in order, with its times: the densest lesson in finding."""
     rows = [(e.name, view.seen([e.span], plan)) for e in view.scene.events]
-    text, looks = "", ()
+    text, looks = "", tuple[Look, ...]()
     for name, spans in rows:
         if spans:
             begun = len(text)
