@@ -33,10 +33,11 @@ from zoomzero.train.credit.loss import (
     pool_diagnostics,
     server_weights,
 )
-from zoomzero.train.engine.checkpoints import PREFIX, CheckpointedTrainer
+from zoomzero.train.engine.checkpoints import CheckpointedTrainer
 from zoomzero.train.engine.lost_server import kept_when_lost
 from zoomzero.train.engine.processes import gather
 from zoomzero.train.engine.sharded import trained_weights
+from zoomzero.train.engine.trainer import PREFIX
 from zoomzero.train.rollouts.collector import RolloutCollector, Tally
 from zoomzero.train.rollouts.credited import credited, group_masks
 from zoomzero.train.rollouts.record import RolloutGroup

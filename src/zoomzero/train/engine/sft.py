@@ -45,8 +45,8 @@ from zoomzero.train.engine.vision import pretrain
 from zoomzero.train.rollouts.engine import LocalEngine
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.held_out import HeldOut
-from zoomzero.train.run.stopwatch import Stopwatch
 from zoomzero.train.settings import SftSettings
+from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.types import Geometry
 from zoomzero.world.curriculum import Stage, step_samples
 from zoomzero.world.start import write_start
