@@ -18,7 +18,8 @@ from sft_models import FAMILIES
 from zoomzero.policy.local.attention.packed import core, fill_rows
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import load_policy
-from zoomzero.train.engine.loading import add_adapter, load_trained, make_reference
+from zoomzero.train.engine.build import make_reference
+from zoomzero.train.engine.loading import add_adapter, load_trained
 from zoomzero.train.rollouts.scores import GroupScores, PackedGroups, pack_groups, plan_rows
 from zoomzero.train.settings import LoraSettings
 

@@ -22,7 +22,8 @@ from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import load_policy
 from zoomzero.spans import Span
 from zoomzero.train.credit.answers import ZoomResult, zoom_reward
-from zoomzero.train.engine.loading import add_adapter, make_reference, make_verifier
+from zoomzero.train.engine.build import make_reference, make_verifier
+from zoomzero.train.engine.loading import add_adapter
 from zoomzero.train.rollouts.verify import Verifier
 from zoomzero.train.settings import GrpoSettings, LoraSettings
 from zoomzero.train.stopwatch import Stopwatch
