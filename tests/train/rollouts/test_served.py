@@ -152,7 +152,7 @@ def test_a_server_that_drifts_stops_the_run_with_its_state_kept(
     def drifting(turns: Any, n: int, sampling: Any) -> Any:
         drawn.append(n)
         if len(drawn) == 5:  # check, two prompts, check, and now the second batch's first prompt
-            scale_weights(server.brain, 1.1)
+            scale_weights(server.brain, 1.5)
         return write(turns, n, sampling)
 
     server.brain.write, out = drifting, tmp_path / "run"
