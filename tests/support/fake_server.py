@@ -280,7 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
             choices = [self._one_token(turns, body, wanted, bool(told))]
             choices = choices * (body.get("n", 1) if can.many else 1)
         else:
-            sampling = Sampling(body["temperature"], body["top_p"], body["max_tokens"], body["seed"])
+            sampling = Sampling(body["temperature"], body.get("top_p", 1.0), body["max_tokens"], body.get("seed", 0))
             with fake.lock:
                 written = fake.brain.write(turns, body.get("n", 1) if can.many else 1, sampling)
             choices = [self._choice(one, body, bool(told)) for one in written.completions]

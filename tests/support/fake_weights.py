@@ -7,7 +7,13 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-WEIGHT_PATHS = ("/collective_rpc", "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
+WEIGHT_PATHS = (
+    "/reset_encoder_cache",
+    "/reset_mm_cache",
+    "/collective_rpc",
+    "/v1/load_lora_adapter",
+    "/v1/unload_lora_adapter",
+)
 
 
 def take_weights(fake: Any, path: str, body: dict[str, Any]) -> None:
@@ -17,6 +23,8 @@ def take_weights(fake: Any, path: str, body: dict[str, Any]) -> None:
         fake: a `FakeServer`.
         path, body: of the request.
     """
+    if path.startswith("/reset_"):
+        return
     if path == "/collective_rpc":
         assert body["method"] == "reload_weights"
         held = load_file(Path(body["kwargs"]["weights_path"]) / "model.safetensors")

@@ -179,6 +179,7 @@ def test_a_chat_template_goes_with_every_request(server: FakeServer, tmp_path: A
     assert {one.body["chat_template"] for one in server.seen} == {"{{ messages }}"}
     with pytest.raises(ConfigError, match=r"^server\.chat_template: cannot be read \(.*\); name a file of text"):
         remote(server, chat_template=str(tmp_path / "none.jinja"))
+    policy = remote(server, chat_template=str(path))
     server.faults = ["400 Chat template is passed with request, but --trust-request-chat-template is not set."]
     with pytest.raises(ServerError, match="start vLLM with --trust-request-chat-template"):
-        remote(server, chat_template=str(path)).write(CHAT, 1, Sampling())
+        policy.write(CHAT, 1, Sampling())

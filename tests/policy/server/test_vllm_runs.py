@@ -17,6 +17,7 @@ from zoomzero.benchmarks.runner.run import read_rows
 from zoomzero.config import PassSettings
 from zoomzero.policy.remote.client import Client
 from zoomzero.policy.remote.settings import ServerSettings
+from zoomzero.train.rollouts.publish import reload_weights
 from zoomzero.train.settings import GrpoSettings
 
 pytestmark = pytest.mark.server
@@ -30,8 +31,7 @@ QUESTIONS = 32
 def own_weights(vllm: Any) -> Iterator[None]:
     """The server has its own weights again afterwards."""
     yield
-    body = {"method": "reload_weights", "kwargs": {"weights_path": str(vllm.checkpoint)}}
-    Client(ServerSettings(url=vllm.url, model="small")).tell("/collective_rpc", body)
+    reload_weights(Client(ServerSettings(url=vllm.url, model="small")), vllm.checkpoint)
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8}])

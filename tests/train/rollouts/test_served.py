@@ -77,7 +77,7 @@ def test_it_is_the_run_of_this_process(
     assert "tiny" not in server.url
     assert f"{server.url}#fake draws the rollouts; log-probabilities of " in capsys.readouterr().err
     kinds = [path for path, _ in server.told]
-    whole = ["/collective_rpc"] * 2
+    whole = ["/collective_rpc", "/reset_encoder_cache", "/reset_mm_cache"] * 2
     assert kinds == (whole if lora is None else ["/v1/load_lora_adapter"] * 2 + ["/v1/unload_lora_adapter"])
     assert len(list((theirs / "served").iterdir())) == 1, "weights of earlier updates are removed"
 
@@ -152,7 +152,7 @@ def test_a_server_that_drifts_stops_the_run_with_its_state_kept(
     def drifting(turns: Any, n: int, sampling: Any) -> Any:
         drawn.append(n)
         if len(drawn) == 5:  # check, two prompts, check, and now the second batch's first prompt
-            scale_weights(server.brain, 1.1)
+            scale_weights(server.brain, 1.5)
         return write(turns, n, sampling)
 
     server.brain.write, out = drifting, tmp_path / "run"

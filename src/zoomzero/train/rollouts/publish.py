@@ -47,10 +47,20 @@ class WholeWeights:
         tied = tied_names(self.model)
         own = ((name, value) for name, value in self.model.state_dict().items() if name not in tied)
         write_weights(where, as_released(self.model, own), self.dtype, most_bytes=FILE_BYTES)
-        body = {"method": "reload_weights", "kwargs": {"weights_path": str(where)}}
-        self.client.tell("/collective_rpc", body)
+        reload_weights(self.client, where)
         _keep_only(self.folder, where)
         return self.client.settings.model
+
+
+def reload_weights(client: Client, where: Path) -> None:
+    """Have a vLLM read the weights in a folder, and forget what the old ones made of pictures.
+
+    Its worker forgets by itself while its scheduler does not (0.32): the next request about a picture it has seen would
+    end the server.
+    """
+    body = {"method": "reload_weights", "kwargs": {"weights_path": str(where)}}
+    for path, told in (("/collective_rpc", body), ("/reset_encoder_cache", {}), ("/reset_mm_cache", {})):
+        client.tell(path, told)
 
 
 class Adapters:
