@@ -77,6 +77,8 @@ def build(where: Path, parts: Real, real: Path) -> str:
 
     config, tokenizer = narrow(json.loads((real / parts.config / "config.json").read_text())), small_tokenizer()
     config |= token_ids(tokenizer)
+    if "head_dim" not in config.get("text_config", config):  # heads stay as wide as the sections of their positions
+        config.get("text_config", config)["hidden_size"] = config["vision_config"]["out_hidden_size"] = 256
     (where / "config.json").write_text(json.dumps(config))
     model = make_model(AutoConfig.from_pretrained(where))
     model.generation_config.eos_token_id = tokenizer.token_to_id("<|im_end|>")
