@@ -131,7 +131,7 @@ def check_coarse_item(item: SFTItem, view: View, seen: list[tuple[Event, Span]])
         check_looks(item, seen, options)
         letter = [] if question.startswith("Which symbol") else [label]
         more = re.findall(r"</time>(.)", item.target) if question.startswith("How many") else []
-        assert decisive_in(item) == [*re.findall(r"<time>\((\d+)\.", item.target), *more, *letter]
+        assert decisive_in(item) == ["t", *re.findall(r"<time>\((\d+)\.", item.target), *more, *letter]
     else:
         assert item.decisive == ()
     return "fewer counted" if len(visible) < len(right.asked) else "end" if question == AT_END else "seen"
@@ -155,8 +155,10 @@ def check_looks(item: SFTItem, seen: list[tuple[Event, Span]], options: list[str
     """Numbers look at their second, new names at where their object begins, the letter at the option it stands for."""
     written = {kind: [look for look in item.looks if look.kind == kind] for kind in ("when", "what", "which")}
     starts = [float(s) for s in re.findall(r"<time>\((\d+)\.", item.target)]
-    assert [look.at for look in written["when"]] == [s for s in starts for _ in range(2 if s >= 100 else 1)]
-    for look in written["when"]:  # every second digit from the right begins a token
+    numbers = [s for s in starts for _ in range(2 if s >= 100 else 1)]
+    assert [look.at for look in written["when"]] == [*starts[:1], *numbers], "the first word looks, too"
+    assert all(item.target[look.character :].startswith("the ") for look in written["when"][:1])
+    for look in written["when"][1:]:  # every second digit from the right begins a token
         assert re.match(r"\d\d?(\d\d)*\.", item.target[look.character :])
     for look in written["what"]:
         word = re.match(r"\w+", item.target[look.character :])
@@ -173,7 +175,7 @@ def check_lookup(item: SFTItem, name: str, seen: list[tuple[Event, Span]]) -> st
     spans = [span for event, span in seen if name_of(event) == name]
     times = "".join(f"<time>({s:.1f}, {e:.1f})</time>" for s, e in spans)
     assert item.target == (f"the {name} visible{times}" if spans else "not visible")
-    assert decisive_in(item) == [str(int(s)) for s, _ in spans]
+    assert decisive_in(item) == ["t" if spans else "n", *(str(int(s)) for s, _ in spans)]
     return "looked up" if spans else "looked up in vain"
 
 

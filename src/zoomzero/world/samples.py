@@ -20,10 +20,11 @@ from zoomzero.world.views import MIN_SEEN_S, View, even_s, whole_view
 from zoomzero.world.write import LABELS
 
 LIST_TEXT = "List what you see."
+_FIRST = (len("<think>"), len("<think>") + 1)  # "the ..." or "not visible": the first word of the reasoning decides
 # shares of items about what does not show: most windows of a long video hold nothing of a question
 ABSENT, ABSENT_IN_WINDOW = 0.12, 0.35
 # of QUESTION_KINDS: what is learned last is asked for most; symbols are asked for besides in close looks
-COARSE_SHARES = (0.25, 0.3, 0.35, 0.1)
+COARSE_SHARES = (0.2, 0.25, 0.5, 0.05)
 CLOSE_SHARES = (0.15, 0.3, 0.4, 0.15)
 
 
@@ -124,7 +125,7 @@ def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
         return SFTItem(coarse_text(question.text, question.options, "no_think", settings.style), answer)
     option = LABELS.index(label)
     think = f"<think>{_reasoning(question, steps, question.options[option])}</think>\n"
-    decisive, looks = _starts(think), _looks(think)
+    decisive, looks = (_FIRST, *_starts(think)), _looks(think)
     if question.kind == "count":  # whether there is another appearance
         decisive += tuple((m.end(), m.end() + 1) for m in re.finditer("</time>", think))
     text = coarse_text(question.text, question.options, "think", settings.style)
@@ -160,7 +161,8 @@ def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSe
     lead = "<think>not visible</think>\n<answer>" if think else "<answer>"
     mode: Mode = "think" if think else "no_think"
     text = coarse_text(question.text, question.options, mode, settings.style)
-    return SFTItem(text, f"{lead}{letter}</answer>\n<glue>[]</glue>", ((len(lead), len(lead) + 1),))
+    unknown = (len(lead), len(lead) + 1)
+    return SFTItem(text, f"{lead}{letter}</answer>\n<glue>[]</glue>", (unknown,), decisive=(_FIRST,) if think else ())
 
 
 def _absent_share(view: View) -> float:
@@ -199,10 +201,10 @@ def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: 
             kind = int(rng.choice(missing))
         text = f"List when the {kind_name(kind)} is visible."
         if kind not in spans:
-            items.append(SFTItem(text, "not visible"))
+            items.append(SFTItem(text, "not visible", decisive=((0, 1),)))
             continue
         target = f"the {kind_name(kind)} visible" + "".join(format_time(span) for span in spans[kind])
-        items.append(SFTItem(text, target, decisive=_starts(target), looks=_looks(target)))
+        items.append(SFTItem(text, target, decisive=((0, 1), *_starts(target)), looks=_looks(target)))
     return items
 
 
@@ -212,11 +214,18 @@ def _starts(target: str) -> tuple[tuple[int, int], ...]:
 
 
 def _looks(target: str) -> tuple[Look, ...]:
-    """Return where the spans that an answer's reasoning names begin; numbers are written two digits at a time."""
-    return tuple(
-        Look("when", max(place, m.start(1)), float(m[1]))
-        for m in re.finditer(r"<time>\((\d+)\.", target)
-        for place in range(m.end(1) - 2, m.start(1) - 2, -2)
+    """Return where the spans that an answer's reasoning names begin; numbers are written two digits at a time.
+
+    The first word, which says whether there is anything to see, looks at the first of them.
+    """
+    spans = list(re.finditer(r"<time>\((\d+)\.", target))
+    return (
+        Look("when", target.index("the "), float(spans[0][1])),
+        *(
+            Look("when", max(place, m.start(1)), float(m[1]))
+            for m in spans
+            for place in range(m.end(1) - 2, m.start(1) - 2, -2)
+        ),
     )
 
 
