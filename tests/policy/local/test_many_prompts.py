@@ -8,8 +8,9 @@ from policy_models import FAMILIES, make_clip
 
 from zoomzero.errors import ModelError
 from zoomzero.policy.base import Sampling, Turn
-from zoomzero.policy.local import generate, qwen, sampling, vision
+from zoomzero.policy.local import qwen, vision
 from zoomzero.policy.local.attention import packed
+from zoomzero.policy.local.drawing import generate, sampling
 
 both = pytest.mark.parametrize("family", FAMILIES)
 WORDS = ["which symbol", "is the red circle there, and for how many seconds does it stay", "count", "which answer"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoomzero.errors import ModelError
+from zoomzero.policy.local.attention.packed import fill_rows
 
 if TYPE_CHECKING:
     from zoomzero.policy.local.families import Family
@@ -106,6 +107,16 @@ def _named(model: str, device: torch.device, doing: str, fix: str) -> OutOfMemor
         held = f" on {device}: {ours / 2**30:.1f} GiB are the model's and its contexts', {free / 2**30:.1f} of "
         held += f"{total / 2**30:.1f} GiB are free"
     return OutOfMemory(model, f"out of memory {doing}{held}", fix)
+
+
+def batches(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Return the places of things cut, from the smallest on, into batches of at most `most` (a larger one goes alone).
+
+    Args:
+        sizes: of the things.
+        most: that a batch may hold.
+    """
+    return fill_rows(sizes, most, sorted(range(len(sizes)), key=sizes.__getitem__))
 
 
 def in_halves(
