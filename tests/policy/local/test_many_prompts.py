@@ -101,7 +101,7 @@ def test_memory_budget_makes_batches(policies, family, monkeypatch):
     calls = []
     decode = qwen.decode
     monkeypatch.setattr(
-        qwen, "decode", lambda model, starts, *a: calls.append(len(starts)) or decode(model, starts, *a)
+        qwen, "decode", lambda model, starts, *a, **k: calls.append(len(starts)) or decode(model, starts, *a, **k)
     )
     budget = contexts[0].prompt_tokens + contexts[2].prompt_tokens
     found = policy.generate_many(contexts, 2, samplings(4), max_prefix_tokens=budget)
