@@ -97,7 +97,7 @@ test-browser: $(READY)
 # two hours of the web app with eight users
 soak: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,app]'
-	$(BIN)/python bench/soak.py --minutes $(SOAK) --users 8 --out outputs/soak
+	$(BIN)/python bench/fuzz/soak.py --minutes $(SOAK) --users 8 --out outputs/soak
 
 tutorial: $(READY)
 	$(BIN)/python examples/tutorial/run.py

@@ -73,7 +73,7 @@ def work(settings_file: str, command: str, report: str, rank: int, port: int) ->
 
     from zoomzero.config import load_settings
     from zoomzero.train.engine import build, sft
-    from zoomzero.train.engine.processes import gather, leave_processes
+    from zoomzero.train.run.processes import gather, leave_processes
     from zoomzero.train.settings import SftSettings, load_grpo_settings
 
     meter = Meter()

@@ -2,7 +2,7 @@
 
     python bench/peers.py                          installs the peers into outputs/peers/env first (about 1 GB)
     python bench/peers.py --parts answers --rounds 4 --json out.json
-    python bench/peers.py --json docs/results/peers.json --page docs/performance.md    what the documentation shows
+    python bench/peers.py --json outputs/peers.json --page docs/performance.md    what the documentation shows
 
 `update`: one update of GRPO, TRL's GRPOTrainer against ours. `answers`: questions answered a second, lmms-eval's own
 Qwen3-VL and the model card's recipe against what `zoomzero eval` runs. `decoding`: frames of a long video against three

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from zoomzero.policy.local.drawing.generate import Vocabulary
 from zoomzero.policy.local.families import family_class
-from zoomzero.policy.local.generate import Vocabulary
 from zoomzero.policy.local.load import find, load_codec, make_family, prepare, quiet
 from zoomzero.policy.local.prompt import PromptBuilder
 from zoomzero.policy.local.qwen import QwenPolicy

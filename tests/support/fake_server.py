@@ -10,18 +10,17 @@ import base64
 import io
 import json
 import re
-import socket
-import struct
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from fake_replies import ReplyHandler
 from fake_weights import WEIGHT_PATHS, take_weights
 from zoomzero.policy.base import Completion, Sampling, Turn
 from zoomzero.spans import Span
@@ -141,12 +140,8 @@ class Refuse(Exception):
         self.status, self.message = status, message
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(ReplyHandler):
     fake: FakeServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args: object) -> None:
-        pass
 
     def do_GET(self) -> None:
         can = self.fake.can
@@ -155,12 +150,12 @@ class _Handler(BaseHTTPRequestHandler):
             if self.path == "/v1/models":
                 if can.listed is None:
                     raise Refuse(500, "Internal Server Error")
-                return self._json({"data": [{"id": one, "max_model_len": can.context} for one in can.listed]})
+                return self.json({"data": [{"id": one, "max_model_len": can.context} for one in can.listed]})
             if self.path == "/version" and can.version:
-                return self._json({"version": can.version})
+                return self.json({"version": can.version})
             raise Refuse(404, "Not Found")
         except Refuse as no:
-            self._json({"error": {"message": no.message}}, no.status)
+            self.json({"error": {"message": no.message}}, no.status)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -171,14 +166,14 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_key()
             if self.path == "/tokenize" and fake.can.ids:
-                return self._json({"tokens": fake.encode(body["prompt"])})
+                return self.json({"tokens": fake.encode(body["prompt"])})
             if self.path == "/detokenize" and fake.can.ids:
-                return self._json({"prompt": fake.decode(body["tokens"])})
+                return self.json({"prompt": fake.decode(body["tokens"])})
             if self.path in WEIGHT_PATHS and fake.can.new_weights:
                 with fake.lock:
                     fake.told.append((self.path, body))
                     take_weights(fake, self.path, body)
-                return self._raw(200, b"Success", kind="text/plain")
+                return self.raw(200, b"Success", kind="text/plain")
             if self.path != "/v1/chat/completions":
                 raise Refuse(404, "Not Found")
             if body["model"] not in {"fake", *fake.adapters}:
@@ -188,16 +183,16 @@ class _Handler(BaseHTTPRequestHandler):
                 fake.seen.append(Seen(turns, body, dict(self.headers)))
                 fault = fake.faults.pop(0) if fake.faults else ""
             if fault:
-                return self._fail(fault, body)
+                return self.fail(fault)
             time.sleep(fake.slow_s)
             reply = self._answer(turns, body)
             if body.get("stream"):
                 if not fake.can.streams:
                     raise Refuse(400, "stream is not supported")
-                return self._stream(reply)
-            self._json(reply)
+                return self.stream(reply)
+            self.json(reply)
         except Refuse as no:
-            self._json({"error": {"message": no.message, "code": no.status}}, no.status)
+            self.json({"error": {"message": no.message, "code": no.status}}, no.status)
         finally:
             with fake.lock:
                 fake.running -= 1
@@ -336,83 +331,6 @@ class _Handler(BaseHTTPRequestHandler):
             top = [{"token": f"t{i}", "logprob": -peak} for i in range(body["top_logprobs"])]
             content.append({"token": piece, "bytes": list(piece.encode()), "logprob": logprob, "top_logprobs": top})
         return choice | {"logprobs": {"content": content}}
-
-    def _stream(self, reply: dict[str, Any]) -> None:
-        """Send a reply in pieces, a token each where it tells of them, else of three characters."""
-        (choice,) = reply["choices"]
-        told = (choice.get("logprobs") or {}).get("content") or []
-        text = choice["message"]["content"]
-        pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
-        chunks: list[dict[str, Any]] = [{"delta": {"role": "assistant", "content": ""}}]
-        if told:
-            names = [bytes(one["bytes"]).decode() for one in told]
-            chunks += [
-                {"delta": {"content": "" if name == "<|im_end|>" else name}, "logprobs": {"content": [one]}}
-                for name, one in zip(names, told, strict=True)
-            ]
-        else:
-            chunks += [{"delta": {"content": piece}} for piece in pieces]
-        chunks[-1]["finish_reason"] = choice["finish_reason"]
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.send_header("connection", "close")
-        self.end_headers()
-        for chunk in chunks:
-            self._event({"choices": [{"index": 0, "finish_reason": None} | chunk]})
-        self._event({"choices": [], "usage": reply["usage"]})
-        self.wfile.write(b"data: [DONE]\n\n")
-        self.close_connection = True
-
-    def _event(self, value: dict[str, Any]) -> None:
-        self.wfile.write(f"data: {json.dumps(value)}\n\n".encode())
-        self.wfile.flush()
-
-    # --- faults ---
-
-    def _fail(self, fault: str, body: dict[str, Any]) -> None:
-        if fault == "closes":
-            self._reset()
-        elif fault == "slow":
-            time.sleep(3.0)
-            self._json({})
-        elif fault == "truncates":
-            self._raw(200, b'{"choices": [{"message": {"content": "<answ', length=500)
-            self._reset()
-        elif fault == "no choices":
-            self._json({"choices": [], "usage": {}})
-        elif fault == "unfinished":
-            self._json({"choices": [{"message": {"content": "<answer>A"}, "finish_reason": None}]})
-        elif fault == "no message":
-            self._json({"choices": [{"finish_reason": "stop"}]})
-        elif fault == "garbage":
-            self._raw(200, b'data: {"id": 1}\n\ndata: [DO', kind="text/event-stream")
-        elif fault == "html":
-            self._raw(502, b"<html><body>Bad Gateway</body></html>", kind="text/html")
-        elif fault == "redirects":
-            self.send_response(307)
-            self.send_header("location", "http://elsewhere.example/v1")
-            self.send_header("content-length", "0")
-            self.end_headers()
-        else:
-            status, _, message = fault.partition(" ")
-            self._json({"error": {"message": message or "no"}}, int(status))
-
-    def _reset(self) -> None:
-        self.wfile.flush()
-        linger = struct.pack("ii", 1, 0)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.connection.close()
-        self.close_connection = True
-
-    def _json(self, body: dict[str, Any], status: int = 200) -> None:
-        self._raw(status, json.dumps(body).encode())
-
-    def _raw(self, status: int, data: bytes, kind: str = "application/json", length: int | None = None) -> None:
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(data) if length is None else length))
-        self.end_headers()
-        self.wfile.write(data)
 
 
 def decode(data: str) -> np.ndarray:

@@ -55,9 +55,9 @@ def sft(
 
       zoomzero sft configs/tiny.toml --resume
 
-      zoomzero sft configs/sft-lora.toml --set data.examples=['data/train.jsonl'] --set model=Qwen/Qwen3-VL-2B-Instruct
+      zoomzero sft configs/sft-examples.toml --set model=Qwen/Qwen3-VL-2B-Instruct
 
-      torchrun --nproc-per-node 8 -m zoomzero sft configs/sft-full.toml
+      torchrun --nproc-per-node 8 -m zoomzero sft configs/sft-qwen3-vl-8b-lora.toml
     """
     from zoomzero.config import load_settings
     from zoomzero.train.settings import GrpoSettings, SftSettings
@@ -67,9 +67,9 @@ def sft(
     if dry_run:
         print_text(settings_text(settings))
         return
-    from zoomzero.train.engine.processes import is_first, leave_processes
     from zoomzero.train.engine.sft import train as run
     from zoomzero.train.run.held_out import MEASURES, summary
+    from zoomzero.train.run.processes import is_first, leave_processes
     from zoomzero.train.run.progress import RichProgress
 
     with how_to_go_on(settings.out):
@@ -114,7 +114,7 @@ def train(
         print_text(settings_text(settings))
         return
     from zoomzero.train.engine.build import train as run
-    from zoomzero.train.engine.processes import is_first, leave_processes
+    from zoomzero.train.run.processes import is_first, leave_processes
     from zoomzero.train.run.progress import GrpoProgress
 
     with how_to_go_on(settings.out):

@@ -14,8 +14,8 @@ from zoomzero.policy.local.attention.shared_attention import (
     plain_suffix_attention,
     suffix_attention,
 )
+from zoomzero.policy.local.drawing.sampling import Sampler
 from zoomzero.policy.local.machine import attention_kernel, best_device, best_dtype
-from zoomzero.policy.local.sampling import Sampler
 
 VOLTA, TURING, AMPERE, HOPPER = (7, 0), (7, 5), (8, 0), (9, 0)
 F64, F32, F16, BF16 = torch.float64, torch.float32, torch.float16, torch.bfloat16
@@ -69,7 +69,7 @@ def test_apples_gpus_draw_in_float32():
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
 def test_what_has_no_probability_is_never_drawn(monkeypatch, top_p):
     """In float32 a number just below 1 is rounded to 1, beyond the last id that may be drawn."""
-    monkeypatch.setattr("zoomzero.policy.local.sampling.drawing_dtype", lambda _: F32)
+    monkeypatch.setattr("zoomzero.policy.local.drawing.sampling.drawing_dtype", lambda _: F32)
     sampler = Sampler([Sampling(1.0, top_p, 3)], 1, torch.device("cpu"))
     assert sampler.uniform.dtype == F32
     sampler.uniform = torch.tensor([1 - 2**-40, 0.0, 0.5], dtype=F64).to(F32)

@@ -8,8 +8,9 @@ from policy_models import FAMILIES, make_clip
 
 from zoomzero.errors import ModelError
 from zoomzero.policy.base import Sampling, Turn
-from zoomzero.policy.local import generate, qwen, sampling, vision
+from zoomzero.policy.local import qwen, vision
 from zoomzero.policy.local.attention import packed
+from zoomzero.policy.local.drawing import generate, sampling
 
 both = pytest.mark.parametrize("family", FAMILIES)
 WORDS = ["which symbol", "is the red circle there, and for how many seconds does it stay", "count", "which answer"]
@@ -100,7 +101,7 @@ def test_memory_budget_makes_batches(policies, family, monkeypatch):
     calls = []
     decode = qwen.decode
     monkeypatch.setattr(
-        qwen, "decode", lambda model, starts, *a: calls.append(len(starts)) or decode(model, starts, *a)
+        qwen, "decode", lambda model, starts, *a, **k: calls.append(len(starts)) or decode(model, starts, *a, **k)
     )
     budget = contexts[0].prompt_tokens + contexts[2].prompt_tokens
     found = policy.generate_many(contexts, 2, samplings(4), max_prefix_tokens=budget)

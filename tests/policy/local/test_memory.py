@@ -96,11 +96,11 @@ def test_memory_that_ends_while_writing_halves_the_batch(policies, monkeypatch):
     expected = [[c.token_ids for c in one.completions] for one in policy.write_many(CHATS, 2, SAMPLINGS)]
     decode, tried = qwen.decode, []
 
-    def tight(model, starts, n, vocabulary):
+    def tight(model, starts, *rest, **options):
         tried.append(len(starts))
         if len(starts) > 2:
             raise torch.OutOfMemoryError("CUDA")
-        return decode(model, starts, n, vocabulary)
+        return decode(model, starts, *rest, **options)
 
     monkeypatch.setattr(qwen, "decode", tight)
     written = policy.write_many(CHATS, 2, SAMPLINGS)

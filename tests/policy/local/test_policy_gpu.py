@@ -11,12 +11,13 @@ import torch
 from policy_models import FAMILIES, PATCH, make_clip, make_config, make_model
 
 from zoomzero.policy.base import Sampling, Turn
-from zoomzero.policy.local import generate, vision
+from zoomzero.policy.local import vision
 from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.attention.step import can_record
+from zoomzero.policy.local.drawing import generate
+from zoomzero.policy.local.drawing.recorded import Recorder
 from zoomzero.policy.local.families import family_class
 from zoomzero.policy.local.load import load_policy, prepare
-from zoomzero.policy.local.recorded import Recorder
 
 ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 both = pytest.mark.parametrize("family", FAMILIES)

@@ -9,7 +9,7 @@ from grpo_runs import grpo_settings, make_collector, spans_text
 
 from zoomzero.data.example import Example
 from zoomzero.policy.base import Completion, Sampling, Turn
-from zoomzero.policy.local.generate import Row
+from zoomzero.policy.local.drawing.generate import Row
 
 OFF = {"rollout": {"verifier": "off"}}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoomzero.errors import ModelError
+from zoomzero.policy.local.attention.packed import fill_rows
 
 if TYPE_CHECKING:
     from zoomzero.policy.local.families import Family
@@ -57,7 +58,8 @@ def token_bytes(family: type[Family], config: Any, bytes_per_number: float) -> T
     levels = 1 + len(getattr(seen, "deepstack_visual_indexes", None) or ())
     work = (2 * inner + (8 + levels) * text.hidden_size) * bytes_per_number
     pixels = 4.0 * 3 * seen.temporal_patch_size * seen.patch_size**2
-    patch = pixels + (2 * seen.intermediate_size + 8 * seen.hidden_size) * bytes_per_number
+    within = getattr(seen, "intermediate_size", None) or 4 * seen.hidden_size  # older towers do not say
+    patch = pixels + (2 * within + 8 * seen.hidden_size) * bytes_per_number
     state = kinds.count("recurrent") * _state_bytes(text, bytes_per_number)
     return TokenBytes(kept, state, work, seen.spatial_merge_size**2 * patch)
 
@@ -106,6 +108,16 @@ def _named(model: str, device: torch.device, doing: str, fix: str) -> OutOfMemor
         held = f" on {device}: {ours / 2**30:.1f} GiB are the model's and its contexts', {free / 2**30:.1f} of "
         held += f"{total / 2**30:.1f} GiB are free"
     return OutOfMemory(model, f"out of memory {doing}{held}", fix)
+
+
+def batches(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Return the places of things cut, from the smallest on, into batches of at most `most` (a larger one goes alone).
+
+    Args:
+        sizes: of the things.
+        most: that a batch may hold.
+    """
+    return fill_rows(sizes, most, sorted(range(len(sizes)), key=sizes.__getitem__))
 
 
 def in_halves(

@@ -15,32 +15,27 @@ from torch import Tensor
 from zoomzero.policy.base import Choice, Context, Sampling, TokenCompletion, Turn, Written
 from zoomzero.policy.listening import listener
 from zoomzero.policy.local.attention import packed
-from zoomzero.policy.local.attention.group_attention import CachedPass
 from zoomzero.policy.local.attention.packed import Prompt
 from zoomzero.policy.local.context import QwenState, Reader, clips_of
+from zoomzero.policy.local.drawing.generate import Row, Start, Vocabulary, decode
+from zoomzero.policy.local.drawing.recorded import Recorder
 from zoomzero.policy.local.encoder import FrameEncoder
 from zoomzero.policy.local.features import FeatureCache
-from zoomzero.policy.local.generate import Row, Start, Vocabulary, decode
-from zoomzero.policy.local.memory import in_halves, memory_named, token_bytes, tokens_that_fit
-from zoomzero.policy.local.positions import continue_positions
+from zoomzero.policy.local.memory import batches, in_halves, memory_named, token_bytes, tokens_that_fit
 from zoomzero.policy.local.prompt import PromptBuilder
-from zoomzero.policy.local.recorded import Recorder
+from zoomzero.policy.local.scoring import closes, score_after, score_packed
 from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.video.types import Clip, Geometry
 
-# Prompt tokens of several chats that are read or scored together. A CPU is faster on less: what a layer makes stays in
-# its caches.
+# Prompt tokens of several chats read or scored together. A CPU is faster on less: its caches then hold a layer's work.
 ROW_TOKENS = {"cpu": 2048, "cuda": 65536}
-THINK_AT_LEAST = (
-    128  # tokens; a reply that may not be longer has no room for thinking, so that its block is ended first
-)
+THINK_AT_LEAST = 128  # tokens; a reply that may not be longer has no room for thinking: its block is ended first
 TOKENS_AT_ONCE = 65536  # prompt tokens of several chats that are written after together
 NO_LIMIT = 1 << 40  # tokens
 
 
 class QwenPolicy:
-    """A policy over a prepared transformers model; see `zoomzero.policy.base.Policy` for what each method
-    promises.
+    """A policy over a prepared transformers model; `zoomzero.policy.base.Policy` says what each method promises.
 
     Args:
         name: what the user called the model.
@@ -55,9 +50,7 @@ class QwenPolicy:
     ) -> None:
         self.name, self.model, self.builder = name, model, builder
         self.family = builder.family
-        self.features: FeatureCache | None = (
-            None  # what a frozen tower has seen; a policy has none unless it is given one
-        )
+        self.features: FeatureCache | None = None  # what a frozen tower has seen; none unless a policy is given one
         self.sees: Any = None  # holds a whole vision tower where the model's own is in shards (training)
         self._encoder = FrameEncoder(self.family)
         self._encoder.files = files
@@ -137,7 +130,7 @@ class QwenPolicy:
             for i, some, context in zip(batch, drawn, contexts, strict=True):
                 found[i] = Written(tuple(some), context.usage)
 
-        for batch in _batches(sizes, self._fit(each)):
+        for batch in batches(sizes, self._fit(each)):
             in_halves(batch, write)
         return [written for written in found if written is not None]
 
@@ -184,7 +177,7 @@ class QwenPolicy:
                 size, seen = len(prompts[i]), len(prompts[i].visual_index)
                 contexts[i] = Context(state, size, size, seen, per_token_s * size)
 
-        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
+        for batch in batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
             in_halves(batch, read, self._recorder.forget)
         return [context for context in contexts if context is not None]
 
@@ -223,10 +216,6 @@ class QwenPolicy:
             same += 1
         sizes = [clip.visual_tokens(self.geometry) for clip in clips]
         return self._reader.resume(self.builder.messages(turns), clips, sizes, same, context.state)
-
-    def _closes(self, continuations: Sequence[str]) -> bool:
-        """Return whether continuations are answers, not replies with their thinking."""
-        return bool(self.builder.opening) and not all(text.startswith("<think>") for text in continuations)
 
     def encode(self, clips: Sequence[Clip]) -> VisualFeatures | None:
         """Return what the vision tower makes of clips, in order; None without clips.
@@ -299,7 +288,7 @@ class QwenPolicy:
                 found[i] = [self._completion(row, opening) for row in drawn]
 
         rows = max(1, self._fit(self._bytes.kept) // max(1, n * starts[0].sampling.max_tokens))
-        for batch in _batches([start.length for start in starts], max_prefix_tokens):
+        for batch in batches([start.length for start in starts], max_prefix_tokens):
             for first in range(0, len(batch), rows):
                 in_halves(batch[first : first + rows], write, self._recorder.forget)
         return found
@@ -345,34 +334,10 @@ class QwenPolicy:
             continuations: texts the assistant might say next: answers, or whole replies that begin with `<think>`.
             end: include the end-of-turn token.
         """
-        state: QwenState = (self._reader.closed(context) if self._closes(continuations) else context).state
+        state: QwenState = (self._reader.closed(context) if closes(self.builder, continuations) else context).state
         tokens = [self.tokens(text, end) for text in continuations]
-        lengths = [max(len(ids) - 1, 0) for ids in tokens]
-        bodies = [ids[:-1] for ids in tokens if len(ids) > 1]
-        states = state.last_hidden[None]  # (1 + sum of bodies, D)
         with self.memory_named(len(state)):
-            if bodies:
-                start = state.prompt.next_position
-                hidden = packed.text_forward(
-                    self.model,
-                    torch.cat(bodies).to(self.device),
-                    torch.cat([continue_positions(start, len(b)) for b in bodies], 1).to(self.device),
-                    torch.empty(0, dtype=torch.int64, device=self.device),
-                    None,
-                    CachedPass(state.segments, [len(b) for b in bodies], self.device, keep=False),
-                )
-                states = torch.cat([states, hidden])
-            predictors, at = [], 1
-            for ids, length in zip(tokens, lengths, strict=True):
-                predictors += [0, *range(at, at + length)] if len(ids) else []
-                at += length
-            flat = packed.PackedStates(
-                states[torch.tensor(predictors, dtype=torch.int64, device=self.device)],
-                torch.cat([*tokens, torch.empty(0, dtype=torch.int64)]).to(self.device),
-                (tuple(len(ids) for ids in tokens),),
-            )
-            scores = flat.split(packed.suffix_logprobs(self.model, flat))[0]
-        return [tuple(piece.tolist()) for piece in scores]
+            return score_after(self.model, state, tokens)
 
     def score_many(
         self,
@@ -413,7 +378,7 @@ class QwenPolicy:
     ) -> list[list[tuple[float, ...]]]:
         """Return the log-probability of every token of each continuation of each chat; see `score_many`."""
         prompts = [
-            self.builder.layout(self.builder.messages(turns), closed=self._closes(texts))
+            self.builder.layout(self.builder.messages(turns), closed=closes(self.builder, texts))
             for turns, texts in zip(chats, continuations, strict=True)
         ]
         tokens = [[self.tokens(text, end) for text in texts] for texts in continuations]
@@ -426,16 +391,10 @@ class QwenPolicy:
             some, suffixes = [prompts[i] for i in batch], [tokens[i] for i in batch]
             with self.memory_named(sum(map(len, some))):
                 features = self.encode([clip for i in batch for clip in clips_of(chats[i])])
-                states = packed.packed_states(self.model, some, suffixes, features)
-                scores = states.split(packed.suffix_logprobs(self.model, states))
-            for i, pieces in zip(batch, scores, strict=True):
-                found[i] = [tuple(piece.tolist()) for piece in pieces]
+                scores = score_packed(self.model, some, suffixes, features)
+            for i, of_chat in zip(batch, scores, strict=True):
+                found[i] = of_chat
 
-        for batch in _batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
+        for batch in batches([len(prompt) for prompt in prompts], self._row_tokens(max_prompt_tokens)):
             in_halves(batch, score, self._recorder.forget)
         return found
-
-
-def _batches(sizes: Sequence[int], most: int) -> list[list[int]]:
-    """Cut things of these sizes, from the smallest on, into batches of at most `most` (a larger one goes alone)."""
-    return packed.fill_rows(sizes, most, sorted(range(len(sizes)), key=sizes.__getitem__))

@@ -31,7 +31,6 @@ from zoomzero.train.engine.loading import (
     read_sources,
     written_world,
 )
-from zoomzero.train.engine.processes import check_processes, join_processes
 from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import check_reporting, engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
@@ -47,6 +46,7 @@ from zoomzero.train.run.directory import (
     last_checkpoint,
     make_record,
 )
+from zoomzero.train.run.processes import check_processes, join_processes
 from zoomzero.train.run.progress import GrpoProgress
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings

@@ -1,18 +1,22 @@
 """What checkpoints of a reinforcement-learning run hold besides what every run keeps (`PolicyTrainer`).
 
-For every process: the rollouts that are still to be learned from, and the place in the data.
+For every process: the rollouts that are still to be learned from, and the place in the data. When a server that draws
+rollouts is lost, one is written before the run ends.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zoomzero.errors import ServerError, TrainingError
 from zoomzero.train.engine.trainer import PolicyTrainer
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.record import RolloutGroup, group_from_json
-from zoomzero.train.run.directory import checkpoint_step, drop_later_checkpoints
+from zoomzero.train.run.directory import checkpoint_step, drop_later_checkpoints, last_checkpoint
 from zoomzero.train.run.log import RunLog
 
 
@@ -64,3 +68,20 @@ class CheckpointedTrainer(PolicyTrainer):
         self.run_log.cut(step)
         if self.is_world_process_zero():
             drop_later_checkpoints(self.out, step)
+
+
+@contextmanager
+def kept_when_lost(trainer: CheckpointedTrainer) -> Iterator[None]:
+    """Keep where a run stands when a server fails it between two updates.
+
+    Raises:
+        TrainingError: it did; the message says where the run is kept.
+    """
+    try:
+        yield
+    except ServerError as error:
+        step, last = trainer.state.global_step, last_checkpoint(trainer.out)
+        if step and (last is None or checkpoint_step(last) != step):
+            trainer._save_checkpoint(trainer.model, None)
+        kept = f"its state is kept in checkpoint-{step}: mend the server" if step else "mend the server"
+        raise TrainingError(step, str(error), f"{kept}, then start it again with --resume") from error

@@ -33,9 +33,7 @@ from zoomzero.train.credit.loss import (
     pool_diagnostics,
     server_weights,
 )
-from zoomzero.train.engine.checkpoints import CheckpointedTrainer
-from zoomzero.train.engine.lost_server import kept_when_lost
-from zoomzero.train.engine.processes import gather
+from zoomzero.train.engine.checkpoints import CheckpointedTrainer, kept_when_lost
 from zoomzero.train.engine.sharded import trained_weights
 from zoomzero.train.engine.trainer import PREFIX
 from zoomzero.train.rollouts.collector import RolloutCollector, Tally
@@ -53,6 +51,7 @@ from zoomzero.train.rollouts.scores import (
 from zoomzero.train.rollouts.served import check_drift
 from zoomzero.train.run.log import RunLog
 from zoomzero.train.run.monitor import Monitor, peak_mb, pooled
+from zoomzero.train.run.processes import gather
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.settings import GrpoSettings
 from zoomzero.train.stopwatch import Stopwatch

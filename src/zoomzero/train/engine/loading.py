@@ -122,7 +122,7 @@ def read_sources(data: DataSettings) -> tuple[list[Example], list[str]]:
     if data.world is not None:
         examples += with_span_labels(read_examples(files[-1]), data.world.spans)
     if not examples:
-        raise ConfigError("data.examples", "holds no example", "give files that do (docs/formats.md)")
+        raise ConfigError("data.examples", "holds no example", "give files that do (docs/reference/formats.md)")
     return examples, files
 
 

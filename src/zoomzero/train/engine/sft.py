@@ -35,7 +35,6 @@ from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.progress import bar
 from zoomzero.train.engine.loading import load_copy, load_trained, own_device, read_sources
-from zoomzero.train.engine.processes import check_processes, join_processes
 from zoomzero.train.engine.sft_samples import LOOKS, PackedSFTSamples, pack_sft_samples
 from zoomzero.train.engine.sft_trainer import SampleLoader, SampleStream, SftTrainer, StageCallback, make_loader
 from zoomzero.train.engine.sharded import fsdp_arguments, trained_weights
@@ -45,6 +44,7 @@ from zoomzero.train.engine.vision import pretrain
 from zoomzero.train.rollouts.engine import LocalEngine
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.held_out import HeldOut
+from zoomzero.train.run.processes import check_processes, join_processes
 from zoomzero.train.settings import SftSettings
 from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.types import Geometry
@@ -268,7 +268,8 @@ def _held_out(settings: SftSettings, policy: QwenPolicy, model_settings: ModelSe
     engine = LocalEngine(copied, Stopwatch(), shares_weights=False)
 
     def refresh(model: Any) -> None:
-        engine.update(lambda: ((name.removeprefix(PREFIX), value) for name, value in trained_weights(model)))
+        weights = trained_weights(model)
+        engine.update(lambda: ((name.removeprefix(PREFIX), value) for name, value in weights), 0)  # a copy counts none
 
     return HeldOut(copied, model_settings, watched, out, refresh=refresh, computing=computing)
 

@@ -26,13 +26,13 @@ from zoomzero.policy.local.prompt import PromptBuilder
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.vision import VisualFeatures, plain_features
 from zoomzero.train.engine.optimizers import Muon
-from zoomzero.train.engine.processes import gather
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
 from zoomzero.train.engine.trainer import PolicyTrainer
 from zoomzero.train.rollouts.collector import LEAST_SEEN
 from zoomzero.train.rollouts.stream import difficulty_weights
 from zoomzero.train.run.log import RunLog
 from zoomzero.train.run.monitor import peak_mb
+from zoomzero.train.run.processes import gather
 from zoomzero.train.settings import SftSettings
 from zoomzero.video.cache import FrameCache
 from zoomzero.world.curriculum import Stage, stage_of

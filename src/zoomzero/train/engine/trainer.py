@@ -90,10 +90,10 @@ class PolicyTrainer(Trainer):  # type: ignore[misc]
                 loss = loss_of(row)
                 self.accelerator.backward(loss * self.args.world_size)  # the engine averages over processes
             total += loss.detach()
-        total = self.accelerator.reduce(total, "sum")  # so that all processes see, and stop, together
-        if not bool(torch.isfinite(total)):
+        whole: Tensor = self.accelerator.reduce(total, "sum")  # so that all processes see, and stop, together
+        if not bool(torch.isfinite(whole)):
             self.stop_not_finite("the loss")
-        return total
+        return whole
 
     def _together(self, model: Any, *, last: bool) -> AbstractContextManager[Any]:
         """Return where a row's gradients are made: processes add theirs up after the last row.

@@ -21,7 +21,7 @@ from zoomzero.data.example import Example, read_examples
 from zoomzero.files import read_rows, write_whole
 from zoomzero.policy.base import Policy
 from zoomzero.spans import iou
-from zoomzero.train.engine.processes import gather, is_first, place_among
+from zoomzero.train.run.processes import gather, is_first, place_among
 from zoomzero.train.settings import ValidationSettings
 from zoomzero.world.write import write_world
 

@@ -11,7 +11,6 @@ import torch
 from policy_models import make_clip, save_checkpoint, small_tokenizer
 
 from zoomzero.policy.base import Sampling, Turn
-from zoomzero.policy.local import generate
 from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.attention.decoding import DecodePass, FixedDecodePass
 from zoomzero.policy.local.attention.shared_attention import (
@@ -20,6 +19,7 @@ from zoomzero.policy.local.attention.shared_attention import (
     plain_suffix_attention,
     suffix_attention,
 )
+from zoomzero.policy.local.drawing import generate
 from zoomzero.policy.local.load import load_policy
 
 CUDA = pytest.param(

@@ -7,10 +7,10 @@ import torch
 from policy_models import FAMILIES, make_clip
 
 from zoomzero.policy.base import Sampling, Turn
-from zoomzero.policy.local import generate
 from zoomzero.policy.local.attention import packed
 from zoomzero.policy.local.attention.decoding import DecodePass, FixedDecodePass
 from zoomzero.policy.local.attention.step import can_record, fast_step, plain_step, step
+from zoomzero.policy.local.drawing import generate
 
 OWN_FORWARD = ("qwen3_5", "qwen3_5_moe")  # no step is written out for them
 both = pytest.mark.parametrize("family", FAMILIES)

@@ -5,10 +5,10 @@ import torch
 from policy_models import FAMILIES, make_clip
 
 from zoomzero.policy.base import Sampling, Turn
-from zoomzero.policy.local import generate
 from zoomzero.policy.local.attention import packed
+from zoomzero.policy.local.drawing import generate
+from zoomzero.policy.local.drawing.recorded import Recorder
 from zoomzero.policy.local.memory import OutOfMemory, in_halves
-from zoomzero.policy.local.recorded import Recorder
 
 
 def starts_of(policy, family, seed, words="which symbol is it", **how):

@@ -16,7 +16,7 @@ import torch
 from zoomzero.policy.local.attention.group_attention import Segment, segment_length
 
 if TYPE_CHECKING:
-    from zoomzero.policy.local.generate import Start, Vocabulary, Writing
+    from zoomzero.policy.local.drawing.generate import Start, Vocabulary, Writing
 
 OWN_SHARE = 0.1  # of a GPU's free memory that the prompts of a kept recording may take
 

@@ -1,6 +1,6 @@
 """Hours of the web app: several users upload, ask, stop, download and leave; memory must stay flat and no file behind.
 
-    python bench/soak.py --minutes 120 --users 8 --out outputs/soak
+    python bench/fuzz/soak.py --minutes 120 --users 8 --out outputs/soak
 
 The app runs as a process of its own, as people start it, with the embedded model. Every user is a thread with a secret
 of its own that draws what to do next: upload a video, ask in some mode, stop a question under way, send what is no
@@ -244,7 +244,7 @@ def main() -> None:
     films, log, series = read_examples(given.out / "world" / "examples.jsonl"), Log(), []
     with tempfile.TemporaryDirectory(prefix="soak-") as place:
         app, address = begin(Path(place), given.age_minutes)
-        secret_paths = [place, str(Path(__file__).resolve().parents[1])]
+        secret_paths = [place, str(Path(__file__).resolve().parents[2])]
         began = time.monotonic()
         until = began + given.minutes * 60
         visitors = [Visitor(address, films, given.seed * 100 + i, log, secret_paths) for i in range(given.users)]

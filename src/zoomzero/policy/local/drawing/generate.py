@@ -20,8 +20,8 @@ from zoomzero.policy.local.attention.decoding import DecodePass, FixedDecodePass
 from zoomzero.policy.local.attention.group_attention import Segment, segment_length
 from zoomzero.policy.local.attention.packed import core, family, head
 from zoomzero.policy.local.attention.step import can_record, fast_step, plain_step
-from zoomzero.policy.local.recorded import Recorder
-from zoomzero.policy.local.sampling import Sampler, peakedness
+from zoomzero.policy.local.drawing.recorded import Recorder
+from zoomzero.policy.local.drawing.sampling import Sampler, peakedness
 
 LEAVE_AT = 0.9  # ended rows leave when this share of the rows, or less, goes on: a departure copies the others' cache
 LOOK_EVERY = 16  # steps on a GPU between looks at which rows have ended: a look makes the host wait for it

@@ -1,9 +1,9 @@
 """Pictures of the pages for the README, taken in headless Chromium: light and dark, each below 300 kB.
 
     zoomzero demo --out outputs/demo
-    python bench/pictures.py --demo outputs/demo
+    python bench/figures/pictures.py --demo outputs/demo
     zoomzero app &
-    python bench/pictures.py --app http://127.0.0.1:7860
+    python bench/figures/pictures.py --app http://127.0.0.1:7860
 
 It asks one question of the demo again for the evidence page (`--example`), and takes the report as it is. With
 `--app` it asks the first example of a running web app, and takes its picture alone.

@@ -1,0 +1,1 @@
+"""Drawing continuations: rows that step together, recorded steps, next tokens from logits."""
