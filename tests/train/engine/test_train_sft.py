@@ -156,13 +156,14 @@ def test_how_a_run_asks_reaches_the_model_and_its_settings_file(
 ) -> None:
     """`ask` lies over the checkpoint's own settings, in the positions that are trained on and in what is saved."""
     where, loaded = family_checkpoints["qwen2_5_vl"], []
+    load_trained = sft.load_trained
     own = load_model_settings(where).text_after_time
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        loaded.append(load_policy(*args, **kwargs))
+        loaded.append(load_trained(*args, **kwargs))
         return loaded[-1]
 
-    monkeypatch.setattr(sft, "load_policy", watched)
+    monkeypatch.setattr(sft, "load_trained", watched)
     one = {"steps": 1, "clips": 1, "shortest_s": 6, "longest_s": 8, "questions": 1, "listing": 0.0}
     train(settings_of(where, tmp_path / "run", stages=[one], ask={"text_after_time": not own}))
     assert loaded[0].family.text_after_time is not own
