@@ -217,7 +217,7 @@ def test_gpus_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch, checkpoint: Pat
 
     chosen: list[str] = []
 
-    def note(model: str, *, device: str, dtype: str, settings: ModelSettings) -> Any:
+    def note(model: str, *, device: str, **others: Any) -> Any:
         chosen.append(device)
         raise ModelError(model, "stop here", "-")
 
