@@ -312,6 +312,7 @@ def test_no_name_was_changed_without_being_tested_and_every_new_name_is_there() 
         for kind in (GrpoSettings, SftSettings)
         for inside, table in tables(kind)
         for old, new in table.RENAMED.items()
+        if kind is GrpoSettings or inside != "data."  # supervised runs never had the old names of that table
     }
     assert changed.keys() == {(kind, old.partition("=")[0].removesuffix(".clips")) for kind, old, _ in RENAMED}
     for (kind, old), (table, new) in changed.items():

@@ -140,7 +140,7 @@ class DataSettings(Settings):
 class SftSettings(EngineSettings):
     """A supervised run."""
 
-    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row"}
+    RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row", "stage": "stages"}
 
     model: str = Field(description="Start: a directory, a hub id, `tiny`, or `random` (the embedded model untrained).")
     examples: str | None = Field(None, description="Short for `data.examples` with this one file.")

@@ -65,6 +65,7 @@ class Sampler:
         place = torch.searchsorted(total, uniform[:, None] * whole, right=True)
         # a number that was rounded up to 1 must not draw what comes after all probability: ids that are forbidden
         place = torch.minimum(place, torch.searchsorted(total, whole))
+        place = place.clamp(max=total.shape[-1] - 1)  # of what is NaN any token, for whoever asked to find out
         return (place if order is None else order.gather(-1, place))[:, 0]
 
 
