@@ -16,7 +16,7 @@ from zoomzero.errors import ConfigError
 from zoomzero.video.probe import probe
 from zoomzero.world.write import write_world
 
-GRPO = 'model = "tiny"\nout = "o"\nsteps = 1\n[data]\nexamples = ["e.jsonl"]\n'
+GRPO = 'model = "tiny"\nout = "o"\nsteps = 1\nrollouts_logged = 1\n[data]\nexamples = ["e.jsonl"]\n'
 SFT = 'model = "tiny"\nout = "o"\nsteps = 1\nworld_seed = 3\n[[stages]]\nsteps = 1\nzooms = 1\n'
 
 
@@ -58,7 +58,7 @@ def test_a_settings_file_of_the_other_command_is_said_to_be(zoom: Run, tmp_path:
     complaint = zoom("train", tmp_path / "sft.toml").complaint
     assert "sft.toml: has settings of `zoomzero sft` (world_seed, stages); run `zoomzero sft" in complaint
     complaint = zoom("sft", tmp_path / "grpo.toml").complaint
-    assert "grpo.toml: has settings of `zoomzero train` (data); run `zoomzero train" in complaint
+    assert "grpo.toml: has settings of `zoomzero train` (rollouts_logged); run `zoomzero train" in complaint
 
 
 @pytest.mark.parametrize(("command", "content"), [("train", GRPO), ("sft", SFT)])

@@ -1,7 +1,7 @@
 """The drawings of bench/ from the numbers in docs/results: light and dark in one SVG.
 
-python bench/figures/charts.py lengths docs/results/answers/world.json docs/results/answers/world.svg
-python bench/figures/charts.py ablation docs/results/ablation.json docs/results/ablation.svg
+python bench/charts.py lengths docs/results/answers/world.json docs/results/answers/world.svg
+python bench/charts.py ablation docs/results/ablation.json docs/results/ablation.svg
 """
 
 from __future__ import annotations
