@@ -61,7 +61,8 @@ class Turns:
             took["seconds"], took["cpu_s"] = time.perf_counter() - started, cpu_seconds(me) - cpu_s
             done.set()
             watcher.join()
-            took["peak_mb"], took["over_mb"] = max(peak_mb, memory_mb(me)), peak_mb - start_mb
+            peak_mb = max(peak_mb, memory_mb(me))
+            took["peak_mb"], took["over_mb"] = peak_mb, peak_mb - start_mb
 
 
 def cpu_seconds(root: int) -> float:

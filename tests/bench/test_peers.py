@@ -61,8 +61,8 @@ def test_a_contender_works_when_it_is_told_to(contender: Any, tmp_path: Path) ->
         assert took["seconds"] > 0
         assert took["cpu_s"] >= 0
     if sys.platform == "linux":
-        assert first["peak_mb"] > 0  # how much more it took depends on when a busy machine samples it
-        assert second["peak_mb"] >= first["peak_mb"]
+        assert first["over_mb"] > 50, "the 64 MB it took"
+        assert second["peak_mb"] > first["peak_mb"]
     one.end()
     assert one.process.returncode == 0
     assert "what a library prints" in (tmp_path / "log.txt").read_text()
