@@ -147,6 +147,19 @@ def test_the_embedded_model_looks_closely_at_what_it_found(zoom: Run, video: Pat
     assert intersection_s(answer["passes"][1]["spans"], answer["passes"][0]["found"]) > 0
 
 
+def test_the_embedded_model_finds_and_reads_the_symbol_in_its_own_world(zoom: Run, tmp_path: Path) -> None:
+    from zoomzero.data.example import read_examples
+    from zoomzero.world.write import write_world
+
+    write_world(tmp_path, 1, 3, "short")
+    (example,) = read_examples(tmp_path / "examples.jsonl")
+    assert example.question.startswith("Which symbol")
+    options = [word for option in example.options for word in ("--option", option)]
+    answer = json.loads(zoom("ask", example.video, example.question, *options, "--json").out)
+    assert answer["option"] == example.answer
+    assert intersection_s(answer["spans"], example.spans) > 0
+
+
 # --- errors: one line on stderr, nothing on stdout, the code says whose they are ---
 
 
