@@ -20,6 +20,7 @@ from zoomzero.world.views import MIN_SEEN_S, View, even_s, whole_view
 from zoomzero.world.write import LABELS
 
 LIST_TEXT = "List what you see."
+_BEGINS = re.compile(r"<time>\((\d+)\.")  # where a span is written, the whole seconds of its start
 _FIRST = (len("<think>"), len("<think>") + 1)  # "the ..." or "not visible": the first word of the reasoning decides
 # shares of items about what does not show: most windows of a long video hold nothing of a question
 ABSENT, ABSENT_IN_WINDOW = 0.12, 0.35
@@ -210,7 +211,7 @@ def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: 
 
 def _starts(target: str) -> tuple[tuple[int, int], ...]:
     """Return where the seconds at which spans begin stand in an answer's reasoning."""
-    return tuple(m.span(1) for m in re.finditer(r"<time>\((\d+)\.", target))
+    return tuple(m.span(1) for m in _BEGINS.finditer(target))
 
 
 def _looks(target: str) -> tuple[Look, ...]:
@@ -218,7 +219,7 @@ def _looks(target: str) -> tuple[Look, ...]:
 
     The first word, which says whether there is anything to see, looks at the first of them.
     """
-    spans = list(re.finditer(r"<time>\((\d+)\.", target))
+    spans = list(_BEGINS.finditer(target))
     return (
         Look("when", target.index("the "), float(spans[0][1])),
         *(
