@@ -29,7 +29,6 @@ from zoomzero.train.engine.loading import (
     load_whole,
     own_device,
     read_sources,
-    written_world,
 )
 from zoomzero.train.engine.sharded import fsdp_arguments
 from zoomzero.train.engine.trainer import check_reporting, engine_arguments
@@ -49,6 +48,7 @@ from zoomzero.train.run.directory import (
 from zoomzero.train.run.processes import check_processes, join_processes
 from zoomzero.train.run.progress import GrpoProgress
 from zoomzero.train.run.validate import Validation
+from zoomzero.train.run.worlds import written_world
 from zoomzero.train.settings import GrpoSettings
 from zoomzero.train.stopwatch import Stopwatch
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +21,8 @@ from zoomzero.policy.local.load import find, load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.train.engine.sharded import forget_weights
 from zoomzero.train.engine_settings import EngineSettings, LoraSettings
-from zoomzero.train.settings import DataSettings, WorldData
+from zoomzero.train.run.worlds import written_world
+from zoomzero.train.settings import DataSettings
 from zoomzero.world.labels import with_span_labels
 
 # --- models --------------------------------------------------------------------------------------------------------
@@ -124,14 +124,3 @@ def read_sources(data: DataSettings) -> tuple[list[Example], list[str]]:
     if not examples:
         raise ConfigError("data.examples", "holds no example", "give files that do (docs/reference/formats.md)")
     return examples, files
-
-
-def written_world(world: WorldData) -> str:
-    """Write the world's videos, or find them, and return their examples file."""
-    from zoomzero.progress import bar
-    from zoomzero.world.write import write_world
-
-    folder = Path(world.folder) / f"{world.kind}-{world.seed}-{world.count}"
-    with bar(f"writing {folder}", "s of video") as step:
-        write_world(folder, world.count, world.seed, world.kind, progress=step)
-    return str(folder / "examples.jsonl")

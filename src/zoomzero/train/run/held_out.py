@@ -22,8 +22,8 @@ from zoomzero.files import read_rows, write_whole
 from zoomzero.policy.base import Policy
 from zoomzero.spans import iou
 from zoomzero.train.run.processes import gather, is_first, place_among
+from zoomzero.train.run.worlds import written_world
 from zoomzero.train.settings import ValidationSettings
-from zoomzero.world.write import write_world
 
 LOG_FILE = "validation.jsonl"
 MEASURES = ("accuracy", "coarse_accuracy", "miou", "format")
@@ -64,10 +64,8 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
             return read_examples(self.settings.examples)[: self.settings.limit]
         if (world := self.settings.world) is None:
             return []
-        folder = Path(world.folder) / f"{world.kind}-{world.seed}-{world.count}"
         with PartialState().main_process_first():
-            write_world(folder, world.count, world.seed, world.kind)
-        return read_examples(folder / "examples.jsonl")[: self.settings.limit]
+            return read_examples(written_world(world))[: self.settings.limit]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask the start model: what a run adds is known only beside it."""
