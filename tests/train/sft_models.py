@@ -23,6 +23,19 @@ TEXT = {
 }
 VISION = {"hidden_size": 24, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 48, "depth": 2}
 FAMILIES = ("qwen3_vl", "qwen2_5_vl")
+# updates of four samples in two rows, the tower frozen
+TWO_ROWS: dict[str, Any] = {
+    "samples_per_row": 2,
+    "rows_per_step": 2,
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "train_only": "text",
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "log_every": 1,
+    "threads": 1,
+}
 SETTINGS = ModelSettings(
     style="brief",
     coarse=PassSettings(fps=1, max_tokens=64, max_frames=128, min_frame_tokens=1, max_frame_tokens=1),

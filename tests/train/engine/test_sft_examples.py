@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from sft_models import SETTINGS
+from sft_models import SETTINGS, TWO_ROWS
 
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import read_examples, write_examples
@@ -34,20 +34,10 @@ def settings_of(model: Path | str, out: Path, examples: Path, **changes: Any) ->
         "out": str(out),
         "examples": str(examples),
         "steps": 1,
-        "samples_per_row": 2,
-        "rows_per_step": 2,
-        "learning_rate": 1e-3,
-        "schedule": "constant",
-        "warmup_steps": 0,
-        "train_only": "text",
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "log_every": 1,
         "save_every": 1,
         "keep": 5,
-        "threads": 1,
     }
-    return SftSettings.model_validate(values | changes)
+    return SftSettings.model_validate(TWO_ROWS | values | changes)
 
 
 def losses(out: Path, step: int) -> list[float]:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from sft_models import TWO_ROWS
 from trainer_runs import Moment, log_rows, run, write_settings
 
 from zoomzero.policy.local.load import load_policy
@@ -47,21 +48,11 @@ def write_supervised(folder: Path, model: Path, examples: Path, changes: dict[st
         "out": str(folder / "run"),
         "examples": str(examples),
         "steps": 2,
-        "samples_per_row": 2,
-        "rows_per_step": 2,
-        "learning_rate": 1e-3,
-        "schedule": "constant",
-        "warmup_steps": 0,
-        "train_only": "text",
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "log_every": 1,
         "save_every": 2,
-        "threads": 1,
         "validation": {"examples": str(examples), "limit": 3, "every": 2},
     }
     path = folder / "settings.json"
-    path.write_text(json.dumps(values | changes), encoding="utf-8")
+    path.write_text(json.dumps(TWO_ROWS | values | changes), encoding="utf-8")
     return path
 
 
