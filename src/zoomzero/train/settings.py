@@ -165,7 +165,7 @@ class SftSettings(EngineSettings):
         0, ge=0, description="Processes that prepare the next samples of the world; examples are always decoded ahead."
     )
     guidance: float = Field(
-        0.0, ge=0, description="Weight of telling one attention head which moment to look at, where samples say so."
+        0.0, ge=0, description="Weight of telling attention heads where to look, where samples say so."
     )
     beta2: float = Field(0.98, gt=0, lt=1, description="AdamW's second decay.")
     weight_decay: float = Field(0.02, ge=0, description="AdamW's weight decay.")
