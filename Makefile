@@ -106,8 +106,8 @@ tutorial-page: $(READY)
 	$(BIN)/python examples/tutorial/run.py --write
 
 check: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --check --no-cache .
 	$(BIN)/mypy
 
 clean:

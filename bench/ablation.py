@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from charts import START, ablation_svg
 
+from charts import START, ablation_svg
 from zoomzero.answer.ask import answer
 from zoomzero.answer.confidence import answer_confidence, softmax
 from zoomzero.answer.session import QuestionSession

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from charts import lengths_svg
 
+from charts import lengths_svg
 from decode import memory_mb
 from decode import video as film
 from meter import describe, find_device

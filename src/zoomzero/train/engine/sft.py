@@ -12,7 +12,7 @@ uninterrupted one would have read.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -26,6 +26,7 @@ from transformers import TrainerCallback, TrainingArguments
 from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, load_model_settings
 from zoomzero.data.example import Example
 from zoomzero.data.manifest import check_leaks, splits_used
+from zoomzero.data.sft_sample import SFTSample
 from zoomzero.errors import ConfigError
 from zoomzero.files import read_rows
 from zoomzero.policy.local.attention.packed import HEAD_CHUNK, PackedStates, packed_states, suffix_logprobs
@@ -46,6 +47,7 @@ from zoomzero.train.run.held_out import HeldOut
 from zoomzero.train.run.processes import check_processes, join_processes
 from zoomzero.train.settings import SftSettings
 from zoomzero.train.stopwatch import Stopwatch
+from zoomzero.video.types import Geometry
 from zoomzero.world.curriculum import Stage, step_samples
 from zoomzero.world.start import write_start
 
@@ -222,10 +224,7 @@ def _train(
         SFTLoss(policy.model, settings.guidance, settings.head_chunk),
         loader,
         args=_arguments(settings_here, out, loader),
-        train_dataset=SampleStream(
-            lambda index: step_samples(settings.world_seed, index, stages, model_settings, policy.geometry),
-            settings.steps,
-        )
+        train_dataset=SampleStream(_sample_maker(settings, stages, model_settings, policy.geometry), settings.steps)
         if loader is None
         else loader.samples.groups,
         data_collator=lambda read: {
@@ -326,3 +325,9 @@ def _schedule_details(settings: SftSettings) -> dict[str, Any]:
     if settings.schedule != "warmup_stable_decay":
         return {}
     return {"num_decay_steps": round(settings.steps * settings.decay), "min_lr_ratio": 0.01, "decay_type": "linear"}
+
+
+def _sample_maker(
+    settings: SftSettings, stages: Sequence[Stage], model_settings: ModelSettings, geometry: Geometry
+) -> Callable[[int], list[SFTSample]]:
+    return lambda index: step_samples(settings.world_seed, index, stages, model_settings, geometry)
