@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zoomzero.answer.ask import answer
-from zoomzero.answer.modes import AskMode
+from zoomzero.answer.names import AskMode
 from zoomzero.answer.result import PassResult
 from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example, read_examples

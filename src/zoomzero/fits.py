@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoomzero.answer.modes import MODES
+from zoomzero.answer.names import MODES
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.errors import ModelError
 from zoomzero.policy.local.checkpoint.find import check_family, one_line, read_json

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoomzero.answer.ask import answer
-from zoomzero.answer.modes import AskMode
+from zoomzero.answer.names import AskMode
 from zoomzero.answer.trace import Trace
 from zoomzero.config import ModelSettings
 from zoomzero.errors import ZoomZeroError

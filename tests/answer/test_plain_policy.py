@@ -10,7 +10,7 @@ import pytest
 from plain_policy import PlainPolicy
 from small_videos import write_small
 from zoomzero.answer.ask import answer
-from zoomzero.answer.modes import MODES
+from zoomzero.answer.names import MODES
 from zoomzero.answer.trace import Trace
 from zoomzero.config import PassSettings, load_model_settings
 from zoomzero.errors import ModelError

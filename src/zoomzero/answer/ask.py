@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zoomzero.answer.modes import MODES, PASSES, PASSES_OF, REGISTRY, AskMode
+from zoomzero.answer.modes import PASSES, PASSES_OF, REGISTRY
+from zoomzero.answer.names import MODES, AskMode
 from zoomzero.answer.result import PassResult
 from zoomzero.answer.session import Progress, QuestionSession
 from zoomzero.answer.trace import Trace

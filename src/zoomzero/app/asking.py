@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zoomzero.answer.ask import answer, check_question
-from zoomzero.answer.modes import MODES, AskMode
+from zoomzero.answer.names import MODES, AskMode
 from zoomzero.answer.trace import Trace
 from zoomzero.app.public import frame_groups, jpeg, public_model, public_text, public_trace, view
 from zoomzero.app.settings import MEGABYTE, Limits

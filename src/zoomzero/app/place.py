@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from zoomzero.answer.modes import MODES
+from zoomzero.answer.names import MODES
 from zoomzero.app.asking import Asked, Desk
 from zoomzero.app.library import Library
 from zoomzero.app.public import public_text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoomzero.answer.names import MODES
 from zoomzero.cli.common import load_model, page_place, print_text
 from zoomzero.errors import ConfigError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from zoomzero.evidence.write import Places
     from zoomzero.video.types import VideoInfo
 
-MODES_HELP = "direct | coarse | zoom | context | divide | search (docs/method.md)"
+MODES_HELP = f"{' | '.join(MODES)} (docs/method.md)"
 
 
 def register(app: typer.Typer) -> None:
@@ -293,8 +294,7 @@ def printable(text: str) -> str:
 
 def complete_mode(incomplete: str) -> list[str]:
     """Return the modes that begin like this, for the shell."""
-    modes = ("direct", "coarse", "zoom", "context", "divide", "search")
-    return [mode for mode in modes if mode.startswith(incomplete)]
+    return [mode for mode in MODES if mode.startswith(incomplete)]
 
 
 def _evidence_places(clip: str | None, srt: str | None, edl: str | None) -> Places:

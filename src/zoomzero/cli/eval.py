@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from zoomzero.answer.names import MODES
 from zoomzero.cli.common import check_device, print_text
 from zoomzero.errors import ConfigError
 
 NAMES_HELP = "A benchmark's name; `zoomzero benchmarks` lists them. A world is written when there is no --data."
-MODE_HELP = "direct | coarse | zoom | context | divide | search; give it several times for a table of modes."
+MODE_HELP = f"{' | '.join(MODES)}; give it several times for a table of modes."
 
 ADAPTER_HELP = (
     "LoRA adapter to add to the model. Given several times, each gets a run of its own, --out/NAME, and the base is "
@@ -154,7 +155,6 @@ def run_names(adapters: list[str]) -> list[str]:
 
 
 def _modes(given: list[str] | None) -> list[str]:
-    from zoomzero.answer.modes import MODES
 
     modes = given or ["zoom"]
     if unknown := [mode for mode in modes if mode not in MODES]:

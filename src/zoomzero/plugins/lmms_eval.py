@@ -15,7 +15,7 @@ from typing import Any, get_args
 from lmms_eval.api.model import lmms
 
 from zoomzero.answer.ask import answer
-from zoomzero.answer.modes import AskMode
+from zoomzero.answer.names import AskMode
 from zoomzero.answer.trace import Trace
 from zoomzero.errors import ConfigError, DataError, VideoError, ZoomZeroError
 from zoomzero.plugins.contexts import read_context

@@ -217,11 +217,13 @@ def _starts(target: str) -> tuple[tuple[int, int], ...]:
 def _looks(target: str) -> tuple[Look, ...]:
     """Return where the spans that an answer's reasoning names begin; numbers are written two digits at a time.
 
-    The first word, which says whether there is anything to see, looks at the first of them.
+    The first word, which says whether there is anything to see, looks at the first of them; what says that the object
+    appears once more looks at the next.
     """
     spans = list(_BEGINS.finditer(target))
     return (
         Look("when", target.index("the "), float(spans[0][1])),
+        *(Look("when", m.start(), float(m[1])) for m in spans if target[: m.start()].endswith("</time>")),
         *(
             Look("when", max(place, m.start(1)), float(m[1]))
             for m in spans

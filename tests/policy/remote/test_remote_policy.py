@@ -14,7 +14,7 @@ from fake_server import Abilities, FakeServer
 from scripted_policy import ScriptedPolicy, rates, says
 from small_videos import write_small
 from zoomzero.answer.ask import answer
-from zoomzero.answer.modes import MODES
+from zoomzero.answer.names import MODES
 from zoomzero.answer.trace import Trace
 from zoomzero.config import PassSettings, load_model_settings
 from zoomzero.errors import ConfigError, ServerError

@@ -10,7 +10,7 @@ import pytest
 
 from small_videos import write_small
 from zoomzero.answer.ask import answer
-from zoomzero.answer.modes import MODES
+from zoomzero.answer.names import MODES
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.policy.base import Sampling, Turn
 from zoomzero.policy.local.load import load_policy

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from zoomzero.answer.modes.divide import divide
 from zoomzero.answer.modes.search import search
 from zoomzero.answer.modes.whole import coarse, direct
 from zoomzero.answer.modes.zoom import context, zoom
+from zoomzero.answer.names import AskMode
 from zoomzero.answer.result import Outcome
 from zoomzero.answer.session import QuestionSession
 
-AskMode = Literal["direct", "coarse", "zoom", "context", "divide", "search"]
-MODES: tuple[AskMode, ...] = get_args(AskMode)
 PASSES = ("coarse", "zoom", "window")  # the kinds of pass that have a budget of their own
 
 

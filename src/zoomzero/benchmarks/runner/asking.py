@@ -17,7 +17,7 @@ from typing import Any
 
 from zoomzero.answer import scoring
 from zoomzero.answer.ask import answer
-from zoomzero.answer.modes import AskMode
+from zoomzero.answer.names import AskMode
 from zoomzero.answer.result import PassResult
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.trace import PassTrace, Trace, total_costs

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from zoomzero.answer.ask import with_budget
-from zoomzero.answer.modes import MODES, PASSES, PASSES_OF, AskMode
+from zoomzero.answer.modes import PASSES, PASSES_OF
+from zoomzero.answer.names import MODES, AskMode
 from zoomzero.benchmarks.definitions.base import Benchmark, ReadOptions
 from zoomzero.benchmarks.definitions.evidence.world import WORLDS
 from zoomzero.benchmarks.definitions.registry import benchmark

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoomzero.answer.modes import PASSES_OF, AskMode
+from zoomzero.answer.modes import PASSES_OF
+from zoomzero.answer.names import AskMode
 from zoomzero.benchmarks.runner.videos import FoundVideos
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.data.annotation import Question
