@@ -10,14 +10,14 @@ from zoomzero.answer.names import MODES
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.errors import ModelError
 from zoomzero.policy.local.checkpoint.find import check_family, one_line, read_json
-from zoomzero.policy.local.checkpoint.quantised import has_experts, quant_method
+from zoomzero.policy.local.checkpoint.quantised import has_experts, is_fp8, quant_method
 from zoomzero.policy.local.memory import SPENT, TokenBytes, token_bytes
 
 GIB = 2**30
 CARDS_GB = (12, 16, 24, 48, 80)
 USABLE = 0.92  # of a card: the rest is the driver's, and holes between what is allocated
 TEXT_TOKENS = 700  # of a question with its template, options and an example
-BITS = {"awq": 4.5, "gptq": 4.5, "fp8": 8.0, "compressed-tensors": 8.5, "4bit": 4.5, "8bit": 8.0}  # with their scales
+BITS = {"awq": 4.5, "gptq": 4.5, "fp8": 8.0, "4bit": 4.5, "8bit": 8.0}  # with their scales
 LEAST_BUDGET = 512  # visual tokens below which a pass is of little use
 PASS_OF = {"direct": "coarse", "coarse": "coarse", "zoom": "coarse", "context": "coarse", "divide": "window"}
 # what a CPU does in bfloat16, in billions of products a second, and of bytes read a second
@@ -101,7 +101,9 @@ def sizes_of(model: str, where: Path, *, bytes_per_weight: float = 2.0, quantize
     layers = sum(p.numel() for p in named.values())
     matrices = sum(p.numel() for p in named.values() if p.ndim > 1)
     whole = sum(p.numel() for p in network.parameters())
-    bits = BITS.get(quantize or method or "", 8 * bytes_per_weight)
+    # of what compressed-tensors packs only FP8 stays packed
+    kind = "fp8" if method == "compressed-tensors" and is_fp8(raw) else quantize or method or ""
+    bits = BITS.get(kind, 8 * bytes_per_weight)
     experts = sum(p.numel() for name, p in named.items() if ".experts." in name)
     used = experts * text.num_experts_per_tok / text.num_experts if experts else 0.0
     return Sizes(

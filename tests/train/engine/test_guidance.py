@@ -42,7 +42,9 @@ def test_tokens_look_at_what_they_say(policy: QwenPolicy, packed: PackedSFTSampl
             for token, kind, place in rows.tolist():
                 said = decode([int(suffix[token])])[0]
                 found[LOOKS[kind]] += 1
-                if LOOKS[kind] == "when":  # a number, or the first word or one time more, which look where the number does
+                if (
+                    LOOKS[kind] == "when"
+                ):  # a number, or the first word or one time more, which look where the number does
                     after = decode(suffix[token:].tolist())[0]
                     assert int(re.search(r"\d+", after)[0]) == 2 * place
                     assert said.isdigit() or said in ("the", "<time>")

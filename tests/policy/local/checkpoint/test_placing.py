@@ -45,6 +45,20 @@ def test_bytes_of_weights_by_hand(tmp_path):
     assert placing.weight_bytes(tmp_path, torch.bfloat16, "4bit") == ((4 + 20) * 2, [32 * 4.5 / 8, 8])
 
 
+def test_bytes_of_what_is_unpacked_by_hand(tmp_path):
+    """A byte is one number and 32 bits are eight, once they are unpacked; else they stay as they are stored."""
+    name = "model.layers.0.mlp.{}_proj.weight".format
+    weights = {
+        name("up"): torch.zeros(8, 4, dtype=torch.float8_e4m3fn),
+        name("down") + "_packed": torch.zeros(8, 2, dtype=torch.int32),
+        name("down") + "_shape": torch.tensor([8, 16]),
+        name("down") + "_scale": torch.zeros(8, 1),
+    }
+    save_file(weights, tmp_path / "model.safetensors")
+    assert placing.weight_bytes(tmp_path, torch.bfloat16) == (0.0, [32 + 16 * 4 + 2 * 8 + 8 * 2])
+    assert placing.weight_bytes(tmp_path, torch.bfloat16, unpacked=True) == (0.0, [32 * 2 + 128 * 2 + 2 * 8 + 8 * 2])
+
+
 def test_auto_spreads_what_one_gpu_does_not_take(checkpoints, monkeypatch):
     where, family = checkpoints["qwen3_vl"], family_class("qwen3_vl")
     rest, layers = placing.weight_bytes(where, torch.float32)

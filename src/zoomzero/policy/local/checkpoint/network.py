@@ -13,7 +13,13 @@ from safetensors import SafetensorError
 from zoomzero.errors import ModelError
 from zoomzero.policy.local.checkpoint.find import check_head, one_line, read_json
 from zoomzero.policy.local.checkpoint.placing import check_room, place
-from zoomzero.policy.local.checkpoint.quantised import check_quantised, check_quantize, load_arguments, on_the_fly
+from zoomzero.policy.local.checkpoint.quantised import (
+    check_quantised,
+    check_quantize,
+    is_unpacked,
+    load_arguments,
+    on_the_fly,
+)
 from zoomzero.policy.local.families import Family
 from zoomzero.policy.local.machine import best_device, best_dtype
 from zoomzero.policy.local.memory import memory_named, out_of_memory
@@ -96,10 +102,11 @@ def load_network(
     config = read_json(model, where / "config.json")
     method = check_quantised(model, config)
     check_quantize(model, quantize, config)
-    packed = load_arguments(model, method, device) | on_the_fly(quantize, device)
+    packed = load_arguments(model, config, where, network_class, device) | on_the_fly(quantize, device)
     again = "use a GPU its package serves, or the checkpoint it was made from" if method else again
-    placed = place(where, family, device, dtype, quantize, spread=spread)
-    check_room(model, where, device, dtype, quantize, placed)
+    unpacked = is_unpacked(config, device)
+    placed = place(where, family, device, dtype, quantize, spread=spread, unpacked=unpacked)
+    check_room(model, where, device, dtype, quantize, placed, unpacked=unpacked)
     less = "use --quantize 4bit, several GPUs with --device auto, or a smaller model"
     with quiet(), memory_named(model, device, "while its weights are loaded", less):
         try:
@@ -135,7 +142,7 @@ def load_network(
         remove_hook_from_module(family.core(network).visual, recurse=True)
     if "sliding_attention" in getattr(network.config.text_config, "layer_types", ()):
         raise ModelError(model, "sliding-window attention is not supported", "set use_sliding_window to false")
-    if method == "fp8" and packed:
+    if unpacked:
         network.to(dtype)  # what was not quantised may have come in another type
     missing = sorted(info["missing_keys"])
     if missing == ["lm_head.weight"]:

@@ -20,7 +20,9 @@ LAYER = re.compile(r"(?<!mtp)\.layers\.(\d+)\.")
 MEMINFO = Path("/proc/meminfo")
 
 
-def weight_bytes(where: Path, dtype: torch.dtype, quantize: str | None = None) -> tuple[float, list[float]]:
+def weight_bytes(
+    where: Path, dtype: torch.dtype, quantize: str | None = None, *, unpacked: bool = False
+) -> tuple[float, list[float]]:
     """Return what a checkpoint's weights will take, in bytes: all that is no text layer, and every text layer.
 
     Only the files' headers are read.
@@ -29,6 +31,7 @@ def weight_bytes(where: Path, dtype: torch.dtype, quantize: str | None = None) -
         where: its directory.
         dtype: number type that floating-point weights get.
         quantize: as `load_policy` takes it.
+        unpacked: quantised weights are turned into `dtype` while they are loaded.
     """
     rest, layers = 0.0, dict[int, float]()
     for path in sorted(where.glob("*.safetensors")):
@@ -40,7 +43,8 @@ def weight_bytes(where: Path, dtype: torch.dtype, quantize: str | None = None) -
                     for side in held.get_shape():
                         count *= side
                     found, matrix = LAYER.search(name), len(held.get_shape()) > 1
-                    size = count * _bytes_of(held.get_dtype(), dtype, quantize if found and matrix else None)
+                    stored, wish = held.get_dtype(), quantize if found and matrix else None
+                    size = count * _bytes_of(stored, dtype, wish, unpacked=unpacked)
                     if found:
                         layers[int(found[1])] = layers.get(int(found[1]), 0.0) + size
                     else:
@@ -50,12 +54,14 @@ def weight_bytes(where: Path, dtype: torch.dtype, quantize: str | None = None) -
     return rest, [layers[i] for i in sorted(layers)]
 
 
-def _bytes_of(stored: str, dtype: torch.dtype, quantize: str | None) -> float:
+def _bytes_of(stored: str, dtype: torch.dtype, quantize: str | None, *, unpacked: bool) -> float:
     """Return the bytes a stored number takes once it is loaded."""
     if quantize is not None:
         return BITS.get(quantize, 16.0) / 8
     if stored in ("F16", "BF16", "F32", "F64"):
         return float(dtype.itemsize)
+    if unpacked and not stored.endswith("64"):
+        return float(dtype.itemsize) * (8 if stored.endswith("32") else 1)  # eight numbers of 4 bits, or one of 8
     return 4.0 if stored in ("I32", "U32") else 8.0 if stored in ("I64", "U64") else 1.0
 
 
@@ -82,7 +88,14 @@ def spread_layers(rest: float, layers: Sequence[float], free: Sequence[float]) -
 
 
 def place(
-    where: Path, family: type[Family], device: torch.device, dtype: torch.dtype, quantize: str | None, *, spread: bool
+    where: Path,
+    family: type[Family],
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: str | None,
+    *,
+    spread: bool,
+    unpacked: bool = False,
 ) -> dict[str, Any]:
     """Return what loading needs to be told of where weights go.
 
@@ -93,12 +106,13 @@ def place(
         dtype: number type of the weights.
         quantize: as `load_policy` takes it.
         spread: put layers on further GPUs when one does not take them all.
+        unpacked: as for `weight_bytes`.
     """
     if device.type == "cpu":
         return {}
     if spread and device.type == "cuda" and (count := torch.cuda.device_count()) > 1:
         free = [float(torch.cuda.mem_get_info(i)[0]) for i in range(count)]
-        rest, layers = weight_bytes(where, dtype, quantize)
+        rest, layers = weight_bytes(where, dtype, quantize, unpacked=unpacked)
         cards = spread_layers(rest, layers, free) if rest + sum(layers) > ROOM * free[0] else None
         if cards is not None:
             return {"device_map": device_map(family, cards)}
@@ -117,13 +131,20 @@ def device_map(family: type[Family], cards: Sequence[int | str]) -> dict[str, in
 
 
 def check_room(
-    model: str, where: Path, device: torch.device, dtype: torch.dtype, quantize: str | None, placed: dict[str, Any]
+    model: str,
+    where: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: str | None,
+    placed: dict[str, Any],
+    *,
+    unpacked: bool = False,
 ) -> None:
     """Refuse weights that one device has no room for, before they are loaded.
 
     Args:
         model: what the user called it.
-        where, device, dtype, quantize: as for `place`.
+        where, device, dtype, quantize, unpacked: as for `place`.
         placed: what `place` gave.
 
     Raises:
@@ -132,10 +153,10 @@ def check_room(
     free = _free(device)
     if free is None or len(placed.get("device_map", "1")) > 1:
         return
-    rest, layers = weight_bytes(where, dtype, quantize)
+    rest, layers = weight_bytes(where, dtype, quantize, unpacked=unpacked)
     if (needed := rest + sum(layers)) <= free:
         return
-    less = [] if quantize else ["--quantize 4bit"]
+    less = [] if quantize or unpacked else ["--quantize 4bit"]
     if device.type == "cpu" and dtype == torch.float32:
         less.append("--dtype bfloat16")
     if device.type == "cuda":

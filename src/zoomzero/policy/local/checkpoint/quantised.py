@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,19 +24,25 @@ PACKAGES: dict[str, dict[str, str]] = {
 }
 EXTRA = "zoomzero[quantize]"  # what --quantize needs
 FP8_FROM = (8, 9)  # compute capability of the first GPUs that multiply FP8 numbers
+_LEFT_OUT = ("modules_to_not_convert", "llm_int8_skip_modules")  # where a checkpoint lists what is not quantised
 
 
 def quant_method(config: dict[str, Any]) -> str | None:
     """Return how a checkpoint's weights are quantised, as its config.json says; None for plain ones."""
     if "quantization" in config:  # its own word, written twice
         return "mlx"
-    text = config.get("text_config")
-    held = config.get("quantization_config") or (text.get("quantization_config") if isinstance(text, dict) else None)
+    held = _quantisation(config)
     if not held:
         return None
     if not isinstance(held, dict):
         return "unknown"
     return str(held.get("quant_method", "bitsandbytes" if "load_in_4bit" in held else "unknown"))
+
+
+def _quantisation(config: dict[str, Any]) -> Any:
+    """Return what a checkpoint's config.json says about its quantisation."""
+    text = config.get("text_config")
+    return config.get("quantization_config") or (text.get("quantization_config") if isinstance(text, dict) else None)
 
 
 def check_quantised(model: str, config: dict[str, Any]) -> str | None:
@@ -67,24 +75,64 @@ def _missing(model: str, method: str, package: str) -> ModelError:
     return ModelError(model, f"is quantised ({method}), and the package {package} that reads it is missing", fix)
 
 
-def load_arguments(model: str, method: str | None, device: torch.device) -> dict[str, Any]:
-    """Return what loading needs to be told of quantised weights on a device.
+def is_unpacked(config: dict[str, Any], device: torch.device) -> bool:
+    """Return whether a checkpoint's quantised weights are turned into the model's number type while they are loaded.
 
-    FP8 weights are turned into the number type everything else has where no fast FP8 product is: on a CPU, Apple's GPUs
-    and GPUs before Ada. A model in two number types would fail in its vision tower.
+    FP8 weights are where no fast FP8 product is: on a CPU, Apple's GPUs and GPUs before Ada. A model in two number
+    types would fail in its vision tower. What else compressed-tensors packs is unpacked everywhere: transformers would
+    do so in the model's own first call, which packed rows go around.
+
+    Args:
+        config: its config.json.
+        device: where the model will be.
+    """
+    fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= FP8_FROM
+    method = quant_method(config)
+    return (method == "fp8" and not fast) or (method == "compressed-tensors" and not (fast and is_fp8(config)))
+
+
+def load_arguments(
+    model: str, config: dict[str, Any], where: Path, network_class: Any, device: torch.device
+) -> dict[str, Any]:
+    """Return what loading needs to be told of a checkpoint's quantised weights on a device; nothing for plain ones.
+
+    Names of modules that are not quantised count wherever they stand in a path: AWQ's tools and vLLM read the list so,
+    and write `visual` for `model.visual`; transformers looks at a path's beginning and end alone, and would expect the
+    tower's weights packed.
+
+    Args:
+        model: what the user called it.
+        config: its config.json.
+        where: its directory.
+        network_class: that transformers builds.
+        device: where the model will be.
 
     Raises:
         ModelError: a GPU that multiplies FP8 numbers, without the package its kernels come in.
     """
-    if method != "fp8":
+    method, unpacked = quant_method(config), is_unpacked(config, device)
+    if method is None:
         return {}
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= FP8_FROM:
-        if find_spec("kernels") is None:
-            raise _missing(model, method, "kernels")
-        return {}
-    from transformers import FineGrainedFP8Config
+    if method == "fp8" and not unpacked and find_spec("kernels") is None:
+        raise _missing(model, method, "kernels")
+    read = network_class.config_class.from_pretrained(where)
+    read.quantization_config = told = dict(_quantisation(config))
+    for key in _LEFT_OUT:
+        if names := told.get(key):
+            told[key] = [*names, *(rf".*\b{re.escape(name)}" for name in names)]
+    if unpacked:
+        told["dequantize"] = True
+    elif method == "compressed-tensors":
+        told["use_optimized_inference"] = True  # its products in FP8, not unpacked in the first call
+    return {"config": read}
 
-    return {"quantization_config": FineGrainedFP8Config(dequantize=True)}
+
+def is_fp8(config: dict[str, Any]) -> bool:
+    """Return whether everything that compressed-tensors packed in a checkpoint is FP8 numbers."""
+    held = _quantisation(config)
+    groups = held.get("config_groups", {}) if isinstance(held, dict) else {}
+    weights = [group.get("weights") or {} for group in groups.values()]
+    return bool(weights) and all(one.get("type") == "float" and one.get("num_bits") == 8 for one in weights)
 
 
 def check_quantize(model: str, bits: str | None, config: dict[str, Any]) -> None:
