@@ -10,16 +10,18 @@ from types import SimpleNamespace
 import pytest
 
 from zoomzero import doctor
+from zoomzero.models import EMBEDDED
 
 
 @pytest.fixture
 def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package directory with (made-up) weights of the embedded model."""
-    weights = tmp_path / "models" / "tiny" / "model.safetensors"
-    weights.parent.mkdir(parents=True)
-    weights.write_bytes(bytes(1_500_000))
+    """A package directory with (made-up) weights of the embedded models; the path of the finished one's."""
+    paths = [tmp_path / "models" / name / "model.safetensors" for name in EMBEDDED]
+    for weights in paths:
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(bytes(1_500_000))
     monkeypatch.setattr(doctor.resources, "files", lambda package: tmp_path)
-    return weights
+    return paths[EMBEDDED.index("tiny")]
 
 
 def lines() -> tuple[dict[str, tuple[str, str]], bool]:
@@ -34,7 +36,7 @@ def test_a_healthy_machine(embedded: Path) -> None:
     assert healthy
     assert {mark for mark, _ in found.values()} <= {"ok", "slow", "--"}
     assert found["torch"] == ("ok", importlib.metadata.version("torch"))
-    assert found["tiny model"] == ("ok", "1.5 MB, embedded")
+    assert [found[f"{name} model"] for name in EMBEDDED] == [("ok", "1.5 MB, embedded")] * 2
     assert found["encoder"] == ("ok", "libx264")
     assert "h264" in found["decoders"][1]
     assert found["disk"][1].endswith("GiB free here")

@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Iterator
 from importlib import resources
 
+from zoomzero.models import EMBEDDED
+
 REQUIRED = (
     "torch",
     "transformers",
@@ -100,8 +102,9 @@ def _video() -> Iterator[tuple[str, str, str]]:
 
 
 def _model() -> Iterator[tuple[str, str, str]]:
-    weights = resources.files("zoomzero") / "models" / "tiny" / "model.safetensors"
-    if weights.is_file():
-        yield "ok", "tiny model", f"{len(weights.read_bytes()) / 1e6:.1f} MB, embedded"
-    else:
-        yield "FAIL", "tiny model", "missing; reinstall zoomzero"
+    for name in EMBEDDED:
+        weights = resources.files("zoomzero") / "models" / name / "model.safetensors"
+        if weights.is_file():
+            yield "ok", f"{name} model", f"{len(weights.read_bytes()) / 1e6:.1f} MB, embedded"
+        else:
+            yield "FAIL", f"{name} model", "missing; reinstall zoomzero"

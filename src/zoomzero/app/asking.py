@@ -27,6 +27,7 @@ from zoomzero.data.example import Example
 from zoomzero.demo import close_looks
 from zoomzero.errors import ConfigError, ZoomZeroError
 from zoomzero.files import write_whole
+from zoomzero.models import EMBEDDED
 from zoomzero.pages.page import PassFrames
 from zoomzero.policy.base import Policy
 from zoomzero.policy.kept import KeptPrefixes
@@ -156,7 +157,7 @@ class Desk:
             cache=self.cache,
         )
         shown = public_trace(trace, asked.video.name, self.names(asked.video))
-        if self.policy.name == "tiny" and (asked.video.info.width, asked.video.info.height) != (SIZE, SIZE):
+        if self.policy.name in EMBEDDED and (asked.video.info.width, asked.video.info.height) != (SIZE, SIZE):
             shown = replace(shown, notes=(*shown.notes, FOREIGN))
         known = asked.known
         looks = close_looks(results)

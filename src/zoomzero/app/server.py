@@ -19,6 +19,7 @@ from zoomzero.app.settings import AppSettings
 from zoomzero.app.store import Store
 from zoomzero.config import ModelSettings
 from zoomzero.errors import ConfigError
+from zoomzero.models import EMBEDDED
 from zoomzero.policy.base import Policy
 
 EXPIRE_EVERY_S = 30.0
@@ -64,7 +65,7 @@ def make_place(
     store = Store(settings.store, settings.limits)
     try:
         examples = []
-        if policy.name == "tiny":
+        if policy.name in EMBEDDED:
             say("writing example videos")
             examples = write_examples(store.root / "examples")
         library = Library(settings.videos, examples, settings.limits.decode_s)

@@ -268,6 +268,7 @@ def model_for(model: str | None, info: VideoInfo) -> str:
     Raises:
         ConfigError: none is named, and the video is not of the embedded model's world.
     """
+    from zoomzero.models import EMBEDDED
     from zoomzero.world.render import SIZE
 
     of_the_world = (info.width, info.height) == (SIZE, SIZE)
@@ -275,7 +276,7 @@ def model_for(model: str | None, info: VideoInfo) -> str:
         reason = "no model is named, and the embedded one knows only the videos of `zoomzero world`"
         fix = "name one such as Qwen/Qwen3-VL-2B-Instruct, or say --model tiny to try the command out"
         raise ConfigError("--model", reason, fix)
-    if model == "tiny" and not of_the_world:
+    if model in EMBEDDED and not of_the_world:
         note = "the embedded model knows only the videos of `zoomzero world`; its answer says nothing about this one"
         typer.echo(f"zoomzero: note: {note}", err=True)
     return model or "tiny"

@@ -94,10 +94,11 @@ def measure_model(model: str) -> Sizes:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from zoomzero.errors import ModelError
+    from zoomzero.models import EMBEDDED
     from zoomzero.policy.local.families import family_of
     from zoomzero.policy.local.load import find, quiet
 
-    where = str(find(model)) if model == "tiny" else model
+    where = str(find(model)) if model in EMBEDDED else model
     try:
         config = AutoConfig.from_pretrained(where)
         with quiet(), torch.device("meta"):

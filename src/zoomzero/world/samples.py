@@ -17,13 +17,15 @@ from zoomzero.video.types import FrameBudget, FramePlan, Geometry
 from zoomzero.world.questions import NUMBERS, QUESTION_KINDS, Question, ask
 from zoomzero.world.scenes import GRID_S, KINDS, SYMBOLS, Event, Scene, kind_name
 from zoomzero.world.views import MIN_SEEN_S, View, even_s, whole_view
-from zoomzero.world.write import LABELS
+from zoomzero.world.write import LABELS, LONG_DURATION_S
 
 LIST_TEXT = "List what you see."
 _BEGINS = re.compile(r"<time>\((\d+)\.")  # where a span is written, the whole seconds of its start
 _FIRST = (len("<think>"), len("<think>") + 1)  # "the ..." or "not visible": the first word of the reasoning decides
-# shares of items about what does not show: most windows of a long video hold nothing of a question
-ABSENT, ABSENT_IN_WINDOW = 0.12, 0.35
+# shares of items about what does not show: a window of a long video, or a few of its frames, show nothing of most
+ABSENT, ABSENT_IN_PART = 0.12, 0.35
+LONGEST_WHOLE_S = 96.0  # of a video that a pass sees all of
+LONG_CLOSE = 0.25  # share of close looks at a long video, where moments lie far apart
 # of QUESTION_KINDS: what is learned last is asked for most; symbols are asked for besides in close looks
 COARSE_SHARES = (0.2, 0.25, 0.5, 0.05)
 CLOSE_SHARES = (0.15, 0.3, 0.4, 0.15)
@@ -71,8 +73,9 @@ def coarse_sample(
 
 def zoom_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> SFTSample:
     """A close look at (about) the right spans, sometimes at wrong ones."""
-    whole = whole_view(rng, 48, 96)
-    shift_s = even_s(rng, 0, 1104) if rng.random() < 0.5 else 0.0
+    long = rng.random() < LONG_CLOSE
+    whole = whole_view(rng, 400, LONG_DURATION_S) if long else whole_view(rng, 48, LONGEST_WHOLE_S)
+    shift_s = even_s(rng, 0, LONG_DURATION_S - LONGEST_WHOLE_S) if not long and rng.random() < 0.5 else 0.0
     total_s = whole.total_s + shift_s
     view = View(whole.scene, shift_s, Span(shift_s, total_s), total_s)
     question = _ask_any(rng, view.scene, CLOSE_SHARES)
@@ -167,7 +170,8 @@ def _unseen_item(rng: np.random.Generator, question: Question, settings: ModelSe
 
 
 def _absent_share(view: View) -> float:
-    return ABSENT if view.whole else ABSENT_IN_WINDOW
+    """Return how often to ask for what does not show: a few frames of a long video miss most of it, like a window."""
+    return ABSENT if view.whole and view.total_s <= LONGEST_WHOLE_S else ABSENT_IN_PART
 
 
 def _absent_item(rng: np.random.Generator, view: View, plan: FramePlan, settings: ModelSettings) -> SFTItem:

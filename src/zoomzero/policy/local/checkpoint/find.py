@@ -9,6 +9,7 @@ from typing import Any
 
 from zoomzero.errors import ModelError
 from zoomzero.files import parse_json
+from zoomzero.models import EMBEDDED
 from zoomzero.policy.local.checkpoint.quantised import check_quantised
 from zoomzero.policy.local.families import Family, family_class, supported
 
@@ -36,8 +37,8 @@ def find_words(model: str, revision: str | None = None) -> Path:
 
 def _local(model: str) -> Path | None:
     """Return the directory of a model that is on this machine, None for a hub id."""
-    if model == "tiny":
-        where = Path(str(resources.files("zoomzero") / "models" / "tiny"))
+    if model in EMBEDDED:
+        where = Path(str(resources.files("zoomzero") / "models" / model))
         if not (where / "config.json").is_file():
             raise ModelError(model, f"the shipped model is missing from {where}", "reinstall zoomzero")
         return where
