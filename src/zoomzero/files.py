@@ -48,7 +48,10 @@ def write_whole(path: str | Path, content: str | bytes, *, sync: bool = False) -
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """Return the rows of a JSON Lines file that this project wrote; none when there is no file yet."""
     path = Path(path)
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    if not path.is_file():
+        return []
+    # by line feeds alone: JSON may hold U+2028 and its like as they are
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def parse_json(text: str) -> Any:

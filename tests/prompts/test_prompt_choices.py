@@ -47,6 +47,14 @@ ONE = [
     ("The answer is not A. The answer is B.", "B"),
     ("Option A is not shown, so the answer is B.", "B"),
     ("B. The answer is B.", "B"),
+    ("B is correct", "B"),
+    ("Option B is the correct answer.", "B"),
+    ("**B** is the right choice, because the key is blue", "B"),
+    ("B (a blue key)", "B"),
+    ("A blue key (B).", "B"),
+    ("Ans: B", "B"),
+    ("Answer: B. Actually, A is wrong.", "B"),
+    ("Answer: B. There is no A.", "B"),
 ]
 SEVERAL = [
     "The answer is A, C and D.",
@@ -67,6 +75,9 @@ SEVERAL = [
     "The answer is A: wait, the answer is B.",
     "A. then again, the answer is B.",
     "The answer is A. No, the answer is B.",
+    "Answer: A. Actually B.",
+    "A\nWait, it is (B).",
+    "A is correct.\nOn second thought, option B.",
     "\\boxed{A} or \\boxed{B}",
     "Answer: A\nAnswer: B",
 ]
@@ -76,6 +87,9 @@ NONE = [
     "The answer is not B.",
     "The correct answer isn't B.",
     "I don't think the answer is B.",
+    "B is correct only if the key is red",
+    "B is not correct",
+    "A (a blue key)",  # the text of B
     "A) is wrong",
     "B: no.",
     "Neither",

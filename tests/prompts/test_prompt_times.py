@@ -44,6 +44,11 @@ READ = [
     ("[\n  5.2,\n  10.4\n]", [(5.2, 10.4)]),
     ("the scene (5, 10)", [(5.0, 10.0)]),
     ("(5.2, 10.4), confidence 0.9, 0.95", [(5.2, 10.4)]),
+    ("minutes 1-2", [(60.0, 120.0)]),
+    ("in hours 1 - 2", [(3600.0, 7200.0)]),
+    ("at minute 1:05-1:10", [(65.0, 70.0)]),
+    ("5 to 10 minutes 20 - 30", [(300.0, 600.0), (20.0, 30.0)]),
+    ("10\n300 - 320", [(300.0, 320.0)]),
 ]
 LEFT_OUT = [
     ("10-20%", "unclear_span"),
@@ -67,6 +72,13 @@ LEFT_OUT = [
     ("00:00:05;12 - 00:00:07;03", "unclear_span"),
     ("1:05 hours - 1:10 hours", "unclear_span"),
     ("5 m/s - 6 m/s", "unclear_span"),
+    ("1 000 - 1 300", "unclear_span"),  # thousands, or the end of something else
+    ("1\u202f000,5 - 1\u00a0300,5", "unclear_span"),
+    ("1'234 - 1'300", "unclear_span"),
+    ("5 1/2 - 10", "unclear_span"),
+    ("10^2 - 10^3", "unclear_span"),
+    ("5±1 - 10±1", "unclear_span"),
+    ("1*10^2 - 2*10^2", "unclear_span"),
     ("(1, 2e20)", "unclear_span"),
     ("(1, 2e999)", "nan_span"),
     ("(−5, 10)", "negative_span"),

@@ -122,6 +122,17 @@ def packed(target: Path, count: int = 60) -> Path:
     return target
 
 
+def timed_by_place(source: Path, target: Path) -> Path:
+    """Copy a video as tools do from AVI: a packet's time is that of its place, also where frames are reordered."""
+    with av.open(str(source)) as whole, av.open(str(target), "w") as container:
+        stream = container.add_stream_from_template(whole.streams.video[0])
+        packets = [packet for packet in whole.demux(whole.streams.video[0]) if packet.size]
+        for packet, time in zip(packets, sorted(packet.pts for packet in packets), strict=True):
+            packet.stream, packet.pts, packet.dts = stream, time, time
+            container.mux(packet)
+    return target
+
+
 def shown_by(matrix: Matrix, picture: np.ndarray) -> np.ndarray:
     """Lay a picture down pixel by pixel as the matrix says: (x, y) goes to (a*x + c*y, b*x + d*y)."""
     a, b, c, d = matrix

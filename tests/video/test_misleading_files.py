@@ -46,6 +46,21 @@ def test_packed_b_frames_take_the_order_they_come_out_in(folder: Path) -> None:
     assert every(info, 0.2, workers=1).key == clip.key
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+def test_times_by_place_are_told_from_times_of_frames(codec: str, suffix: str, folder: Path) -> None:
+    for b_frames, reading in ((2, "order"), (0, "seek")):
+        source = made.write(
+            folder / f"{codec} {b_frames} source.{suffix}", made.grid(100, 25), codec=codec, gop=20, b_frames=b_frames
+        )
+        assert probe(source).reading == "seek"
+        info = probe(edited.timed_by_place(source, folder / f"{codec} {b_frames} placed.{suffix}"))
+        assert info.reading == reading
+        clip = every(info, 0.2)
+        assert numbers(clip) == list(range(0, 100, 5))
+        assert clip.times_s == pytest.approx([i / 5 for i in range(20)], abs=0.002)
+
+
 def test_a_damaged_avi_keeps_its_other_pictures_in_place(folder: Path) -> None:
     path = made.write(folder / "whole.avi", made.grid(300, 25), ticks=25, gop=50)
     data = bytearray(path.read_bytes())

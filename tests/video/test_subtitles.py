@@ -222,6 +222,16 @@ def test_utf16_without_its_mark(tmp_path: Path) -> None:
         assert cues_and_notes(tmp_path, text.encode(encoding)) == ([(1.0, 2.0, "Über")], ())
 
 
+def test_ends_that_the_format_does_not_have_are_said_to_be_guessed(tmp_path: Path) -> None:
+    note = "subtitles: the format has no ends; they are guessed from how much is said"
+    sami = b"<SAMI><BODY><SYNC Start=1000><P>hi<SYNC Start=9000><P>there</BODY></SAMI>"
+    for data, starts in ((sami, [1.0, 9.0]), (b"00:00:01:hi\n00:00:09:there\n", [1.0, 9.0])):
+        cues, notes = cues_and_notes(tmp_path, data)
+        assert [start_s for start_s, _, _ in cues] == starts
+        assert notes == (note,)
+    assert cues_and_notes(tmp_path, b"{1}{1}25\n{25}{50}hi\n") == ([(1.0, 2.0, "hi")], ())
+
+
 # --- groups ---
 
 

@@ -49,7 +49,7 @@ def read_context(text: str) -> Context:
     Args:
         text: the prompt, without the video.
     """
-    lines = text.splitlines()
+    lines = text.replace("\r\n", "\n").split("\n")  # other line ends are part of a text
     found = [run for style in _STYLES for run in _lists(lines, style)]
     whole = Context(text.strip())
     if len(found) != 1:

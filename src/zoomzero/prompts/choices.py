@@ -14,7 +14,7 @@ from typing import NamedTuple
 from zoomzero.prompts.grammar import AnswerAs, option_labels
 from zoomzero.prompts.letters import plain_letters
 
-_NOUN = r"(?:answers?|options?|choices?|答案|选项|選項|正解|答え|ответ|antwort|respuesta|réponse|risposta|resposta)"
+_NOUN = r"(?:answers?|ans|options?|choices?|答案|选项|選項|正解|答え|ответ|antwort|respuesta|réponse|risposta|resposta)"
 _ANSWER = r"(?:answers?|答案|正解|答え|ответ|antwort|respuesta|réponse|risposta|resposta)"
 _BEST = r"(?:(?:correct|right|best|final|most\s(?:likely|fitting|accurate)|正确|正確|最终|最終)的?\s{0,3})"
 # What may stand around a label: brackets, quotes, emphasis, LaTeX, HTML.
@@ -31,7 +31,8 @@ _THE = r"(?:(?:the|option|choice|answer|letter)[\s:]{1,3}){0,2}"
 # At the start: an optional lead, the label, then the end, a stop with text behind it, or a new line.
 _HEAD_RE = re.compile(
     rf"""[>\s-]{{0,4}}(?P<lead>(?:{_LEAD}{_THE}){{0,2}}){_OPEN}(?P<label>[a-z]{{1,3}})
-        (?:(?P<alone>{_END}\s{{0,9}}(?:\Z|\n))|{_SHUT}(?P<mark>[)\].:]|\s-|\s–|\s—){_SHUT}(?=\s)|(?P<reason>{_END}\s(?=because\b)))""",
+        (?:(?P<alone>{_END}\s{{0,9}}(?:\Z|\n))|{_SHUT}(?P<mark>[)\].:]|\s-|\s–|\s—){_SHUT}(?=\s)|(?P<reason>{_END}\s(?=because\b))
+        |(?P<right>{_SHUT}\sis\s(?:the\s)?(?:correct|right|best|final)(?:\s(?:answer|option|choice))?(?:[.!]?\s{{0,9}}(?:\Z|\n)|,?\s(?=because\b|since\b))))""",
     re.IGNORECASE | re.VERBOSE,
 )
 _CONCLUSION_RE = re.compile(
@@ -49,6 +50,12 @@ _NEXT_RE = re.compile(
     rf"""{_SHUT}\s{{0,3}}(?P<link>[,/&+;、|]|-|–|~|(?:,\s?)?(?:and|or|to|through|和|或|与|及)(?![a-z])|(?=[(\[])|[.)\]]\s{{0,2}}(?=[(\[A-Z]))
         \s{{0,3}}(?:(?:and|or)\s{{1,3}})?(?:(?:options?|choices?)\s{{1,3}})?{_OPEN}(?P<label>[A-Z]{{1,2}})
         (?=\s{{0,3}}(?:[)\]}}.,;:!?/&+"'*`|、]|\n|\Z|(?:and|or|和|或)\b|和|或))""",
+    re.VERBOSE,
+)
+# A change of mind: another label behind one that was named (`Answer: A. Actually B.`).
+_TURN_RE = re.compile(
+    rf"""\b(?i:actually|wait|rather|instead|correction|sorry|hmm+|i\smean|on\ssecond\sthought|(?<=[.!?\n]\s)no(?=[,.:;!]))[\s,.:;!…—–-]{{1,6}}
+        (?i:(?:it|that|the\sanswer)(?:'s|\sis)\s{{1,3}})?(?i:option\s)?{_OPEN}(?P<label>[A-Z]{{1,2}}){_SHUT}(?=[.,;!?\n]|\Z)""",
     re.VERBOSE,
 )
 # Options listed again: `A. a red ball` at the start of a line or behind a blank.
@@ -81,6 +88,14 @@ class Option(NamedTuple):
     label_at: tuple[int, int] | None = None
 
 
+# A label with its option's text in brackets, or the other way round.
+_BRACKETED_RES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"[>\s-]{{0,4}}(?i:{_LEAD}{_THE}){{0,2}}{_OPEN}(?P<label>[A-Z]{{1,2}}){_SHUT}\s?[(\[](?P<said>[^\n]+)[)\]][.!]?\s{{0,3}}\Z",
+        r"[>\s-]{0,4}(?P<said>[^\n(\[]+?)\s?[(\[](?P<label>[A-Z]{1,2})[)\]][.!]?\s{0,3}\Z",
+    )
+)
 _LONGEST_LINE = 400  # a line that is an answer is shorter
 
 
@@ -165,6 +180,9 @@ def _by_label(text: str, labels: tuple[str, ...], options: Sequence[str]) -> tup
     several = _next_labels(plain, _FIRST_RE.match(plain), labels)
     if not claims and len(several) < 2:
         claims = list(_line_claims(plain, labels, options))
+    if claims:
+        turns = _TURN_RE.finditer(plain, claims[0].at[1])
+        claims += [_Claim(frozenset({m["label"]}), m.span("label")) for m in turns if m["label"] in labels]
     said = frozenset().union(*(claim.labels for claim in claims))
     if len(said) > 1:
         return None, "several_options"
@@ -182,12 +200,22 @@ def _line_claims(text: str, labels: tuple[str, ...], options: Sequence[str]) -> 
         if head and label in labels and (_alone(head) or _is_own(line[head.end() :], label, labels, options)):
             low, high = head.span("label")
             yield _Claim(frozenset({label, *_list_behind(line, high, labels)}), (start + low, start + high))
+        elif m := _bracketed(line, labels, options):
+            yield _Claim(frozenset({m["label"]}), (start + m.start("label"), start + m.end("label")))
         start += len(line) + 1
+
+
+def _bracketed(line: str, labels: tuple[str, ...], options: Sequence[str]) -> re.Match[str] | None:
+    """Return the match of a line that is a label and its own option's text, one of them in brackets."""
+    ways = (pattern.match(line) for pattern in _BRACKETED_RES if len(line) < _LONGEST_LINE)
+    return next(
+        (m for m in ways if m and m["label"] in labels and _is_own(m["said"], m["label"], labels, options)), None
+    )
 
 
 def _alone(head: re.Match[str]) -> bool:
     """Return whether nothing but a reason follows the label."""
-    return head["alone"] is not None or head["reason"] is not None
+    return any(head[way] is not None for way in ("alone", "reason", "right"))
 
 
 def _is_own(said: str, label: str, labels: tuple[str, ...], options: Sequence[str]) -> bool:

@@ -71,6 +71,12 @@ _NAMED_RE = re.compile(
     re.IGNORECASE | re.ASCII | re.VERBOSE,
 )
 _NAME_LENGTH = 40
+_UNIT_BEFORE_RE = re.compile(
+    r"(?:\A|\n\s{0,3}|[^0-9\s]\s{0,3})\b(?P<word>minutes?|mins?|hours?|hrs?)\s\Z", re.IGNORECASE | re.ASCII
+)
+# What makes a number the rest of another one: `10^2`, `5±1`, `1'300`, `1 300`, the 2 of `5 1/2`.
+_REST_RE = re.compile(r"[0-9]\s?[\^±*×/'’]\Z")
+_THOUSANDS_BEFORE_RE = re.compile(r"(?<![0-9.,:])[0-9]{1,3}[^\S\n]\Z")
 
 _MARKS = r"[\"'*_`]{0,3}"
 _COMMA_RE = re.compile(rf"{_MARKS}\s{{0,4}}[,;]\s{{0,60}}{_MARKS}", re.ASCII)
@@ -181,11 +187,19 @@ def _values(text: str) -> Iterator[_Value]:
             continue
         number = m["number"]
         seconds, clear = _number(number)
+        clear = clear and not _is_rest(text, m.start(), number)
         unit_s, close = _unit(text, m.end())
         clock = ":" in number
         if clock and unit_s is not None:
             unit_s = None if unit_s in (1.0, 60.0) else 0  # `1:05 minutes` is a minute and five seconds
         yield _Value(number.rstrip("."), sign * seconds, m.start(), m.end(), close, unit_s if clear else 0, clock)
+
+
+def _is_rest(text: str, at: int, number: str) -> bool:
+    """Return whether the number that begins at `at` is only the rest of one."""
+    before = text[max(0, at - 6) : at]
+    thousands = len(number.partition(".")[0]) == 3 and _THOUSANDS_BEFORE_RE.search(before) is not None
+    return thousands or _REST_RE.search(before) is not None
 
 
 def _number(text: str) -> tuple[float, bool]:
@@ -240,6 +254,7 @@ def _pairs(text: str) -> Iterator[tuple[_Value, _Value] | None]:
         listed = listed or (named is not None and len((named["openers"] or "").replace(" ", "")) > 1)
         end = run[-1].close
         unit_s, closers = _unit_after_bracket(text, end)
+        unit_s = _unit_before(text, run[0].start) if unit_s is None else unit_s
         unit_s = 0.0 if other else unit_s
         found.append((run, links, unit_s))
         if closers > 1 and unit_s is not None:  # behind the whole list
@@ -259,6 +274,13 @@ def _unit_after_bracket(text: str, at: int) -> tuple[float | None, int]:
     word = _TAIL_RE.match(text, m.end())
     known = word is not None and (_is_other(word["sign"] or word["word"]) or unit_s)
     return (unit_s if known else None), len(m["closers"])
+
+
+def _unit_before(text: str, at: int) -> float | None:
+    """Return the seconds of a unit that stands before its numbers (`minutes 1-2`)."""
+    low = max(0, at - _NAME_LENGTH)
+    m = _UNIT_BEFORE_RE.search(text[low:at])
+    return UNITS_S[m["word"].lower()] if m and (m.start() or not low) else None
 
 
 def _runs(text: str) -> Iterator[tuple[Run, Links]]:

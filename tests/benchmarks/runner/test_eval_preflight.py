@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,13 @@ def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_ids_are_read_from_lines_and_rows(tmp_path: Path, text: str) -> None:
     (tmp_path / "ids").write_text(text)
     assert read_ids(tmp_path / "ids", QUESTIONS) == {"a_1", "b_2"}
+
+
+def test_line_ends_inside_a_text_cut_no_row(tmp_path: Path) -> None:
+    rows = [{"id": id_, "question": "what is\u2028shown\x85here?"} for id_ in ("a_1", "b_2")]
+    lines = "\ufeff" + "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(lines, encoding="utf-8", newline="")
+    assert read_ids(tmp_path / "rows.jsonl", QUESTIONS) == {"a_1", "b_2"}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from zoomzero.benchmarks.runner.run import (
     read_rows,
     read_run,
 )
+from zoomzero.benchmarks.scoring.costs import COST_NAMES
 from zoomzero.errors import ConfigError, DataError, EvaluationError
 
 IDENTITY: dict[str, Any] = {
@@ -47,7 +48,9 @@ IDENTITY: dict[str, Any] = {
 
 
 def line(id_: str, failed: str | None = None, **more: Any) -> str:
-    return json.dumps({"id": id_, "mode": "zoom", "answer": "A", "spans": [], "failed": failed, **more})
+    costs = dict.fromkeys(COST_NAMES, 0.0)
+    row: dict[str, Any] = {"id": id_, "mode": "zoom", "answer": "A", "spans": [], "failed": failed, "duration_s": 9.0}
+    return json.dumps(row | {"costs": costs, "passes": [], "evidence": {}} | more)
 
 
 def written(folder: Path, *lines: str) -> Path:

@@ -249,7 +249,14 @@ def test_rows_of_unknown_questions_are_told(tmp_path: Path, data: Path) -> None:
     [
         ("run.json", "{}", "lacks benchmark, split, data, modes, dataset"),
         ("run.json", "[", "cannot be read"),
-        ("predictions.zoom.jsonl", '{"id": "q1"}\n{nonsense}\n{"id": "q2"}\n', "line 2"),
+        ("predictions.zoom.jsonl", f"{json.dumps(ZOOM[0])}\n{{nonsense}}\n", "line 2: is no row \\(is not JSON"),
+        ("predictions.zoom.jsonl", '{"id": "q1"}\n', "line 1: is no row \\(answer Field required"),
+        (
+            "predictions.zoom.jsonl",
+            json.dumps(ZOOM[0] | {"spans": [[1, "x"]]}) + "\n",
+            "spans.0.1 must be a valid number",
+        ),
+        ("predictions.zoom.jsonl", json.dumps(ZOOM[0] | {"costs": {}}) + "\n", "costs lacks visual_tokens"),
         ("predictions.zoom.jsonl", f"{json.dumps(ZOOM[0])}\n{json.dumps(ZOOM[0])}\n", "answered on line 1 already"),
     ],
 )

@@ -178,7 +178,7 @@ def read_ids(path: Path, questions: Sequence[Question]) -> set[str]:
         DataError: no such file, no id in it, or ids that are no questions of the benchmark (names and counts them).
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # no other line ends: JSON texts may hold them
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, "--only", f"cannot be read ({error}); give a text file with one id a line") from error
     ids = [_id(line.strip()) for line in lines if line.strip()]

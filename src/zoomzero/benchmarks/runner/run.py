@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoomzero.benchmarks.scoring.shapes import Answered, Begun, Record, fault
 from zoomzero.config import flatten
 from zoomzero.errors import ConfigError, DataError, EvaluationError
 from zoomzero.files import locked, parse_json, write_whole
@@ -59,7 +60,10 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / RUN_FILE
     if not path.is_file():
         raise DataError(folder, RUN_FILE, "is not there; give the --out of a `zoomzero eval`")
-    return _read_object(path)
+    record = _read_object(path)
+    if wrong := fault(Record, record):
+        raise DataError(path, "file", f"{wrong} (damaged since it was written); restore it, or give another --out")
+    return record
 
 
 def read_rows(folder: str | Path, mode: str) -> list[Row]:
@@ -69,7 +73,7 @@ def read_rows(folder: str | Path, mode: str) -> list[Row]:
         DataError: a damaged line, or two rows for one question.
     """
     path = predictions_path(folder, mode)
-    return _parse(path, _whole_lines(path)[0]) if path.is_file() else []
+    return _parse(path, _whole_lines(path)[0], Answered) if path.is_file() else []
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -89,17 +93,19 @@ def _whole_lines(path: Path) -> tuple[list[bytes], int]:
     return data[:end].split(b"\n")[:-1], end
 
 
-def _parse(path: Path, lines: list[bytes]) -> list[Row]:
+def _parse(path: Path, lines: list[bytes], shape: type[Begun] = Begun) -> list[Row]:
     rows: list[Row] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         try:
             row = parse_json(line.decode("utf-8"))
-            id_ = row["id"]
-            hash(id_)  # a list is no id
-        except (ValueError, TypeError, KeyError) as error:
-            reason = "is no row (damaged since it was written); remove this line, its question is asked again"
-            raise DataError(path, f"line {number}", reason) from error
+            wrong = fault(shape, row)
+        except ValueError as error:
+            wrong = f"is not JSON ({error})"
+        if wrong is not None:
+            reason = f"is no row ({wrong}; damaged since it was written); remove this line, its question is asked again"
+            raise DataError(path, f"line {number}", reason)
+        id_ = row["id"]
         if id_ in seen:
             reason = f"question {id_!r} was answered on line {seen[id_]} already; remove one of the two lines"
             raise DataError(path, f"line {number}", reason)

@@ -19,7 +19,7 @@ from zoomzero.video.files.container import (
     refuse_untimed,
     untimed,
 )
-from zoomzero.video.files.order import first_in_order, is_steady, needs_order
+from zoomzero.video.files.order import first_in_order, is_steady, needs_order, place_of
 from zoomzero.video.files.orient import UPRIGHT, is_askew, orientation
 from zoomzero.video.types import VideoInfo
 
@@ -166,7 +166,7 @@ def _read_to_end(container: Any, stream: Any, point: int, by_place: bool) -> tup
             if packet.dts is not None:
                 fell = fell or (before is not None and packet.dts < before - _FALL_FRAMES * usual)
                 before = packet.dts
-            time = packet.dts if by_place and packet.dts is not None else packet.pts
+            time = (place_of(container.format.name, packet) or packet.pts) if by_place else packet.pts
             end = time + (packet.duration or int(usual))
             last = end if last is None else max(last, end)
     except (av.error.FFmpegError, OSError):

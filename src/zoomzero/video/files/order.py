@@ -1,7 +1,8 @@
 """Files whose packets carry the times of other frames: everything is decoded, and the order that comes out is right.
 
 AVI has no presentation times: a packet carries the time at which its place in the file is due, not that of its frame.
-Packed B-frames (two frames in one packet, an empty packet later) carry that on into other containers.
+Packed B-frames (two frames in one packet, an empty packet later) carry that on into other containers, and so does
+copying an AVI's packets into a container whose times are then made up from their order.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from zoomzero.video.files.container import open_container, read_packets
 _FAILURES = (av.error.FFmpegError, ValueError, EOFError)
 _ON_TIME_S = 0.002
 _FEW = 48  # frames that show whether a stream's times ascend
+_FEWER = 24  # the same where most files are sound: no encoder goes longer without a reordered frame, if it has any
 _SETTLED = 64  # packets after which a decoder's delay grows no more
 _ALWAYS_REORDERS = frozenset({"h264", "hevc", "vc1"})  # whether they do shows late
+_REORDERS = frozenset({"h264", "hevc"})
+_UNORDERED_PROFILES = frozenset({"Baseline", "Constrained Baseline"})  # every frame is shown where it stands
 _STEADY = frozenset({"mpeg4", "mpeg2video", "mpeg1video"})  # a frame comes out one packet late, always
 
 
@@ -28,12 +32,21 @@ def needs_order(format_name: str, stream: Any, path: str) -> bool:
     codec = stream.codec_context
     if format_name == "avi":
         return codec.name in _ALWAYS_REORDERS or bool(codec.has_b_frames)
-    return codec.name == "mpeg4" and not _ascends(path, stream.index)
+    if codec.name in _REORDERS and codec.profile not in _UNORDERED_PROFILES:
+        return _keeps_order(path, stream.index) and not _ascends(path, stream.index, _FEWER)
+    return codec.name == "mpeg4" and not _ascends(path, stream.index, _FEW)
 
 
 def is_steady(format_name: str, stream: Any) -> bool:
     """Return whether the packet that brings a frame out tells its time."""
     return format_name == "avi" and stream.codec_context.name in _STEADY
+
+
+def place_of(format_name: str, packet: Any) -> int | None:
+    """Return the time that a packet's place in the file gives to some frame, in stream ticks."""
+    if format_name == "avi" and packet.dts is not None:
+        return int(packet.dts)
+    return packet.dts if packet.pts is None else int(packet.pts)
 
 
 def first_in_order(path: str, index: int) -> int | None:
@@ -43,7 +56,23 @@ def first_in_order(path: str, index: int) -> int | None:
         return next((pts for pts, _frame, _bad in walker.frames()), None)
 
 
-def _ascends(path: str, index: int) -> bool:
+def _keeps_order(path: str, index: int) -> bool:
+    """Return whether the first packets' times ascend as they stand: with reordered frames that is a mistake."""
+    times: list[int] = []
+    with open_container(path) as container:
+        try:
+            for packet in read_packets(container, container.streams[index]):
+                if not packet.size or len(times) == _FEWER:
+                    break
+                if packet.pts is None or (times and packet.pts < times[-1]):
+                    return False
+                times.append(packet.pts)
+        except _FAILURES:
+            return False  # damage is found and said elsewhere
+    return len(times) > 1
+
+
+def _ascends(path: str, index: int, most: int) -> bool:
     """Decode the first frames and return whether their times ascend, as shown frames' times do."""
     with open_container(path) as container:
         stream = container.streams[index]
@@ -59,7 +88,7 @@ def _ascends(path: str, index: int) -> bool:
                         return False
                     before = frame.pts
                     shown += 1
-                if shown >= _FEW:
+                if shown >= most:
                     return True
         except _FAILURES:
             return True  # damage is found and said elsewhere
@@ -88,7 +117,8 @@ class OrderWalker:
         self.decoded = 0
         self.missing: dict[int, str] = {}
         self.traces: list[int] = []
-        self._steady = is_steady(container.format.name, stream)
+        self._format = container.format.name
+        self._steady = is_steady(self._format, stream)
         self._due: list[int] = []  # times of packets whose frame has not come out: a heap
         self._fed = self._delay = 0
         self._lost = self._tainted = False
@@ -119,7 +149,7 @@ class OrderWalker:
             yield from self._timed(packet)
 
     def _timed(self, packet: Any) -> Iterator[tuple[int, Any, bool]]:
-        due = None if packet is None else packet.pts if packet.dts is None else packet.dts
+        due = None if packet is None else place_of(self._format, packet)
         if due is not None:
             heapq.heappush(self._due, due)
             self._fed += 1

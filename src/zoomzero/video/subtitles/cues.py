@@ -19,6 +19,7 @@ from zoomzero.video.subtitles.found import Found
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<\d\d:\d\d[\d:.]*>|\{\\[^{}]*\}")  # <i>, <v Name>, <00:01.000>, {\an8}
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff"))
+_ENDLESS = frozenset({"sami", "tmp"})
 LATEST_S = 1e7  # 116 days: a later time is damage
 
 
@@ -83,6 +84,8 @@ def read_subtitles(path: str | Path) -> Subtitles:
         (cut, "start before 0 and are cut there"),
     )
     notes += tuple(f"subtitles: {n} cue{'s' * (n > 1)} {what}" for n, what in counted if n)
+    if found.endless:
+        notes += ("subtitles: the format has no ends; they are guessed from how much is said",)
     return Subtitles(sorted(cues, key=lambda c: (c.start_s, c.end_s)), notes)
 
 
@@ -109,9 +112,10 @@ def _other(file: Path, text: str) -> Found:
     wrong = (Pysubs2Error, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, AssertionError)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its guesses about ends are the format's
-            events = pysubs2.SSAFile.from_string(text).events
-        return Found([(e.start / 1000, e.end / 1000, e.plaintext) for e in events if not e.is_comment])
+            warnings.simplefilter("ignore")  # that it guesses ends, which our notes say
+            read = pysubs2.SSAFile.from_string(text)
+        cues = [(e.start / 1000, e.end / 1000, e.plaintext) for e in read.events if not e.is_comment]
+        return Found(cues, endless=read.format in _ENDLESS)
     except (*wrong, SyntaxError, NotImplementedError, RecursionError) as error:  # XML errors are SyntaxErrors
         reason = f"is not a subtitle file ({type(error).__name__}); give SRT or WebVTT"
         raise DataError(file, "content", reason) from error
