@@ -72,8 +72,14 @@ def test_a_file_that_is_no_page_is_named_in_the_site(monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(DOCS / "site"))
     import hooks
 
-    shown = hooks.OUTSIDE.sub(r"`\1`", "see [it](../examples/a.toml), [b](data.md)")
-    assert shown == "see `examples/a.toml`, [b](data.md)"
+    shown = hooks.without_links_out("see [it](../../examples/a.toml), [b](../data.md), [c](data.md#x)", "guides/a.md")
+    assert shown == "see `examples/a.toml`, [b](../data.md), [c](data.md#x)"
+    assert hooks.without_links_out("[how](../CONTRIBUTING.md)", "models.md") == "`CONTRIBUTING.md`"
+    for page in PAGES:
+        name = page.relative_to(DOCS).as_posix()
+        for target in LINK.findall(CODE.sub("", hooks.without_links_out(page.read_text(encoding="utf-8"), name))):
+            inside = target.startswith(("http://", "https://", "mailto:", "#"))
+            assert inside or (page.parent / target).resolve().is_relative_to(DOCS), f"{name}: {target} leaves the site"
 
 
 def test_oldest_versions_are_read_from_the_project(monkeypatch: pytest.MonkeyPatch) -> None:

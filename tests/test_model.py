@@ -15,7 +15,12 @@ import pytest
 import zoomzero
 from small_videos import write_small
 from zoomzero.answer.ask import answer
+from zoomzero.inputs.frames import frames_video
 from zoomzero.model import Ask, Model
+from zoomzero.video.decode import decode
+from zoomzero.video.plan import plan_regular
+from zoomzero.video.probe import probe
+from zoomzero.video.types import FrameBudget
 
 QUESTION, OPTIONS = "Which symbol is on the red circle?", ["E", "H", "K"]
 
@@ -95,14 +100,44 @@ def test_options_are_a_list_of_texts(model: Model, options: Any, complaint: str)
     assert str(caught.value).startswith(complaint)
 
 
-@pytest.mark.parametrize(
-    "video", [np.zeros((4, 32, 32, 3), np.uint8), (np.zeros((4, 32, 32, 3)), [0, 1, 2, 3]), None, 7]
-)
+@pytest.mark.parametrize("video", [None, 7, []])
 def test_what_is_no_path_is_refused(model: Model, video: Any) -> None:
     with pytest.raises(
         zoomzero.ConfigError, match=r"^VIDEO: is a .*, not a path; give the path of a file, or of a dir"
     ):
         model.ask(video, "q")
+
+
+def test_frames_in_memory_are_a_video(model: Model, video: Path) -> None:
+    """Two frames a second of a video, as an array, are answered as the same pictures in a folder are."""
+    info = probe(video)
+    clip = decode(info, plan_regular(info, FrameBudget(2, 4096, max_frames=96), model.policy.geometry))
+    fps = (len(clip.times_s) - 1) / (clip.times_s[-1] - clip.times_s[0])
+    trace = model.ask(clip.frames, QUESTION, OPTIONS, fps=fps)
+    listed = model.ask(list(clip.frames), QUESTION, OPTIONS, fps=fps)
+    assert trace.video == f"{len(clip.frames)} frames in memory"
+    assert trace.duration_s == pytest.approx(len(clip.frames) / fps)
+    assert (trace.answer, trace.spans, trace.confidence) == (listed.answer, listed.spans, listed.confidence)
+    with frames_video(clip.frames, fps) as made:
+        again = [*model.ask_many([(made, QUESTION, OPTIONS)]), model.ask(made, QUESTION, OPTIONS)]
+        assert Path(made.path).is_dir()
+    assert [(one.answer, one.confidence) for one in again] == [(trace.answer, trace.confidence)] * 2  # type: ignore[union-attr]
+    assert not Path(made.path).exists(), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "complaint"),
+    [
+        (np.zeros((4, 32, 32, 3)), 2.0, r"VIDEO: frames are float64 of shape \(4, 32, 32, 3\); give RGB, uint8"),
+        (np.zeros((4, 3, 32, 32), np.uint8), 2.0, r"of shape \(4, 3, 32, 32\); give RGB, uint8, of shape \(T, H, W, 3\)"),
+        ((np.zeros((4, 32, 32, 3)), [0, 1, 2, 3]), 2.0, "VIDEO: frames make no array"),
+        (np.zeros((4, 32, 32, 3), np.uint8), None, "fps: 4 frames have no times; give their frames a second"),
+        (np.zeros((4, 32, 32, 3), np.uint8), -1.0, "frames a second; give a rate above 0"),
+    ],
+)
+def test_frames_that_are_none_are_refused(model: Model, frames: Any, fps: float | None, complaint: str) -> None:
+    with pytest.raises(zoomzero.ConfigError, match=complaint):
+        model.ask(frames, "q", fps=fps)
 
 
 def test_errors_of_loading_are_typed(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from zoomzero.world.questions import ask
 from zoomzero.world.scenes import make_scene
 from zoomzero.world.write import write_video
 
+EXACT = ("--keep-tokens", "0")  # what was read before a kill is gone after it: costs and last digits would differ
 CLOCKS = ("seconds", "memory", "features/", "tokens_per_second", "train_")  # what equal runs differ in
 LINEAR = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj)"
 MORE: dict[str, Any] = {"warmup_steps": 1, "bf16": False, "save_every": 1, "log_every": 1, "threads": 1}
@@ -161,7 +162,7 @@ def _eval(things: Materials, folder: Path) -> list[str]:
 
 def _many(things: Materials, folder: Path) -> list[str]:
     usual = ["--questions", str(things.folder / "questions.jsonl"), "--model", "tiny", "--device", "cpu"]
-    return ["ask", *usual, "--mode", "coarse", "--set", "max_new_tokens=40", "--out", str(folder / "run")]
+    return ["ask", *usual, *EXACT, "--mode", "coarse", "--set", "max_new_tokens=40", "--out", str(folder / "run")]
 
 
 def _sft(things: Materials, folder: Path) -> list[str]:

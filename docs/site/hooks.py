@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import Any
 
 import typer
 
 CLI_PAGE = "reference/cli.md"
-OUTSIDE = re.compile(r"\[[^\]]*\]\((?:\.\./)+((?:examples|configs|bench|src|tests)/[^)\s]*)\)")
+UPWARDS = re.compile(r"\[[^\]]*\]\(((?:\.\./)+[^)\s]*)\)")
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
     """Put the commands where the page asks for them; files of the repository that no page is get their name."""
-    markdown = OUTSIDE.sub(r"`\1`", markdown)
+    markdown = without_links_out(markdown, page.file.src_uri)
     return markdown.replace("<!-- commands -->", commands()) if page.file.src_uri == CLI_PAGE else markdown
+
+
+def without_links_out(markdown: str, page: str) -> str:
+    """Return a page's text with the names of files in place of links to what lies outside `docs/`."""
+
+    def named(link: re.Match[str]) -> str:
+        place = posixpath.normpath(posixpath.join(posixpath.dirname(page), link[1]))
+        return f"`{place.removeprefix('../')}`" if place.startswith("../") else link[0]
+
+    return UPWARDS.sub(named, markdown)
 
 
 def commands() -> str:

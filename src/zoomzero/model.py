@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from zoomzero.answer.ask import answer
 from zoomzero.answer.names import AskMode
 from zoomzero.answer.trace import Trace
 from zoomzero.config import ModelSettings
 from zoomzero.errors import ZoomZeroError
+from zoomzero.inputs.frames import frames_video, is_frames
 from zoomzero.policy.base import Policy
 from zoomzero.video.cache import FrameCache
+from zoomzero.video.types import VideoInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Frames = npt.NDArray[np.uint8] | Sequence[Any]
 
 CACHE_BYTES = 256 << 20
+Video = str | Path | VideoInfo
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One question to `Model.ask_many`: as the arguments of `Model.ask`."""
 
-    video: str | Path
+    video: Video
     question: str
     options: Sequence[str] = ()
 
@@ -39,7 +49,7 @@ class Model:
 
     def ask(
         self,
-        video: str | Path,
+        video: Video | Frames,
         question: str,
         options: Sequence[str] = (),
         *,
@@ -52,13 +62,14 @@ class Model:
         """Answer one question about one video.
 
         Args:
-            video: a file, or a directory of images (with `fps`).
+            video: a file, a directory of images (with `fps`), what `probe` returned, or the frames themselves (with
+                `fps`): uint8 RGB, (T, H, W, 3).
             question: in plain words.
             options: the answers to choose from, a list of texts; none for an open question.
             mode: direct, coarse, zoom, context, divide or search (docs/method.md).
             subtitles: an SRT or VTT file with what is said.
             budget_tokens: visual tokens each pass may spend.
-            fps: frame rate of a directory of images.
+            fps: frame rate of a directory of images, or of frames.
             timeout_s: seconds a decoding job may be silent before the video is given up.
 
         Returns:
@@ -67,10 +78,22 @@ class Model:
         Raises:
             ConfigError, VideoError, ModelError: naming what to change.
         """
+        if is_frames(video):
+            with frames_video(video, fps) as made:
+                trace = self.ask(
+                    made,
+                    question,
+                    options,
+                    mode=mode,
+                    subtitles=subtitles,
+                    budget_tokens=budget_tokens,
+                    timeout_s=timeout_s,
+                )
+            return replace(trace, video=f"{made.frame_count} frames in memory")
         trace, _ = answer(
             self.policy,
             self.settings,
-            video,
+            video,  # type: ignore[arg-type]
             question,
             options,
             mode=mode,
@@ -83,7 +106,7 @@ class Model:
 
     def ask_many(
         self,
-        questions: Iterable[Ask | tuple[str | Path, str] | tuple[str | Path, str, Sequence[str]]],
+        questions: Iterable[Ask | tuple[Video, str] | tuple[Video, str, Sequence[str]]],
         *,
         mode: AskMode = "zoom",
         timeout_s: float = 120.0,
@@ -91,7 +114,8 @@ class Model:
         """Answer several questions, one after the other; neighbours about one video share its decoded frames.
 
         Args:
-            questions: `Ask`, or (video, question), or (video, question, options).
+            questions: `Ask`, or (video, question), or (video, question, options). Frames in memory become a video with
+                `zoomzero.inputs.frames.frames_video`.
             mode: as in `ask`.
             timeout_s: as in `ask`.
 

@@ -154,7 +154,7 @@ def test_modes_side_by_side_and_history(visit: Any, film: Path) -> None:
     assert page.locator("#compared tbody tr").count() == 4
     shot(page, "comparison")
     page.click("#compared tr[data-mode='coarse'] .pick-mode")
-    assert page.locator("#spent tbody tr").count() == 1
+    page.wait_for_function("() => document.querySelectorAll('#spent tbody tr').length === 1")  # its pictures come first
     ask(page, question="Which symbol is on the blue circle?", modes=("coarse",))
     assert page.locator("#asked li").count() == 5
     new = page.locator("#spent tbody tr td[data-label='New']").inner_text()
@@ -165,7 +165,7 @@ def test_modes_side_by_side_and_history(visit: Any, film: Path) -> None:
     page.wait_for_selector("#asked li")
     assert page.locator("#asked li").count() == 5
     page.locator("#asked .past").last.click()
-    assert page.locator("#compared tbody tr").count() == 4
+    page.wait_for_function("() => document.querySelectorAll('#compared tbody tr').length === 4")
     assert page.input_value("#question") == QUESTION
     assert not harm(page, seen)
     shot(page, "history")

@@ -117,7 +117,7 @@ def check_video(video: object) -> None:
         ConfigError: it is neither a path nor what `probe` returned.
     """
     if not isinstance(video, (str, os.PathLike, VideoInfo)):
-        fix = "give the path of a file, or of a directory of images with fps"
+        fix = "give the path of a file, or of a directory of images with fps; `Model.ask` takes frames too"
         raise ConfigError("VIDEO", f"is a {type(video).__module__}.{type(video).__name__}, not a path", fix)
 
 

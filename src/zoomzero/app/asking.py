@@ -30,7 +30,7 @@ from zoomzero.files import write_whole
 from zoomzero.models import EMBEDDED
 from zoomzero.pages.page import PassFrames
 from zoomzero.policy.base import Policy
-from zoomzero.policy.kept import KeptPrefixes
+from zoomzero.policy.kept import KeptPrefixes, keeping
 from zoomzero.video.cache import FrameCache
 from zoomzero.world.render import SIZE
 
@@ -144,7 +144,7 @@ class Desk:
     def _answer(self, asked: Asked, mode: AskMode, user: User | None, watcher: Watcher) -> dict[str, Any]:
         watcher.check()
         trace, results = answer(
-            watched(self.policy, watcher, self.kept),
+            watched(keeping(self.policy, self.kept), watcher),
             self.settings,
             asked.video.info,
             asked.question,

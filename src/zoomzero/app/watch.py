@@ -21,7 +21,6 @@ from zoomzero.policy.base import (
     Turn,
     Written,
 )
-from zoomzero.policy.kept import KeptPrefixes
 from zoomzero.policy.listening import listening
 from zoomzero.video.types import Clip
 
@@ -161,21 +160,11 @@ class WatchedBatchPolicy(WatchedPolicy):
 
 
 class WatchedPrefixPolicy(WatchedBatchPolicy):
-    """A model that keeps what it read, for this question and for the next ones about the same frames.
-
-    Args:
-        policy: the model.
-        watcher: is told.
-        kept: what earlier questions read.
-    """
-
-    def __init__(self, policy: Policy, watcher: Watcher, kept: KeptPrefixes) -> None:
-        super().__init__(policy, watcher)
-        self.kept = kept
+    """A model that keeps what it read."""
 
     def read(self, turns: Sequence[Turn]) -> Context:
         self._show(turns)
-        context = self.kept.read(self.policy, turns)
+        context: Context = self.policy.read(turns)
         self._read(context.usage)
         return context
 
@@ -197,8 +186,8 @@ class WatchedPrefixPolicy(WatchedBatchPolicy):
         return scores
 
 
-def watched(policy: Policy, watcher: Watcher, kept: KeptPrefixes) -> Policy:
+def watched(policy: Policy, watcher: Watcher) -> Policy:
     """Return the policy with a watcher, with the capabilities the app makes use of."""
     if isinstance(policy, PrefixPolicy) and isinstance(policy, BatchPolicy):
-        return WatchedPrefixPolicy(policy, watcher, kept)
+        return WatchedPrefixPolicy(policy, watcher)
     return WatchedBatchPolicy(policy, watcher) if isinstance(policy, BatchPolicy) else WatchedPolicy(policy, watcher)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoomzero.evidence.write import Places
     from zoomzero.video.types import VideoInfo
 
+MAX_MB = 4096.0
 MODES_HELP = f"{' | '.join(MODES)} (docs/method.md)"
 
 
@@ -48,7 +49,7 @@ def ask(
         str | None,
         typer.Option(help="Write down what is said first, with this faster-whisper model (small, large-v3)."),
     ] = None,
-    max_mb: Annotated[float, typer.Option(help="Largest file an address may give, in megabytes.")] = 4096.0,
+    max_mb: Annotated[float, typer.Option(help="Largest file an address may give, in megabytes.")] = MAX_MB,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="The only hosts an address may name, subdomains included; by default any.")
     ] = None,
@@ -91,6 +92,13 @@ def ask(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="With many questions: processes with a model each.")] = None,
     ray: Annotated[str | None, typer.Option(help="With many questions: a Ray cluster's address, or `local`.")] = None,
+    keep_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="With many questions: prompt tokens kept in memory, from which a video's further questions begin "
+            "(16384; 0 keeps none)."
+        ),
+    ] = None,
 ) -> None:
     """Answer a question about a video and show when the evidence is on screen.
 
@@ -124,6 +132,12 @@ def ask(
                 "--transcribe": transcribe,
                 "--fps": fps,
                 "--replies": replies,
+                "--clip": clip,
+                "--srt": srt,
+                "--edl": edl,
+                "--allow-host": allow_host,
+                "--allow-private": allow_private,
+                "--max-mb": max_mb != MAX_MB,
             },
             options,
             {
@@ -138,12 +152,13 @@ def ask(
                 "timeout_s": timeout,
                 "workers": workers,
                 "ray": ray,
-            },
+            }
+            | ({} if keep_tokens is None else {"keep_tokens": keep_tokens}),
         )
         return
-    if workers is not None or ray is not None:
-        name = "--workers" if workers is not None else "--ray"
-        raise ConfigError(name, "is for many questions", "add --questions FILE --out RUN, or leave it out")
+    for name, value in {"--workers": workers, "--ray": ray, "--keep-tokens": keep_tokens}.items():
+        if value is not None:
+            raise ConfigError(name, "is for many questions", "add --questions FILE --out RUN, or leave it out")
     if video is None or question is None:
         missing = "VIDEO" if video is None else "QUESTION"
         raise ConfigError(missing, "is not given", "give a video and a question, or --questions FILE --out RUN")
@@ -192,11 +207,13 @@ def ask(
         if not json_:
             print_text(f"Page      {page}")
     if places.any:
-        from zoomzero.evidence.write import write_evidence
+        from zoomzero.evidence.write import NOTHING, write_evidence
 
         for line in write_evidence(places, trace, info, timeout):
             if not json_:
                 print_text(line)
+            elif not trace.spans:
+                typer.echo(f"zoomzero: note: {NOTHING}", err=True)
 
 
 def _print_answer(trace: Trace, heard: dict[str, str | None], *, json_: bool, replies: bool) -> None:
@@ -217,6 +234,9 @@ def local_file(video: str, max_mb: float, hosts: Sequence[str], private: bool) -
     from zoomzero.inputs.fetch import FetchLimits, fetch, is_address
 
     if not is_address(video):
+        if "://" in video:
+            scheme = video.partition("://")[0]
+            raise ConfigError("VIDEO", f"{scheme}:// is not fetched", "give an http(s) address, or fetch it yourself")
         return video
     from zoomzero.progress import bar
 

@@ -12,6 +12,8 @@ from zoomzero.evidence.lists import edl, srt
 from zoomzero.files import write_whole
 from zoomzero.video.types import VideoInfo
 
+NOTHING = "nothing was written: the model named no moment"
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -41,7 +43,7 @@ def write_evidence(places: Places, trace: Trace, info: VideoInfo, timeout_s: flo
         VideoError: the video cannot be read again.
     """
     if not trace.spans:
-        return ["Evidence  nothing was written: the model named no moment"] if places.any else []
+        return [f"Evidence  {NOTHING}"] if places.any else []
     answer = trace.question if trace.answer is None else f"{trace.question} {trace.answer}"
     name = Path(trace.video).name
     lines = []

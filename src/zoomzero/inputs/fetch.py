@@ -24,6 +24,7 @@ from zoomzero.errors import VideoError
 
 CHUNK_BYTES = 1 << 18
 REDIRECTS = (301, 302, 303, 307, 308)
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # networks without IPv4 reach it so, the last 32 bits are its address
 Progress = Callable[[int, int], None]  # (bytes so far, bytes in all or 0)
 
 
@@ -56,7 +57,7 @@ def is_address(video: str) -> bool:
 def shown(url: str) -> str:
     """Return an address without what may be secret in it: user, password, query, fragment."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def cache_folder() -> Path:
@@ -163,8 +164,9 @@ def public_addresses(url: str, host: str, port: int, private: bool) -> Sequence[
     except (OSError, UnicodeError) as error:
         raise _error(url, f"there is no host {host}", "check the address") from error
     if not private and (inside := [one for one in found if not is_public(one)]):
-        reason = f"{host} is {inside[0]}, which is not a public address"
-        raise _error(url, reason, "fetch the file yourself, or allow private addresses")
+        which = host if host == inside[0] else f"{host} is {inside[0]}, which"
+        reason = f"{which} is not a public address"
+        raise _error(url, reason, "fetch the file yourself, or allow it (--allow-private)")
     return found
 
 
@@ -172,7 +174,8 @@ def is_public(address: str) -> bool:
     """Return whether an IP address belongs to the public internet, seen through addresses that wrap another one."""
     one = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(one, ipaddress.IPv6Address):
-        wrapped = one.ipv4_mapped or one.sixtofour or (one.teredo[1] if one.teredo else None)
+        inside = ipaddress.IPv4Address(int(one) & 0xFFFFFFFF) if one in NAT64 else None
+        wrapped = inside or one.ipv4_mapped or one.sixtofour or (one.teredo[1] if one.teredo else None)
         if wrapped is not None:
             one = wrapped
     return one.is_global and not one.is_multicast
@@ -185,10 +188,14 @@ def _check_reply(url: str, response: http.client.HTTPResponse, limits: FetchLimi
     if kind in ("text/html", "application/xhtml+xml"):
         raise _error(url, "is a web page, not a video file", "give the address of the file itself")
     if (size := _size(response)) > limits.most_bytes:
-        raise _error(url, f"{size / 1e6:,.0f} MB is more than the {limits.most_bytes / 1e6:,.0f} MB allowed", RAISE)
+        raise _error(url, f"{_mb(size)} is more than the {_mb(limits.most_bytes)} allowed", RAISE)
 
 
 RAISE = "raise --max-mb, or fetch the file yourself"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:.2g} MB"
 
 
 def _size(response: Any) -> int:
@@ -202,9 +209,9 @@ def _save(url: str, response: Any, path: Path, limits: FetchLimits, deadline: fl
         while block := response.read1(CHUNK_BYTES):
             done += len(block)
             if done > limits.most_bytes:
-                raise _error(url, f"is more than the {limits.most_bytes / 1e6:,.0f} MB allowed", RAISE)
+                raise _error(url, f"is more than the {_mb(limits.most_bytes)} allowed", RAISE)
             if time.monotonic() > deadline:
-                reason = f"took longer than {limits.most_s:g} s ({done / 1e6:,.0f} MB came)"
+                reason = f"took longer than {limits.most_s:g} s ({_mb(done)} came)"
                 raise _error(url, reason, "fetch the file yourself and give its path")
             file.write(block)
             if progress:

@@ -1,4 +1,7 @@
-"""`KeptPrefixes`: what was read about some frames, kept so that further questions about them begin from it."""
+"""`KeptPrefixes`: what was read about some frames, kept so that further questions about them begin from it.
+
+`keeping(policy, kept)` is a policy that does so by itself.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,26 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zoomzero.policy.base import Context, PrefixPolicy, ResumingPolicy, Turn
+from typing import Protocol, runtime_checkable
+
+from zoomzero.policy.base import (
+    BatchPolicy,
+    Choice,
+    Completion,
+    Context,
+    Policy,
+    PrefixPolicy,
+    ResumingPolicy,
+    Sampling,
+    Turn,
+    Written,
+)
 from zoomzero.video.types import Clip
+
+
+@runtime_checkable
+class _Resuming(ResumingPolicy, BatchPolicy, Protocol):
+    """What `KeepingPolicy` stands for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,3 +88,44 @@ class KeptPrefixes:
     def _drop(self, key: str) -> None:
         old = self._kept.pop(key, None)
         self.tokens -= old.context.prompt_tokens if old else 0
+
+
+class KeepingPolicy:
+    """A policy whose chats begin from what was read of the same frames before; everything else is the policy's own.
+
+    Args:
+        policy: the model.
+        kept: what earlier chats read.
+    """
+
+    def __init__(self, policy: _Resuming, kept: KeptPrefixes) -> None:
+        self.policy, self.kept = policy, kept
+        self.name, self.geometry = policy.name, policy.geometry
+
+    def write(self, turns: Sequence[Turn], n: int, sampling: Sampling) -> Written:
+        context = self.read(turns)
+        return Written(tuple(self.generate(context, n, sampling)), context.usage)
+
+    def choose(self, turns: Sequence[Turn], options: Sequence[str], *, closed: bool = False) -> Choice:
+        context = self.read(turns)
+        return Choice(tuple(self.score(context, options, closed=closed)), context.usage)
+
+    def write_many(self, chats: Sequence[Sequence[Turn]], n: int, samplings: Sequence[Sampling]) -> list[Written]:
+        return self.policy.write_many(chats, n, samplings)  # chats of different frames, packed: nothing to begin from
+
+    def read(self, turns: Sequence[Turn]) -> Context:
+        return self.kept.read(self.policy, turns)
+
+    def extend(self, context: Context, turns: Sequence[Turn]) -> Context:
+        return self.policy.extend(context, turns)
+
+    def generate(self, context: Context, n: int, sampling: Sampling) -> Sequence[Completion]:
+        return self.policy.generate(context, n, sampling)
+
+    def score(self, context: Context, continuations: Sequence[str], *, closed: bool = False) -> list[float]:
+        return self.policy.score(context, continuations, closed=closed)
+
+
+def keeping(policy: Policy, kept: KeptPrefixes) -> Policy:
+    """Return a policy that begins chats from what is kept; one that cannot begin in the middle is returned as it is."""
+    return KeepingPolicy(policy, kept) if kept.most_tokens and isinstance(policy, _Resuming) else policy

@@ -6,15 +6,18 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli_runner import Run
+from cli_runner import Run, load_once
 from small_videos import write_small
 from zoomzero.benchmarks.definitions.registry import benchmark
+from zoomzero.benchmarks.runner.asking import Asker, Item, ModelSpec
 from zoomzero.benchmarks.runner.many import answer_row, one_question_each
+from zoomzero.config import ModelSettings, load_settings
 from zoomzero.data.annotation import Question
 from zoomzero.errors import ConfigError
 
@@ -52,6 +55,7 @@ def test_answers_come_out_as_rows_went_in(
     assert ran.code == 0, ran.err
     rows = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["a", "b", "c"]
+    assert [row["video"] for row in rows] == ["small.mp4", "small.mp4", "broken.mp4"], "as the file names them"
     assert rows[0]["option"] in "ABCD"
     assert rows[0]["answer"] == rows[0]["options"]["ABCD".index(rows[0]["option"])]
     assert (rows[1]["option"], rows[1]["failed"]) == (None, None)
@@ -61,6 +65,24 @@ def test_answers_come_out_as_rows_went_in(
     assert again.code == 0, again.err
     assert re.search(r"3 answers in [\d.]+ s, 1 failed", again.out)
     assert (tmp_path / "run" / "predictions.direct.jsonl").read_bytes() == before, "nothing was asked again"
+
+
+def test_questions_about_one_video_begin_from_what_was_read_for_the_first(videos: Path, checkpoint: Path) -> None:
+    policy = load_once(str(checkpoint))
+    plain = ModelSpec(str(checkpoint), load_settings(ModelSettings, checkpoint / "zoomzero.json"))
+    video, options = str(videos / "small.mp4"), ("E", "H", "M", "T")
+    texts = ("Which symbol is on the red circle?", "Which symbol is on the blue cross?", "Which object appears first?")
+    items = [Item(Question(str(i), "small.mp4", text, options, "", ()), video, "zoom") for i, text in enumerate(texts)]
+    alone = [json.loads(Asker(policy, plain).ask(one)) for one in items]
+    keeping = Asker(policy, replace(plain, keep_tokens=4096))
+    together = [json.loads(keeping.ask(one)) for one in items]
+    for one, other in zip(alone, together, strict=True):
+        assert [look["text"] for look in other["passes"]] == [look["text"] for look in one["passes"]]
+        assert (other["answer"], other["spans"]) == (one["answer"], one["spans"])
+        assert other["confidence"] == pytest.approx(one["confidence"], abs=1e-3)
+    for one, other in zip(alone[1:], together[1:], strict=True):
+        assert one["passes"][0]["new_tokens"] == one["passes"][0]["prompt_tokens"]
+        assert other["passes"][0]["new_tokens"] < one["passes"][0]["new_tokens"] / 2, "its frames were read before"
 
 
 def test_a_table_comes_out_as_a_table_and_can_be_read_back(tmp_path: Path) -> None:
@@ -100,7 +122,10 @@ def test_one_question_about_every_video_of_a_folder(videos: Path, tmp_path: Path
         (("--out", "r", "--model", "tiny", "q"), "QUESTION: many questions come from --questions FILE"),
         (("v", "q", "--questions", "q.jsonl", "--out", "r", "--model", "tiny"), "--questions: the file says what is"),
         (("v", "q", "--workers", "2"), "--workers: is for many questions"),
-        (("--questions", "gone.jsonl", "--out", "r", "--model", "tiny"), "gone.jsonl: path: does not exist"),
+        (("--questions", "gone.jsonl", "--out", "r", "--model", "tiny"), "--questions: there is no file gone.jsonl"),
+        (("--questions", "q.jsonl", "--out", "r", "--clip", "c.mp4"), "--clip: is for one question"),
+        (("--questions", "q.jsonl", "--out", "r", "--max-mb", "3"), "--max-mb: is for one question"),
+        (("v", "q", "--keep-tokens", "2"), "--keep-tokens: is for many questions"),
     ],
 )
 def test_wrong_use_is_said_in_one_line(

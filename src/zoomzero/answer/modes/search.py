@@ -48,9 +48,9 @@ def _reason(best: Verified, verified: Sequence[Verified], results: Sequence[Pass
     """Say which candidate won by what, and why a surer pass did not."""
     chosen = best.likelier.trace
     others = ", ".join(v.said() for v in verified if v is not best)
-    reason = (
-        f"{chosen.name} is believed: {best.candidate.trace.name} is the best verified of {len(verified)} candidates"
-    )
+    found = best.candidate.trace.name
+    many = f"{found} is the best verified of {len(verified)} candidates"
+    reason = f"{chosen.name} is believed: {many if others else f'{found} is the only candidate that was verified'}"
     reason += f" ({best.said()}{' against ' + others if others else ''})"
     surer = max(results, key=lambda one: one.rank)
     if surer.trace.answer != chosen.answer and surer.rank[1] > (chosen.confidence or 0.0):

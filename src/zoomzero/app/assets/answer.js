@@ -22,7 +22,7 @@ const showAnswer = (answer) => {
     answer.notes.length ? make("ul", { class: "warnings" }, ...answer.notes.map((note) => make("li", {}, note))) : null,
     make("h3", {}, "Why this answer"),
     make("p", { class: "reason" }, answer.reason),
-    answer.options.length ? make("h3", {}, "Options") : null,
+    answer.options.length ? make("h3", {}, "Options", scored ? make("span", { class: "hint" }, " as " + scored.name + " judged them") : null) : null,
     answer.options.length ? make("ol", { class: "options" }, ...answer.options.map((text, i) => make("li", answer.option === letters[i] ? { class: "chosen", "aria-current": "true" } : {},
       make("span", { class: "letter" }, letters[i]), make("span", { class: "text" }, text),
       scored ? make("span", { class: "chance" }, percent(scored.option_probabilities[i])) : null,
@@ -98,11 +98,11 @@ const showComparison = (answers, chosen, pick) => {
       const button = make("button", { type: "button", class: "pick-mode" }, one.mode);
       button.addEventListener("click", () => pick(one));
       return make("tr", { class: one === chosen ? "winner" : null, "data-mode": one.mode }, make("th", { scope: "row" }, button),
-        make("td", { class: "said" }, one.option ? make("b", {}, one.option + " ") : null, one.answer === null ? "–" : one.answer, verdictOf(one)),
-        make("td", { class: "n" }, one.confidence === null ? "–" : percent(one.confidence)),
-        make("td", { class: "evidence" }, strip(one), make("small", {}, one.spans.map(stretch).slice(0, 2).join(", ") || "none")),
-        make("td", { class: "n" }, number(one.shown_tokens), make("span", { class: "meter", "aria-hidden": "true" }, make("span", { "--share": (one.shown_tokens / most) * 100 + "%" })),
+        make("td", { class: "said", "data-label": "Answer" }, one.option ? make("b", {}, one.option + " ") : null, one.answer === null ? "–" : one.answer, verdictOf(one)),
+        make("td", { class: "n", "data-label": "Confidence" }, one.confidence === null ? "–" : percent(one.confidence)),
+        make("td", { class: "evidence", "data-label": "Evidence" }, strip(one), make("small", {}, one.spans.map(stretch).slice(0, 2).join(", ") || "none")),
+        make("td", { class: "n", "data-label": "Visual tokens" }, number(one.shown_tokens), make("span", { class: "meter", "aria-hidden": "true" }, make("span", { "--share": (one.shown_tokens / most) * 100 + "%" })),
           one.costs.visual_tokens < one.shown_tokens ? make("small", {}, number(one.costs.visual_tokens) + " read anew") : null),
-        make("td", { class: "n" }, one.seconds.toFixed(2)));
+        make("td", { class: "n", "data-label": "Seconds" }, one.seconds.toFixed(2)));
     })));
 };

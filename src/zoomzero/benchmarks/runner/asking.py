@@ -27,6 +27,7 @@ from zoomzero.data.annotation import Question
 from zoomzero.data.convert import repair_spans
 from zoomzero.errors import ServerError, VideoError, ZoomZeroError
 from zoomzero.policy.base import Policy, ServedPolicy
+from zoomzero.policy.kept import KeptPrefixes, keeping
 from zoomzero.policy.open import open_policy
 from zoomzero.policy.remote.settings import ServerSettings
 from zoomzero.spans import Span, widen
@@ -77,6 +78,8 @@ class ModelSpec:
         faithfulness: take the two extra looks behind the faithfulness gap.
         server: where the model is, None for one in this process.
         adapter, quantize: as `load_policy` takes them.
+        keep_tokens: prompt tokens whose prefill further questions about the same frames begin from; 0: every question
+            reads its own prompt, so that its costs do not depend on what was asked before.
     """
 
     model: str
@@ -88,6 +91,7 @@ class ModelSpec:
     server: ServerSettings | None = None
     adapter: str | None = None
     quantize: str | None = None
+    keep_tokens: int = 0
 
 
 def make_batches(items: Iterable[Item]) -> list[Batch]:
@@ -173,7 +177,8 @@ class Asker:
     """One model that turns items into rows. It remembers the video it looked at last."""
 
     def __init__(self, policy: Policy, spec: ModelSpec) -> None:
-        self.policy, self.spec = policy, spec
+        self._kept = KeptPrefixes(spec.keep_tokens)
+        self.policy, self.spec = keeping(policy, self._kept), spec
         self._video = ""
         self._info: VideoInfo | VideoError | None = None
         self._mode = ""
@@ -188,6 +193,7 @@ class Asker:
             return json.dumps(row, allow_nan=False)
         except ITEM_ERRORS as error:
             reason, again = describe(error), isinstance(error, ServerError) and error.passing
+        self._kept.forget()
         free_memory()
         row = failed_row(item, reason, time.perf_counter() - started)
         return json.dumps(row | {"again": True} if again else row)
@@ -213,9 +219,10 @@ class Asker:
         return answered_row(item, trace, evidence)
 
     def _look_up(self, item: Item) -> VideoInfo:
-        """Return what the item's video is; every video is opened once, every mode decodes its own frames."""
+        """Return what the item's video is; every video is opened once, every mode decodes and reads its own frames."""
         if (item.video, item.mode) != (self._video, self._mode):
             self._cache.clear()
+            self._kept.forget()
         if item.video != self._video or self._info is None:
             self._info = _probe(item.video, self.spec.timeout_s)
         self._video, self._mode = item.video, item.mode

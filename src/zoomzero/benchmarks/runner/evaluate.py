@@ -169,13 +169,14 @@ def make_executor(settings: EvalSettings, plan: Plan, folder: Path, batches: int
     spec = ModelSpec(
         settings.model,
         plan.model_settings,
-        settings.device,
-        settings.dtype,
-        settings.timeout_s,
-        settings.faithfulness,
-        plan.server,
-        settings.adapter,
-        settings.quantize,
+        device=settings.device,
+        dtype=settings.dtype,
+        timeout_s=settings.timeout_s,
+        faithfulness=settings.faithfulness,
+        server=plan.server,
+        adapter=settings.adapter,
+        quantize=settings.quantize,
+        keep_tokens=settings.keep_tokens,
     )
     count = _models(settings, batches)
     if settings.ray is not None:

@@ -28,6 +28,7 @@ from zoomzero.files import write_whole
 QUESTIONS_FILE = "questions.jsonl"
 COLUMNS = ("id", "video", "question", "options", "answer", "option", "confidence", "spans", "failed", "seconds")
 TABLES = (".csv", ".tsv")
+KEPT_TOKENS = 16384  # of prompts, for further questions about a video
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,19 @@ def ask_many(
         videos: folder of the videos, however they were unpacked; by default that of the file.
         out: the run's folder; a run that is there goes on where it stopped.
         note: called with what the user should know.
-        settings: of `EvalSettings`: model, modes (one), workers, ray, budget, limit, ...
+        settings: of `EvalSettings`: model, modes (one), workers, ray, budget, limit, ... `keep_tokens` is KEPT_TOKENS
+            unless given: questions about one video begin from what was read for the first of them.
 
     Raises:
         ConfigError, DataError, VideoError, ModelError: what is checked before anything is asked.
         EvaluationError: too many failures, or a full disk; the same call goes on.
     """
     questions = Path(questions).expanduser()
+    if not questions.is_file():
+        fix = "give a .jsonl, .json, .csv, .tsv or .parquet file with one row a question"
+        raise ConfigError("--questions", f"there is no file {questions}", fix)
     values = {"benchmark": "mcq", "data": questions, "videos": videos or questions.parent, "out": out}
-    values |= {"max_failed": 1.0} | settings  # a failure is a row, and no reason to stop
+    values |= {"max_failed": 1.0, "keep_tokens": KEPT_TOKENS} | settings  # a failure is a row, and no reason to stop
     chosen = parse_settings(EvalSettings, values, "ask")
     if len(chosen.modes) != 1:
         raise ConfigError("--mode", "one answer to a question is written", "give one mode, or compare modes with eval")
@@ -114,7 +119,7 @@ def answer_row(question: Question, row: Row) -> dict[str, Any]:
     """Return a question with its answer: `answer` in words, `option` its label, None where there is none."""
     return {
         "id": question.id,
-        "video": row["video"],
+        "video": question.video,
         "question": question.question,
         "options": list(question.options),
         "answer": row["said"],

@@ -63,6 +63,7 @@ class EvalSettings(Settings):
     retry_failed: bool = Field(False, description="Ask questions again whose rows report an error.")
     faithfulness: bool = Field(False, description="Two extra close looks a question, for the faithfulness gap.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds one decoding job may be silent.")
+    keep_tokens: int = Field(0, ge=0, description="Prompt tokens whose prefill a video's next questions begin from.")
     resamples: int = Field(1000, ge=1, description="Draws of the bootstrap behind the intervals.")
 
 

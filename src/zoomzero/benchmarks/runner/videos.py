@@ -45,7 +45,7 @@ def find_videos(root: str | Path, names: Iterable[str]) -> FoundVideos:
     """
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise DataError(root, "--videos", "there is no such folder; give the one that holds the benchmark's videos")
+        raise DataError(root, "--videos", "there is no such folder; give the one that holds the videos")
     names = tuple(dict.fromkeys(names))
     files = {name: found for name in names if (found := _direct(root, name))}
     if len(files) < len(names):
