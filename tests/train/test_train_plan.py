@@ -175,5 +175,11 @@ def test_real_models(shared: Path, name: str, total: int, vision: int) -> None:
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="its configuration cannot be read"):
+    with pytest.raises(ModelError, match="no such directory"):
         measure_model(str(tmp_path / "none"))
+
+
+def test_a_configuration_that_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="its configuration cannot be read"):
+        measure_model(str(tmp_path))

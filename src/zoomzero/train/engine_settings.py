@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -25,6 +25,8 @@ class LoraSettings(Settings):
 
 class EngineSettings(Settings):
     """What every training run says about its model and its engine."""
+
+    SHARED: ClassVar[str]  # what the processes of an update share out
 
     model: str = Field(description="Checkpoint to start from: a directory, a hub id or `tiny`.")
     out: str = Field(description="Directory for logs, checkpoints and, at the end, the model.")
@@ -74,6 +76,11 @@ class EngineSettings(Settings):
     @property
     def learns_vision(self) -> bool:
         """Whether the vision tower learns; a frozen one's features are kept and reused."""
+        raise NotImplementedError
+
+    @property
+    def shared_out(self) -> dict[str, int]:
+        """What an update's processes share evenly: the settings that say how much, with their values."""
         raise NotImplementedError
 
     @property

@@ -83,7 +83,7 @@ def measure_model(model: str) -> Sizes:
     """Count a checkpoint's parameters from its configuration alone; nothing of its weights is read.
 
     Args:
-        model: `tiny`, a directory, or a hub id, of which only the configuration is fetched.
+        model: `tiny`, a directory, or a hub id, of which all but the weights is fetched.
 
     Raises:
         ModelError: the configuration cannot be found or read.
@@ -95,16 +95,17 @@ def measure_model(model: str) -> Sizes:
 
     from zoomzero.errors import ModelError
     from zoomzero.policy.local.families import family_of
-    from zoomzero.policy.local.load import find, quiet
+    from zoomzero.policy.local.checkpoint.find import find_words
+    from zoomzero.policy.local.load import quiet
 
-    where = str(find(model)) if model == "tiny" else model
+    where = find_words(model)
     try:
         config = AutoConfig.from_pretrained(where)
         with quiet(), torch.device("meta"):
             network: Any = AutoModelForImageTextToText.from_config(config)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(model, f"its configuration cannot be read ({reason})", "check the name") from error
+        raise ModelError(model, f"its configuration cannot be read ({reason})", "give the whole checkpoint") from error
     text = network.config.get_text_config()
     targets = family_of(network).lora_targets
     vision = sum(weight.numel() for weight in network.model.visual.parameters())

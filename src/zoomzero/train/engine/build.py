@@ -286,8 +286,7 @@ def arguments(settings: GrpoSettings, out: Path, *, validates: bool) -> Training
 def _check(settings: GrpoSettings, processes: int) -> None:
     """Refuse what cannot work before anything is loaded."""
     find_estimator(settings.objective.credit.estimator)
-    shared = {name: getattr(settings, name) for name in ("train_batch_size", "mini_batch_size")}
-    check_processes(settings, processes, shared, "prompts")
+    check_processes(settings, processes)
     check_reporting(settings.report_to)
     if settings.rollout.server is not None and processes > 1:
         reason = f"draws for one process, and these are {processes}"

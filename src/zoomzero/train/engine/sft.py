@@ -182,8 +182,7 @@ def _learned_from(settings: SftSettings) -> tuple[list[Example], dict[str, Any]]
 
 def _check(settings: SftSettings, processes: int) -> None:
     """Refuse what cannot work before anything is loaded."""
-    shared = {"samples_per_row x rows_per_step": settings.samples_per_step}
-    check_processes(settings, processes, shared if settings.from_examples else {}, "samples")
+    check_processes(settings, processes)
     if settings.stages and processes > 1:
         raise ConfigError(
             "stages", "the procedural world's curriculum takes one process", "start one, without torchrun"
