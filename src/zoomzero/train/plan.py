@@ -94,8 +94,8 @@ def measure_model(model: str) -> Sizes:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from zoomzero.errors import ModelError
-    from zoomzero.policy.local.families import family_of
     from zoomzero.policy.local.checkpoint.find import find_words
+    from zoomzero.policy.local.families import family_of
     from zoomzero.policy.local.load import quiet
 
     where = find_words(model)
