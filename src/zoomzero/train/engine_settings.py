@@ -14,6 +14,31 @@ Schedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt", "warmup_stable_decay"
 ]
 
+# Fields of TrainingArguments that a run sets itself, with the setting to write instead.
+OWN = {
+    "output_dir": "out",
+    "max_steps": "steps",
+    "num_train_epochs": "steps",
+    "per_device_train_batch_size": "mini_batch_size (or samples_per_row in sft)",
+    "gradient_accumulation_steps": "mini_batch_size (or rows_per_step in sft)",
+    "learning_rate": "learning_rate",
+    "lr_scheduler_type": "schedule",
+    "warmup_steps": "warmup_steps",
+    "weight_decay": "weight_decay",
+    "adam_beta2": "beta2",
+    "max_grad_norm": "max_grad_norm",
+    "bf16": "bf16",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "fsdp": "fsdp",
+    "fsdp_config": "fsdp",
+    "logging_steps": "log_every",
+    "save_steps": "save_every",
+    "save_total_limit": "keep",
+    "report_to": "report_to",
+    "seed": "seed",
+    "eval_steps": "validation.every",
+}
+
 
 class LoraSettings(Settings):
     """Low-rank adapters on the text model instead of training its weights."""
@@ -72,6 +97,13 @@ class EngineSettings(Settings):
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return ask
+
+    @field_validator("trainer")
+    @classmethod
+    def _check_trainer(cls, trainer: dict[str, Any]) -> dict[str, Any]:
+        for name in sorted(trainer.keys() & OWN.keys()):
+            raise ValueError(f"{name} is set by the run itself: write {OWN[name]} instead")
+        return trainer
 
     @property
     def learns_vision(self) -> bool:
