@@ -160,9 +160,7 @@ def test_what_a_row_keeps_is_what_autograd_saves(
     asked = ModelSettings(coarse=PassSettings(max_tokens=1), zoom=PassSettings(max_tokens=1))
     sizes = measure_model(str(family_checkpoints[family]))
     plan = plan_memory(settings, sizes, asked, gpus=1, memory=MEMORY, text_tokens=packed.tokens)
-    kept = [
-        tensor for tensor in saved.values() if tensor.shape[-1:] != (sizes.vocabulary,)
-    ]  # not logits
+    kept = [tensor for tensor in saved.values() if tensor.shape[-1:] != (sizes.vocabulary,)]  # not logits
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept)
     assert plan.update["activations of a row"] == pytest.approx(measured, rel=0.15)
 
