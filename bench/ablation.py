@@ -57,11 +57,17 @@ ARMS: dict[str, tuple[str, ...]] = {
     # no span labels: can plain question-answer data teach finding?
     "no spans: answer": (*NO_SPANS, *NO_ZOOM),
     "no spans: answer + zoom": NO_SPANS,
+    "no spans: consensus": (*NO_SPANS, "objective.reward.consensus=true"),
     # span labels as people give them
     "shifted spans: GRPO": ("data.world.spans=shifted", "objective.credit.estimator=grpo", *NO_ZOOM),
     "shifted spans: both": ("data.world.spans=shifted",),
     "both, Wasserstein": ("objective.reward.weights.iou=0", "objective.reward.weights.wasserstein=1"),
+    "both, precise": ("objective.reward.weights.iou=0", "objective.reward.weights.precision_iou=1"),
     "both, GDPO": ("objective.credit.estimator=gdpo_select",),
+    "both, CISPO": ("objective.loss.loss_type=cispo",),
+    "both, SAPO": ("objective.loss.loss_type=sapo",),
+    "both, random frames": ("rollout.coarse_frames=[8,80]",),
+    "both, teacher": ("teacher.model=tiny",),  # teaches where --model is a weaker one
 }
 HELD_OUT_SEED = 777
 AT_ONCE = 16

@@ -115,7 +115,8 @@ def write_model(folder: Path) -> Path:
         **{name: tokenizer.token_to_id(token) for name, token in names.items()},
     )
     torch.manual_seed(0)
-    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    # on disk in another number type than in memory: weights that are read as they are stay a mapped file, uncounted
+    Qwen3VLForConditionalGeneration(config).half().save_pretrained(folder)
     look = PassSettings(fps=1, max_tokens=64, max_frames=64, min_frame_tokens=1, max_frame_tokens=1)
     zoom = PassSettings(fps=1, max_tokens=64, max_frames=16, min_frame_tokens=4, max_frame_tokens=4)
     asked = ModelSettings(style="brief", coarse=look, zoom=zoom, widen_s=0.5, score_options_as="text")

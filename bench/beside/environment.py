@@ -8,7 +8,8 @@ import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 
-PEERS = ("trl==1.16.0", "lmms-eval==0.7.3", "torchcodec==0.17.0", "decord==0.6.0", "qwen-vl-utils==0.0.14")
+# torchcodec 0.13 is the last whose wheel on PyPI needs no CUDA
+PEERS = ("trl==1.16.0", "lmms-eval==0.7.3", "torchcodec==0.13.0", "decord==0.6.0", "qwen-vl-utils==0.0.14")
 SHARED = ("torch", "transformers")  # both sides run the very same
 TORCHVISION = "torchvision==0.28.0"  # of torch 2.13; without its compiled part, which belongs to another build of torch
 # torchvision looks its operators up when it is imported; they are declared before that, and nobody calls them

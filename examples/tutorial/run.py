@@ -32,15 +32,15 @@ NOT_YET = re.compile(r"^<!-- not run yet -->\n.*?^<!-- end -->\n\n", re.MULTILIN
 FIRST, LAST, WIDEST = 9, 7, 150  # lines of an output that are shown, characters of a line
 # What --small makes smaller; every one of these must be in the page.
 SMALLER = (
-    ("--train 160 --watch 24 --test 48", "--train 8 --watch 4 --test 4"),
-    ("steps = 80", "steps = 2"),
-    ("steps = 24", "steps = 2"),
+    ("--train 120 --watch 16 --test 48", "--train 8 --watch 4 --test 4"),
+    ("steps = 60", "steps = 2"),
+    ("steps = 16", "steps = 2"),
     ("every = 8", "every = 1"),
     ("train_batch_size = 8", "train_batch_size = 2"),
     ("mini_batch_size = 8", "mini_batch_size = 2"),
     ("num_generations = 8", "num_generations = 2"),
     ("--samples 8", "--samples 2"),
-    ("cam-0200", "cam-0014"),
+    ("cam-0150", "cam-0014"),
 )
 
 

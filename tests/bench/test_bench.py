@@ -89,3 +89,23 @@ def test_waiting_for_video_is_measured(tmp_path: Path) -> None:
         assert 0 <= row["waiting_share"] < 1
         assert row["update_s"] == pytest.approx(sum(row["phases_s"].values()))
     assert rows[0]["waiting_share"] > 0
+
+
+def test_every_arm_of_the_ablation_is_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that hold, no two alike, each reward, loss and credit in one of them."""
+    from zoomzero.config import flatten
+    from zoomzero.train.settings import load_grpo_settings
+
+    monkeypatch.syspath_prepend(str(BENCH))
+    import ablation
+
+    config = str(BENCH.parent / "configs" / "world-cpu.toml")
+    arms = {arm: flatten(load_grpo_settings(config, changes).model_dump()) for arm, changes in ablation.ARMS.items()}
+    # plain GRPO with the default credit is "both": that arm says what the file says
+    assert len({json.dumps(values, sort_keys=True) for values in arms.values()}) == len(arms)
+    found = {(name, str(value)) for values in arms.values() for name, value in values.items()}
+    for name in ("wasserstein", "precision_iou"):
+        assert (f"objective.reward.weights.{name}", "1.0") in found
+    for name, value in (("loss.loss_type", "cispo"), ("loss.loss_type", "sapo"), ("reward.consensus", "True")):
+        assert (f"objective.{name}", value) in found
+    assert {("objective.credit.estimator", name) for name in ("grpo", "select", "gdpo_select")} <= found

@@ -119,5 +119,10 @@ def test_the_command(folder: Path, tmp_path: Path, zoom: Any) -> None:
     assert "  past the end: 1" in done.out
     assert f"late  {folder / 'good.mp4'}: (44, 60) of a video of 48.0 s" in done.out
     assert [one.id for one in read_examples(out)] == ["a"]
+    gone = zoom("data", "check", path, "--videos", tmp_path / "none")
+    assert gone.complaint == f"videos: {tmp_path / 'none'} is no directory; give the folder that holds the videos"
+    (tmp_path / "train.csv").write_text("video,question\n")
+    table = zoom("data", "check", tmp_path / "train.csv")
+    assert table.complaint.endswith("`zoomzero convert` makes examples of a table")
     clean = zoom("data", "check", out, "--json")
     assert (clean.code, json.loads(clean.out)["counts"]) == (0, {})

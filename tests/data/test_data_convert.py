@@ -111,7 +111,7 @@ def test_a_duration_is_read_from_the_video_when_it_is_there(tmp_path: Path, monk
     examples, counts = to_examples(dataset(tmp_path, *questions, absent), videos=tmp_path)
     assert [example.duration_s for example in examples] == [77.5, 77.5, 120.0]
     assert looked_at == [tmp_path.resolve() / "v.mp4"]
-    assert (counts["durations_probed"], counts["durations_estimated"]) == (2, 1)
+    assert (counts["durations_probed"], counts["durations_estimated"], counts["missing_videos"]) == (2, 1, 1)
 
 
 def test_a_video_that_does_not_open_is_counted_and_no_reason_to_stop(tmp_path: Path) -> None:

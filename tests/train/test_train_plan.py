@@ -14,10 +14,11 @@ from sft_models import FAMILIES, make_samples
 
 from zoomzero.config import ModelSettings, PassSettings
 from zoomzero.errors import ModelError
+from zoomzero.train.engine.loading import add_adapter
 from zoomzero.train.engine.sft import SFTLoss
 from zoomzero.train.engine.sft_samples import pack_sft_samples
 from zoomzero.train.plan import GIB, MemoryPlan, Sizes, advice, measure_model, plan_memory, plan_text
-from zoomzero.train.settings import SftSettings
+from zoomzero.train.settings import LoraSettings, SftSettings
 
 # 1000 numbers in the text model (100 of them ends), 200 in the tower; LoRA of rank r learns 50 r.
 SIZES = Sizes(1000, 200, 100, 50, layers=3, width=8, inner=16, heads_width=8, kv_width=4, vocabulary=32, levels=1)
@@ -42,7 +43,11 @@ def test_all_weights_by_hand() -> None:
     # Qwen3 norms queries and keys: 4 x 2 x (8 + 4) more
     normed = plan_memory(grpo_settings(ROW), replace(SIZES, head_norms=True), ASKED, gpus=1, memory=MEMORY)
     assert normed.update["activations of a row"] == 1000 * (3 * (4 * 152 + 64) + 64)
-    assert plan.update["logits of a chunk"] == 3 * 4 * 10 * 32
+    # the logits of 10 tokens, 3 x 4 x 10 x 32, come before and are fewer; of all 1000 they are more
+    assert "logits of a chunk" not in plan.update
+    wide = planned({"head_chunk": 1000}).update
+    assert wide["logits of a chunk"] == 3 * 4 * 1000 * 32
+    assert "gradients inside a layer" not in wide
     # 3 prompts of 500 tokens with 2 completions of 50, keys and values of 4 numbers in 3 layers, 2 bytes
     assert plan.rollouts["keys and values"] == 3 * 600 * 2 * 4 * 3 * 2
     assert plan.peak == sum(plan.always.values()) + sum(plan.update.values())
@@ -57,6 +62,9 @@ def test_adapters_by_hand() -> None:
     plan = planned({"lora": {"rank": 4}})
     assert plan.always == {"weights": 2 * 1200 + 4 * 200, "optimizer": 8 * 200}, "the reference is the adapter off"
     assert plan.update["gradients"] == 4 * 200
+    # the norms' own weights do not learn: each of 3 layers keeps 4 x (2 x 8 + 3 x 8 + 2 x 4 + 4 x 16) + 8 x 8 bytes a
+    # token, the last norm 4 x 8
+    assert plan.update["activations of a row"] == 1000 * (3 * (4 * 112 + 64) + 32)
 
 
 def test_shards_by_hand() -> None:
@@ -125,15 +133,18 @@ def test_advice_makes_it_smaller_and_ends_when_it_fits() -> None:
     assert plan_text(settings, room).splitlines()[-1] == "it fits"
 
 
+@pytest.mark.parametrize("lora", [None, {"rank": 2}], ids=["weights", "adapters"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_row_keeps_is_what_autograd_saves(
-    family_checkpoints: dict[str, Path], family_policies: dict[str, Any], family: str
+    family_checkpoints: dict[str, Path], family_policies: dict[str, Any], family: str, lora: dict[str, int] | None
 ) -> None:
     """Bytes of all that is saved for the backward pass, within 15 %: a CPU also spreads keys and values over heads."""
     policy = family_policies[family]
     packed = pack_sft_samples(make_samples(family), policy.builder, policy.end_of_turn)
     model = copy.deepcopy(policy.model).train().requires_grad_(True)
     model.model.visual.requires_grad_(False)
+    if lora is not None:
+        model = add_adapter(model, LoraSettings(**lora))
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     saved: dict[int, torch.Tensor] = {}
 
@@ -145,11 +156,12 @@ def test_what_a_row_keeps_is_what_autograd_saves(
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         SFTLoss(model)(packed)["loss"]
     values = {"model": "tiny", "out": "o", "examples": "e", "steps": 1, "bf16": False, "gradient_checkpointing": False}
-    settings = SftSettings.model_validate(values | {"train_only": "text", "row_tokens": packed.tokens})
+    settings = SftSettings.model_validate(values | {"train_only": "text", "row_tokens": packed.tokens, "lora": lora})
     asked = ModelSettings(coarse=PassSettings(max_tokens=1), zoom=PassSettings(max_tokens=1))
     sizes = measure_model(str(family_checkpoints[family]))
     plan = plan_memory(settings, sizes, asked, gpus=1, memory=MEMORY, text_tokens=packed.tokens)
-    measured = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+    kept = [tensor for tensor in saved.values() if tensor.shape[-1:] != (sizes.vocabulary,)]  # not logits
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept)
     assert plan.update["activations of a row"] == pytest.approx(measured, rel=0.15)
 
 
@@ -175,5 +187,11 @@ def test_real_models(shared: Path, name: str, total: int, vision: int) -> None:
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="its configuration cannot be read"):
+    with pytest.raises(ModelError, match="no such directory"):
         measure_model(str(tmp_path / "none"))
+
+
+def test_a_configuration_that_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="its configuration cannot be read"):
+        measure_model(str(tmp_path))

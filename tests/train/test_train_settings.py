@@ -252,6 +252,16 @@ def test_a_warm_up_is_made_under_every_schedule(tmp_path: Path, schedule: str, w
     assert first_rates(settings, tmp_path)[1] == pytest.approx(0.2e-6 if warmup else 1e-6)
 
 
+def test_the_trainer_table_is_passed_on(tmp_path: Path) -> None:
+    """Over what the run would say itself; a value that transformers does not know is refused in its words."""
+    settings = grpo_settings({"trainer": {"optim": "adamw_torch_fused", "ddp_timeout": 7200, "adam_epsilon": 1e-6}})
+    made = arguments(settings, tmp_path, validates=False)
+    assert (made.optim, made.ddp_timeout, made.adam_epsilon) == ("adamw_torch_fused", 7200, 1e-6)
+    odd = grpo_settings({"trainer": {"optim": "newton"}})
+    with pytest.raises(ConfigError, match=r"^trainer: transformers refuses it \(.*newton.*\); correct the table$"):
+        arguments(odd, tmp_path, validates=False)
+
+
 def first_rates(settings: GrpoSettings, out: Path) -> list[float]:
     """The learning rates of the first two updates, from the engine's own schedule."""
     import torch

@@ -149,7 +149,7 @@ def plan(
 
       zoomzero plan configs/sft-qwen3-vl-8b-lora.toml --gpus 8
     """
-    from zoomzero.config import ModelSettings, load_settings, read_settings
+    from zoomzero.config import load_model_settings, load_settings, read_settings
     from zoomzero.train.settings import GrpoSettings, SftSettings, load_grpo_settings
 
     settings: GrpoSettings | SftSettings
@@ -158,11 +158,14 @@ def plan(
         settings = load_settings(SftSettings, config, set_ or ())
     else:
         settings = load_grpo_settings(config, set_ or ())
+    from zoomzero.policy.local.checkpoint.find import find_words
     from zoomzero.train.plan import GIB, measure_model, plan_memory, plan_text
+    from zoomzero.train.run.processes import check_processes
 
+    check_processes(settings, gpus)
     imitated = getattr(settings, "teacher", None)
     teacher = measure_model(imitated.model) if imitated else None
-    asked = settings.model_settings(ModelSettings())
+    asked = settings.model_settings(load_model_settings(find_words(settings.model)))
     found = plan_memory(settings, measure_model(settings.model), asked, gpus=gpus, memory=memory * GIB, teacher=teacher)
     print_text(plan_text(settings, found))
     if not found.fits:

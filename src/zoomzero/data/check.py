@@ -12,7 +12,7 @@ from typing import Any
 from zoomzero.data.example import Example
 from zoomzero.data.fingerprint import VIDEO_SUFFIXES, content_key, question_key, video_name
 from zoomzero.data.manifest import find_leaks
-from zoomzero.errors import VideoError
+from zoomzero.errors import ConfigError, VideoError
 from zoomzero.prompts import option_labels
 from zoomzero.spans import Span
 from zoomzero.video.decode import decode
@@ -96,8 +96,11 @@ def check_data(
         progress: called with (videos done, videos in all).
 
     Raises:
+        ConfigError: there is no such folder of videos.
         DataError: an evaluation file cannot be read.
     """
+    if videos is not None and not Path(videos).is_dir():
+        raise ConfigError("videos", f"{videos} is no directory", "give the folder that holds the videos")
     found, problems = _find_videos(examples, None if videos is None else Path(videos))
     names = list(dict.fromkeys(example.video for example in found))
     there = [name for name in names if Path(name).exists()]

@@ -22,6 +22,7 @@ STATED = (
     "without_spans",
     "durations_probed",
     "durations_estimated",
+    "missing_videos",
     "unreadable_videos",
     "answer_not_among_options",
 )
@@ -65,7 +66,7 @@ def to_examples(dataset: Dataset, videos: str | Path | None = None) -> tuple[lis
     an open question without an answer (`without_options`), good for grounding alone. A duration the annotation does not
     state is read from the video when that is there (`durations_probed`), else a rough guess (`durations_estimated`),
     also of a video that cannot be read (`unreadable_videos`): running a model needs the videos anyway and goes by their
-    true length, and `zoomzero data check` says which they are.
+    true length, and `zoomzero data check` says which they are. `missing_videos` are those the folder does not hold.
 
     Args:
         dataset: the questions.
@@ -74,6 +75,8 @@ def to_examples(dataset: Dataset, videos: str | Path | None = None) -> tuple[lis
     counts: Counter[str] = Counter(dict.fromkeys(REPAIRS + STATED, 0))
     root = Path(videos).expanduser().resolve() if videos is not None else None
     lengths: dict[str, float | None] = {}
+    missing = {one.video for one in dataset.questions if root is not None and not (root / one.video).exists()}
+    counts["missing_videos"] = len(missing)
     examples = []
     for one in dataset.questions:
         if one.options and not one.answer:

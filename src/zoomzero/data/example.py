@@ -72,7 +72,8 @@ def _read_lines(path: Path) -> Iterator[tuple[int, Example]]:
                 try:
                     values = parse_json(line.decode("utf-8"))
                 except ValueError as error:
-                    raise DataError(path, f"line {number}", f"not JSON ({error})") from error
+                    reason = f"not JSON ({error}); `zoomzero convert` makes examples of a table"
+                    raise DataError(path, f"line {number}", reason) from error
                 yield number, _parse(path, number, values)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -13,6 +13,31 @@ from zoomzero.errors import ConfigError
 Schedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt", "warmup_stable_decay"
 ]
+
+# Fields of TrainingArguments that a run sets itself, with the setting to write instead.
+OWN = {
+    "output_dir": "out",
+    "max_steps": "steps",
+    "num_train_epochs": "steps",
+    "per_device_train_batch_size": "mini_batch_size (or samples_per_row in sft)",
+    "gradient_accumulation_steps": "mini_batch_size (or rows_per_step in sft)",
+    "learning_rate": "learning_rate",
+    "lr_scheduler_type": "schedule",
+    "warmup_steps": "warmup_steps",
+    "weight_decay": "weight_decay",
+    "adam_beta2": "beta2",
+    "max_grad_norm": "max_grad_norm",
+    "bf16": "bf16",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "fsdp": "fsdp",
+    "fsdp_config": "fsdp",
+    "logging_steps": "log_every",
+    "save_steps": "save_every",
+    "save_total_limit": "keep",
+    "report_to": "report_to",
+    "seed": "seed",
+    "eval_steps": "validation.every",
+}
 
 
 class LoraSettings(Settings):
@@ -25,6 +50,8 @@ class LoraSettings(Settings):
 
 class EngineSettings(Settings):
     """What every training run says about its model and its engine."""
+
+    SHARED: ClassVar[str]  # what the processes of an update share out
 
     model: str = Field(description="Checkpoint to start from: a directory, a hub id or `tiny`.")
     out: str = Field(description="Directory for logs, checkpoints and, at the end, the model.")
@@ -71,9 +98,21 @@ class EngineSettings(Settings):
             raise ValueError(str(error)) from error
         return ask
 
+    @field_validator("trainer")
+    @classmethod
+    def _check_trainer(cls, trainer: dict[str, Any]) -> dict[str, Any]:
+        for name in sorted(trainer.keys() & OWN.keys()):
+            raise ValueError(f"{name} is set by the run itself: write {OWN[name]} instead")
+        return trainer
+
     @property
     def learns_vision(self) -> bool:
         """Whether the vision tower learns; a frozen one's features are kept and reused."""
+        raise NotImplementedError
+
+    @property
+    def shared_out(self) -> dict[str, int]:
+        """What an update's processes share evenly: the settings that say how much, with their values."""
         raise NotImplementedError
 
     @property

@@ -83,7 +83,7 @@ def measure_model(model: str) -> Sizes:
     """Count a checkpoint's parameters from its configuration alone; nothing of its weights is read.
 
     Args:
-        model: `tiny`, a directory, or a hub id, of which only the configuration is fetched.
+        model: `tiny`, a directory, or a hub id, of which all but the weights is fetched.
 
     Raises:
         ModelError: the configuration cannot be found or read.
@@ -94,18 +94,18 @@ def measure_model(model: str) -> Sizes:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from zoomzero.errors import ModelError
-    from zoomzero.models import EMBEDDED
+    from zoomzero.policy.local.checkpoint.find import find_words
     from zoomzero.policy.local.families import family_of
-    from zoomzero.policy.local.load import find, quiet
+    from zoomzero.policy.local.load import quiet
 
-    where = str(find(model)) if model in EMBEDDED else model
+    where = find_words(model)
     try:
         config = AutoConfig.from_pretrained(where)
         with quiet(), torch.device("meta"):
             network: Any = AutoModelForImageTextToText.from_config(config)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(model, f"its configuration cannot be read ({reason})", "check the name") from error
+        raise ModelError(model, f"its configuration cannot be read ({reason})", "give the whole checkpoint") from error
     text = network.config.get_text_config()
     targets = family_of(network).lora_targets
     vision = sum(weight.numel() for weight in network.model.visual.parameters())
@@ -203,21 +203,26 @@ def _update(
 ) -> dict[str, float]:
     """Return what is there besides while a row of so many tokens goes forward and back."""
     compute = 2 if settings.bf16 else 4
-    # what one layer keeps of a token for its backward pass: normed inputs twice, queries, keys, values, attention's
-    # result twice, and the gate, the up-projection, their product and the activation of the MLP
+    norms = 1 if settings.lora is not None else 2  # what a norm keeps: its result, and what its weights learn from
+    # what one layer keeps of a token for its backward pass: its two norms, queries, keys, values, attention's result
+    # twice, and the gate, the up-projection, their product and the activation of the MLP
     heads = 3 * sizes.heads_width + 2 * sizes.kv_width
-    heads += 2 * (sizes.heads_width + sizes.kv_width) if sizes.head_norms else 0
-    kept = compute * (4 * sizes.width + heads + 4 * sizes.inner) + 8 * sizes.width
+    heads += norms * (sizes.heads_width + sizes.kv_width) if sizes.head_norms else 0
+    kept = compute * (2 * norms * sizes.width + heads + 4 * sizes.inner) + 8 * sizes.width
     inputs = compute * sizes.width * sizes.layers  # of every layer, from which the rest is computed again
     of_layers = inputs + kept if settings.gradient_checkpointing else kept * sizes.layers
-    activations = tokens * (of_layers + 2 * compute * sizes.width)  # and of the last norm
+    activations = tokens * (of_layers + norms * compute * sizes.width)  # and of the last norm
     found = {
         "gradients": 4.0 * learned / shares,
         "activations of a row": float(activations),
-        "gradients inside a layer": 3.0 * compute * sizes.inner * tokens,
-        "logits of a chunk": 3.0 * 4 * min(settings.head_chunk, tokens) * sizes.vocabulary,
         "visual features of a row": float(compute * sizes.width * sizes.levels * min(tokens, asked.coarse.max_tokens)),
     }
+    passing = {  # one after the other: the larger one counts
+        "logits of a chunk": 3.0 * 4 * min(settings.head_chunk, tokens) * sizes.vocabulary,
+        "gradients inside a layer": 3.0 * compute * sizes.inner * tokens,
+    }
+    largest = max(passing, key=passing.__getitem__)
+    found[largest] = passing[largest]
     if settings.sharded:
         layer = (sizes.text - sizes.shared) / sizes.layers
         found["weights gathered for a layer"] = compute * (2 * layer + sizes.shared)
@@ -265,7 +270,7 @@ def advice(settings: GrpoSettings | SftSettings, plan: MemoryPlan) -> list[str]:
     else:
         halved = max(settings.rollout.prompts_at_once // 2, 1)
         found.append((0.5 * plan.rollouts["keys and values"], f"rollout.prompts_at_once = {halved}"))
-    found.append((0.5 * plan.update["logits of a chunk"], f"head_chunk = {max(settings.head_chunk // 2, 1)}"))
+    found.append((0.5 * plan.update.get("logits of a chunk", 0.0), f"head_chunk = {max(settings.head_chunk // 2, 1)}"))
     return [text for saved, text in sorted(found, key=lambda one: -one[0]) if saved > 0.005 * plan.memory]
 
 

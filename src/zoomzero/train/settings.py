@@ -141,6 +141,7 @@ class SftSettings(EngineSettings):
     """A supervised run."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"lessons_per_row": "samples_per_row", "stage": "stages"}
+    SHARED: ClassVar[str] = "samples"
 
     model: str = Field(description="Start: a directory, a hub id, `tiny`, or `random` (the embedded model untrained).")
     examples: str | None = Field(None, description="Short for `data.examples` with this one file.")
@@ -231,6 +232,11 @@ class SftSettings(EngineSettings):
         return self.lora is None and self.train_only == "all"
 
     @property
+    def shared_out(self) -> dict[str, int]:
+        """Samples, where they come from examples."""
+        return {"samples_per_row x rows_per_step": self.samples_per_step} if self.from_examples else {}
+
+    @property
     def samples_per_step(self) -> int:
         """Samples whose gradients make one update, over all processes."""
         return self.samples_per_row * self.rows_per_step
@@ -308,6 +314,7 @@ class GrpoSettings(EngineSettings):
         "prompts_per_rollout": "train_batch_size",
         "prompts_per_update": "mini_batch_size",
     }
+    SHARED: ClassVar[str] = "prompts"
 
     preset: Literal["default", "paper"] = Field(
         "default", description="`paper`: every published behaviour where the settings file says nothing else."
@@ -350,6 +357,11 @@ class GrpoSettings(EngineSettings):
     def learns_vision(self) -> bool:
         """Whether the vision tower learns; a frozen one's features are kept and reused."""
         return self.train_vision
+
+    @property
+    def shared_out(self) -> dict[str, int]:
+        """Prompts, those that are drawn and those that are learned from."""
+        return {"train_batch_size": self.train_batch_size, "mini_batch_size": self.mini_batch_size}
 
     @property
     def needs_reference(self) -> bool:

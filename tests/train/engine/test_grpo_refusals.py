@@ -65,6 +65,7 @@ def test_the_model_would_be_missed(make: Make) -> None:
         ({"rollout": {"filter": {"low": 0.6, "high": 0.5}}}, "low must be less than high"),
         ({"rollout": {"num_generations": 1}}, "num_generations"),
         ({"objective": {"loss": {"kl_coeff": 0.1}}}, "kl_coeff"),
+        ({"trainer": {"max_steps": 9}}, "max_steps is set by the run itself: write steps instead"),
     ],
 )
 def test_settings_that_cannot_be(make: Make, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -90,6 +91,10 @@ def test_settings_that_cannot_be(make: Make, changes: dict[str, Any], message: s
             "objective.reward.consensus: needs verified spans .*; set rollout.verifier, or .*",
         ),
         ({"report_to": "paper"}, "report_to: 'paper' is unknown; .*tensorboard.*"),
+        (
+            {"trainer": {"optimizer": "adam"}},
+            "trainer.optimizer: is no field of .* TrainingArguments; look .*",
+        ),
         ({"report_to": "flyte"}, "report_to: flyte is not installed; install it, or choose none .*"),
     ],
 )

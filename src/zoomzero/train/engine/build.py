@@ -30,8 +30,7 @@ from zoomzero.train.engine.loading import (
     own_device,
     read_sources,
 )
-from zoomzero.train.engine.sharded import fsdp_arguments
-from zoomzero.train.engine.trainer import check_reporting, engine_arguments
+from zoomzero.train.engine.trainer import check_engine, engine_arguments
 from zoomzero.train.rollouts.collector import RolloutCollector
 from zoomzero.train.rollouts.scores import Reference, Teacher, computing
 from zoomzero.train.rollouts.served import make_engine
@@ -45,7 +44,7 @@ from zoomzero.train.run.directory import (
     last_checkpoint,
     make_record,
 )
-from zoomzero.train.run.processes import check_processes, join_processes
+from zoomzero.train.run.processes import join_processes
 from zoomzero.train.run.progress import GrpoProgress
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.run.worlds import written_world
@@ -267,28 +266,21 @@ def make_verifier(
 
 def arguments(settings: GrpoSettings, out: Path, *, validates: bool) -> TrainingArguments:
     """Return the engine's settings."""
-    made = engine_arguments(
+    return engine_arguments(
         settings,
         out,
-        per_device_train_batch_size=1,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if validates else "no",
         eval_steps=settings.validation.every if validates else None,
         eval_on_start=validates,
         ignore_data_skip=True,  # the stream itself knows where it stands
-        ddp_find_unused_parameters=False,  # every weight that learns is used in every pass
-        **(fsdp_arguments(settings) if settings.fsdp else {}),
     )
-    made._n_gpu = min(made.n_gpu, 1)  # one process works on one GPU: several take torchrun
-    return made
 
 
 def _check(settings: GrpoSettings, processes: int) -> None:
     """Refuse what cannot work before anything is loaded."""
     find_estimator(settings.objective.credit.estimator)
-    shared = {name: getattr(settings, name) for name in ("train_batch_size", "mini_batch_size")}
-    check_processes(settings, processes, shared, "prompts")
-    check_reporting(settings.report_to)
+    check_engine(settings, processes)
     if settings.rollout.server is not None and processes > 1:
         reason = f"draws for one process, and these are {processes}"
         raise ConfigError("rollout.server", reason, "start one process, or leave it out")

@@ -37,14 +37,14 @@ from zoomzero.progress import bar
 from zoomzero.train.engine.loading import load_copy, load_trained, own_device, read_sources
 from zoomzero.train.engine.sft_samples import LOOKS, PackedSFTSamples, pack_sft_samples
 from zoomzero.train.engine.sft_trainer import SampleLoader, SampleStream, SftTrainer, StageCallback, make_loader
-from zoomzero.train.engine.sharded import fsdp_arguments, trained_weights
-from zoomzero.train.engine.trainer import PREFIX, check_reporting, engine_arguments
+from zoomzero.train.engine.sharded import trained_weights
+from zoomzero.train.engine.trainer import PREFIX, check_engine, engine_arguments
 from zoomzero.train.engine.vision import LOG_FILE as VISION_LOG
 from zoomzero.train.engine.vision import pretrain
 from zoomzero.train.rollouts.engine import LocalEngine
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.held_out import HeldOut
-from zoomzero.train.run.processes import check_processes, join_processes
+from zoomzero.train.run.processes import join_processes
 from zoomzero.train.settings import SftSettings
 from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.types import Geometry
@@ -182,13 +182,11 @@ def _learned_from(settings: SftSettings) -> tuple[list[Example], dict[str, Any]]
 
 def _check(settings: SftSettings, processes: int) -> None:
     """Refuse what cannot work before anything is loaded."""
-    shared = {"samples_per_row x rows_per_step": settings.samples_per_step}
-    check_processes(settings, processes, shared if settings.from_examples else {}, "samples")
+    check_engine(settings, processes)
     if settings.stages and processes > 1:
         raise ConfigError(
             "stages", "the procedural world's curriculum takes one process", "start one, without torchrun"
         )
-    check_reporting(settings.report_to)
 
 
 def _train(
@@ -277,23 +275,15 @@ def _held_out(settings: SftSettings, policy: QwenPolicy, model_settings: ModelSe
 def _arguments(settings: SftSettings, out: Path, loader: SampleLoader | None) -> TrainingArguments:
     """Return the engine's settings."""
     draw = settings.draw_ahead if loader is None else 0
-    of_examples = {
-        "ignore_data_skip": True,  # the loader itself knows where it stands
-        "logging_nan_inf_filter": False,
-        "ddp_find_unused_parameters": False,  # every weight that learns is used in every pass
-    }
-    made = engine_arguments(
+    of_examples = {"ignore_data_skip": True, "logging_nan_inf_filter": False}  # the loader knows where it stands
+    return engine_arguments(
         settings,
         out,
-        per_device_train_batch_size=1,
         dataloader_num_workers=draw,
         dataloader_prefetch_factor=4 if draw else None,
         lr_scheduler_kwargs=_schedule_details(settings),
         **({} if loader is None else of_examples),
-        **(fsdp_arguments(settings) if settings.fsdp else {}),
     )
-    made._n_gpu = min(made.n_gpu, 1)  # one process works on one GPU: several take torchrun
-    return made
 
 
 def _start(settings: SftSettings, out: Path) -> Path:

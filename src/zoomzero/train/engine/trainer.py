@@ -7,7 +7,7 @@ one batch. Both keep the same checkpoints: the trainer's own part and the weight
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -24,9 +24,10 @@ from zoomzero.errors import ConfigError, TrainingError
 from zoomzero.files import write_whole
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.save import save_checkpoint, system_errors
-from zoomzero.train.engine.sharded import load_whole_weights, shard_with, trained_weights
+from zoomzero.train.engine.sharded import fsdp_arguments, load_whole_weights, shard_with, trained_weights
 from zoomzero.train.engine_settings import EngineSettings, schedule_of
 from zoomzero.train.run.directory import flush
+from zoomzero.train.run.processes import check_processes
 
 PREFIX = "model."  # what the names of weights have before them inside the modules that are trained
 Row = TypeVar("Row")
@@ -203,42 +204,21 @@ class PolicyTrainer(Trainer):  # type: ignore[misc]
                 raise ConfigError("--resume", f"{resume_from_checkpoint} holds another model", fix)
 
 
-# What a run sets itself, with the setting to write instead.
-OWN = {
-    "output_dir": "out",
-    "max_steps": "steps",
-    "num_train_epochs": "steps",
-    "per_device_train_batch_size": "mini_batch_size (or samples_per_row in sft)",
-    "gradient_accumulation_steps": "mini_batch_size (or rows_per_step in sft)",
-    "learning_rate": "learning_rate",
-    "lr_scheduler_type": "schedule",
-    "warmup_steps": "warmup_steps",
-    "weight_decay": "weight_decay",
-    "adam_beta2": "beta2",
-    "max_grad_norm": "max_grad_norm",
-    "bf16": "bf16",
-    "gradient_checkpointing": "gradient_checkpointing",
-    "fsdp": "fsdp",
-    "fsdp_config": "fsdp",
-    "logging_steps": "log_every",
-    "save_steps": "save_every",
-    "save_total_limit": "keep",
-    "report_to": "report_to",
-    "seed": "seed",
-    "eval_steps": "validation.every",
-}
+def check_engine(settings: EngineSettings, processes: int) -> None:
+    """Refuse, before anything is loaded or written, what the engine will not take.
 
-
-def check_passed_on(given: Mapping[str, Any]) -> None:
-    """Refuse what `[trainer]` cannot pass on to `TrainingArguments`.
+    Args:
+        settings: of the run.
+        processes: that make it.
 
     Raises:
-        ConfigError: it is no field of theirs, or one that the run sets itself.
+        ConfigError: updates cannot be shared by so many, a logging integration is not there, or `[trainer]` holds
+            what is no field of `TrainingArguments`.
     """
+    check_processes(settings, processes)
+    check_reporting(settings.report_to)
     known = {field.name for field in fields(TrainingArguments) if field.init}
-    for name in given:
-        if name in OWN:
-            raise ConfigError(f"trainer.{name}", "is set by the run itself", f"write {OWN[name]} instead")
+    for name in settings.trainer:
         if name not in known:
             fix = "look its name up in transformers' documentation of TrainingArguments"
             raise ConfigError(f"trainer.{name}", "is no field of transformers' TrainingArguments", fix)
@@ -248,23 +228,26 @@ def engine_arguments(settings: EngineSettings, out: Path, **more: Any) -> Traini
     """Return the engine's settings: what every run has, `more`, and over both what `[trainer]` passes on.
 
     Raises:
-        ConfigError: as `check_passed_on`, or a value that transformers refuses.
+        ConfigError: a value of `[trainer]` that transformers refuses.
     """
-    check_passed_on(settings.trainer)
     given = _all_arguments(settings, out) | more | settings.trainer
     try:
-        return TrainingArguments(**given)
+        made = TrainingArguments(**given)
     except (ValueError, TypeError, ImportError) as error:
         if not settings.trainer:
             raise
         reason = " ".join(str(error).split())
         raise ConfigError("trainer", f"transformers refuses it ({reason[:200]})", "correct the table") from error
+    made._n_gpu = min(made.n_gpu, 1)  # one process works on one GPU: several take torchrun
+    return made
 
 
 def _all_arguments(settings: EngineSettings, out: Path) -> dict[str, Any]:
     return {
         "output_dir": str(out),
         "max_steps": settings.steps,
+        "per_device_train_batch_size": 1,  # an update is one item of the loaders
+        "ddp_find_unused_parameters": False,  # every weight that learns is used in every pass
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": schedule_of(settings),
         "warmup_steps": settings.warmup_steps,
@@ -281,6 +264,7 @@ def _all_arguments(settings: EngineSettings, out: Path) -> dict[str, Any]:
         "disable_tqdm": True,
         "remove_unused_columns": False,
         "label_names": [],
+        **(fsdp_arguments(settings) if settings.fsdp else {}),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -58,22 +57,20 @@ def gather(value: Any) -> list[Any]:
     return found
 
 
-def check_processes(settings: EngineSettings, processes: int, shared: Mapping[str, int], what: str) -> None:
+def check_processes(settings: EngineSettings, processes: int) -> None:
     """Refuse a number of processes that a run's settings do not fit.
 
     Args:
         settings: of the run.
         processes: that make it.
-        shared: settings that say how much all of them share out, with their values.
-        what: is shared out.
 
     Raises:
         ConfigError: it does not come out even, or there is nobody to share weights with.
     """
-    for name, count in shared.items():
+    for name, count in settings.shared_out.items():
         if count % processes:
             fix = f"choose a multiple of {processes}, or start another number of processes"
-            raise ConfigError(name, f"{count} {what} cannot be shared by {processes} processes", fix)
+            raise ConfigError(name, f"{count} {settings.SHARED} cannot be shared by {processes} processes", fix)
     if settings.fsdp and processes == 1:
         raise ConfigError(
             "fsdp", "one process has nobody to share with", "start several with torchrun, or set it to false"
