@@ -9,6 +9,8 @@ import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+SAID_A = {"message": {"content": "A"}, "finish_reason": "stop"}
+
 
 class ReplyHandler(BaseHTTPRequestHandler):
     """One connection of HTTP/1.1 that sends chat replies, streams and faults."""
@@ -69,6 +71,13 @@ class ReplyHandler(BaseHTTPRequestHandler):
             self.json({"choices": [{"finish_reason": "stop"}]})
         elif fault == "garbage":
             self.raw(200, b'data: {"id": 1}\n\ndata: [DO', kind="text/event-stream")
+        elif fault == "garbled stream":
+            self.raw(200, b'data: {"choices": [{"delta": "<answer>A"}]}\n\ndata: [DONE]\n\n', kind="text/event-stream")
+        elif fault == "garbled logprobs":
+            told = {"content": [{"token": "A", "logprob": None}]}
+            self.json({"choices": [SAID_A | {"logprobs": told}]})
+        elif fault == "garbled costs":
+            self.json({"choices": [SAID_A], "usage": {"prompt_tokens": "many"}})
         elif fault == "html":
             self.raw(502, b"<html><body>Bad Gateway</body></html>", kind="text/html")
         elif fault == "redirects":

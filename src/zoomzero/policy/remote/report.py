@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from zoomzero.policy.remote.client import Client
-from zoomzero.policy.remote.probe import ServerFacts, probe_server
+from zoomzero.policy.remote.probe import PROBE_TIMES_S, ServerFacts, probe_server
 from zoomzero.policy.remote.settings import read_server
+from zoomzero.policy.remote.trials import IMAGES, kept_tokens, most_images
 
 Line = tuple[str, str, str]  # mark, name, text
 OUTER = "an extra vision_start / vision_end pair is put around a video (docs/servers.md: the chat template)"
@@ -25,8 +26,9 @@ def server_report(address: str, overrides: Sequence[str] = ()) -> tuple[str, boo
         ConfigError: no such address or setting. ServerError: the server cannot be reached.
     """
     settings, _, _ = read_server(address, overrides)
-    facts = probe_server(Client(settings))
-    lines = [*_abilities(facts), *_modes(facts)]
+    client = Client(settings)
+    facts = probe_server(client)
+    lines = [*_abilities(facts), *_images(facts, client), *_scores(facts), _cache_line(facts, client), *_modes(facts)]
     return "\n".join(f"{mark:<5} {name:<16} {text}" for mark, name, text in lines), facts.layout is not None
 
 
@@ -41,19 +43,38 @@ def _abilities(facts: ServerFacts) -> Iterator[Line]:
         yield "slow" if facts.outer_pair else "ok", "markers", OUTER if facts.outer_pair else "as Qwen3-VL was trained"
     if facts.resized is not None:
         yield "slow" if facts.resized else "ok", "pixels", RESIZED if facts.resized else "frames keep their size"
-    told = facts.video_frames
-    yield ("--" if told is None else "ok" if told == 4 else "FAIL"), "frames", _frames_text(told)
-    images = "a time in words before each" if facts.images else facts.images_refusal
-    if facts.layout == "native":
-        images = "not tried: the video's times are exact"
-    yield "ok" if facts.images else "FAIL", "images", images
-    yield "--", "images at most", "not told; a request with too many is refused with the server's limit"
+    yield _frames_line(facts.video_frames)
+
+
+def _images(facts: ServerFacts, client: Client) -> Iterator[Line]:
+    """Say what becomes of images: in a video's place, and of the close look in `context`."""
+    if not facts.images:
+        yield "FAIL", "images", facts.images_refusal
+        return
+    most, refusal = most_images(client)
+    native = facts.layout == "native"
+    yield "ok", "images", "for the second clip in `context` alone" if native else "a time in words before each"
+    if most == IMAGES and not refusal:
+        yield "ok", "images at most", f"{IMAGES} were taken; more than it takes are refused with its limit"
+    else:
+        yield "slow", "images at most", f"{'not told' if most is None else most}: {refusal}"
+
+
+def _scores(facts: ServerFacts) -> Iterator[Line]:
+    """Say where confidences come from, and how many answers a request draws."""
     top = facts.top_logprobs
     yield "ok" if top else "slow", "logprobs", f"{top} candidates a token" if top else "none: confidences are unknown"
     yield ("ok" if facts.option_ids or top else "slow"), "options", _options_text(facts)
     yield "ok" if facts.many else "slow", "n", "several answers a request" if facts.many else "one answer a request"
-    cached = "told in every reply" if facts.cached_tokens else "not told (vLLM: --enable-prompt-tokens-details)"
-    yield "ok" if facts.cached_tokens else "--", "prefix cache", cached
+
+
+def _cache_line(facts: ServerFacts, client: Client) -> Line:
+    """Say how much of a second question about the same frames is not read again."""
+    kept = kept_tokens(client, facts.layout) if facts.cached_tokens and facts.layout else None
+    if kept is None:
+        return "--", "prefix cache", "not told (vLLM: --enable-prompt-tokens-details)"
+    text = f"of a second question about the same frames {kept[0]} of {kept[1]} tokens are not read again"
+    return "ok" if kept[0] else "slow", "prefix cache", text
 
 
 def _video_line(facts: ServerFacts) -> Line:
@@ -74,8 +95,12 @@ def _times_line(facts: ServerFacts) -> Line:
     return "slow", "times", "unknown: neither the prompt's tokens nor its text can be had, so videos are not used"
 
 
-def _frames_text(told: int | None) -> str:
-    return "not told" if told is None else f"{told} of 4 arrive"
+def _frames_line(told: int | None) -> Line:
+    if told is None:
+        return "--", "frames", "not told"
+    if told == len(PROBE_TIMES_S):
+        return "ok", "frames", f"all {told} arrive"
+    return "slow", "frames", f"cut: {told} of {len(PROBE_TIMES_S)} arrive, so videos are not used"
 
 
 def _options_text(facts: ServerFacts) -> str:
