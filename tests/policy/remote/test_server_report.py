@@ -40,7 +40,10 @@ def test_a_server_that_can_do_everything(zoom: Any) -> None:
     assert found["prefix cache"] == ("ok", kept)
     assert found["options"] == ("ok", "all scored in one request, whatever their probability")
     assert found["frames travel"] == ("ok", "one video with exact times")
-    assert found["search"] == ("ok", "1 request, 1 request for all candidates, and 1 for each that is verified")
+    assert found["zoom"] == ("ok", "2 requests, of at most 4096 and 2048 visual tokens")
+    assert found["search"][1].startswith(
+        "1 request of at most 4096, 1 request for 3 more candidates, a look of 2048 at each"
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,6 +65,8 @@ def test_a_server_that_can_do_everything(zoom: Any) -> None:
         (Abilities(most_frames=32), "frames travel", "slow", "a time and an image a frame"),
         (Abilities(video=False, most_images=16), "images at most", "slow", "16: refuses the request (400: At most 16"),
         (Abilities(), "prefix cache", "slow", "0 of "),
+        (Abilities(context=6000), "context", "slow", "of at most 4096 and 6144 visual tokens; a prefix cache"),
+        (Abilities(context=6000), "context", "slow", "again; its context takes 6000 tokens: lower --budget"),
         (Abilities(cached=False), "prefix cache", "--", "not told (vLLM: --enable-prompt-tokens-details)"),
         (Abilities(many=False), "n", "slow", "one answer a request"),
     ],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from zoomzero.config import ModelSettings
+from zoomzero.errors import ConfigError
+from zoomzero.policy.open import open_settings
 from zoomzero.policy.remote.client import Client
 from zoomzero.policy.remote.probe import PROBE_TIMES_S, ServerFacts, probe_server
-from zoomzero.policy.remote.settings import read_server
 from zoomzero.policy.remote.trials import IMAGES, kept_tokens, most_images
 
 Line = tuple[str, str, str]  # mark, name, text
@@ -20,15 +22,18 @@ def server_report(address: str, overrides: Sequence[str] = ()) -> tuple[str, boo
 
     Args:
         address: `http://HOST:PORT/v1`, with `#NAME` where it serves several models.
-        overrides: of the server's settings.
+        overrides: of the server's settings, and of how its model is asked.
 
     Raises:
         ConfigError: no such address or setting. ServerError: the server cannot be reached.
     """
-    settings, _, _ = read_server(address, overrides)
-    client = Client(settings)
+    asked, server = open_settings(address, overrides)
+    if server is None:
+        raise ConfigError("--server", f"{address!r} is no address", "write http://HOST:PORT/v1#NAME")
+    client = Client(server)
     facts = probe_server(client)
-    lines = [*_abilities(facts), *_images(facts, client), *_scores(facts), _cache_line(facts, client), *_modes(facts)]
+    found = (*_abilities(facts), *_images(facts, client), *_scores(facts), _cache_line(facts, client))
+    lines = [*found, *_modes(facts, asked)]
     return "\n".join(f"{mark:<5} {name:<16} {text}" for mark, name, text in lines), facts.layout is not None
 
 
@@ -36,7 +41,7 @@ def _abilities(facts: ServerFacts) -> Iterator[Line]:
     yield "ok", "server", f"{facts.url}, {facts.kind}"
     yield "ok", "model", facts.model
     context = "not told" if facts.context_tokens is None else f"{facts.context_tokens} tokens"
-    yield "ok" if facts.context_tokens else "--", "context", context
+    yield "ok" if facts.context_tokens else "--", "context length", context
     yield _video_line(facts)
     yield _times_line(facts)
     if facts.outer_pair is not None:
@@ -113,8 +118,8 @@ def _options_text(facts: ServerFacts) -> str:
     return "not scored: the model names one, how sure it is stays unknown"
 
 
-def _modes(facts: ServerFacts) -> Iterator[Line]:
-    """Say what every mode does here."""
+def _modes(facts: ServerFacts, asked: ModelSettings) -> Iterator[Line]:
+    """Say what every mode does here, and how many visual tokens it may send."""
     if facts.layout is None:
         yield "FAIL", "modes", "none: the server takes no frames"
         return
@@ -122,11 +127,26 @@ def _modes(facts: ServerFacts) -> Iterator[Line]:
     how = "one video with exact times" if native else "a time and an image a frame: about twice the visual tokens"
     yield "ok" if native else "slow", "frames travel", how
     sure = "" if facts.top_logprobs else "; the close look is believed, no confidence decides"
-    yield "ok", "direct", "1 request"
-    yield "ok", "coarse", "1 request"
-    yield "ok", "zoom", f"2 requests{sure}"
-    again = "the second sends the first one's frames again; a prefix cache saves reading them"
-    yield "ok", "context", f"2 requests, {again}"
-    yield "ok", "divide", "1 request a window, side by side, and 2 more"
-    draws = "1 request for all candidates" if facts.many else "1 request a candidate"
-    yield "ok", "search", f"1 request, {draws}, and 1 for each that is verified"
+    coarse, zoom, window = asked.coarse.max_tokens, asked.zoom.max_tokens, asked.window.max_tokens
+    draws = "1 request for" if facts.many else "1 request each for"
+    whole = (coarse, f"1 request of at most {coarse} visual tokens")
+    again = f"{coarse + zoom} visual tokens; a prefix cache saves reading {coarse} again"
+    shown = f"at most {asked.divide_top} looks of {zoom} at what they show, and 1 at all that holds"
+    elsewhere = f"when all are weak {asked.outside_looks} windows of {window}, each with a look"
+    modes = {  # name -> (the longest request's visual tokens, what is sent)
+        "direct": whole,
+        "coarse": whole,
+        "zoom": (max(coarse, zoom), f"2 requests, of at most {coarse} and {zoom} visual tokens{sure}"),
+        "context": (coarse + zoom, f"2 requests, of at most {coarse} and {again}"),
+        "divide": (max(window, zoom), f"1 request of at most {window} a window, side by side, {shown}"),
+        "search": (
+            max(coarse, zoom, window),
+            f"1 request of at most {coarse}, {draws} {asked.candidates - 1} more candidates, a look of {zoom} at each; "
+            f"{elsewhere}",
+        ),
+    }
+    for mode, (longest, text) in modes.items():
+        if facts.context_tokens is not None and longest >= facts.context_tokens:
+            yield "slow", mode, f"{text}; its context takes {facts.context_tokens} tokens: lower --budget"
+        else:
+            yield "ok", mode, text
