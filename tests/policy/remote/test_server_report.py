@@ -66,7 +66,7 @@ def test_a_server_that_can_do_everything(zoom: Any) -> None:
         (Abilities(video=False, most_images=16), "images at most", "slow", "16: refuses the request (400: At most 16"),
         (Abilities(), "prefix cache", "slow", "0 of "),
         (Abilities(context=6000), "context", "slow", "of at most 4096 and 6144 visual tokens; a prefix cache"),
-        (Abilities(context=6000), "context", "slow", "again; its context takes 6000 tokens: lower --budget"),
+        (Abilities(context=6000), "context", "slow", "again; more than its context: lower --budget"),
         (Abilities(cached=False), "prefix cache", "--", "not told (vLLM: --enable-prompt-tokens-details)"),
         (Abilities(many=False), "n", "slow", "one answer a request"),
     ],

@@ -147,6 +147,6 @@ def _modes(facts: ServerFacts, asked: ModelSettings) -> Iterator[Line]:
     }
     for mode, (longest, text) in modes.items():
         if facts.context_tokens is not None and longest >= facts.context_tokens:
-            yield "slow", mode, f"{text}; its context takes {facts.context_tokens} tokens: lower --budget"
+            yield "slow", mode, f"{text}; more than its context: lower --budget"
         else:
             yield "ok", mode, text
