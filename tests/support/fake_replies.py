@@ -6,8 +6,11 @@ import json
 import socket
 import struct
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+SAID_A = {"message": {"content": "A"}, "finish_reason": "stop"}
 
 
 class ReplyHandler(BaseHTTPRequestHandler):
@@ -57,7 +60,8 @@ class ReplyHandler(BaseHTTPRequestHandler):
             self.reset()
         elif fault == "slow":
             time.sleep(3.0)
-            self.json({})
+            with suppress(OSError):  # who asked may be gone
+                self.json({})
         elif fault == "truncates":
             self.raw(200, b'{"choices": [{"message": {"content": "<answ', length=500)
             self.reset()
@@ -69,11 +73,18 @@ class ReplyHandler(BaseHTTPRequestHandler):
             self.json({"choices": [{"finish_reason": "stop"}]})
         elif fault == "garbage":
             self.raw(200, b'data: {"id": 1}\n\ndata: [DO', kind="text/event-stream")
+        elif fault == "garbled stream":
+            self.raw(200, b'data: {"choices": [{"delta": "<answer>A"}]}\n\ndata: [DONE]\n\n', kind="text/event-stream")
+        elif fault == "garbled logprobs":
+            told = {"content": [{"token": "A", "logprob": None}]}
+            self.json({"choices": [SAID_A | {"logprobs": told}]})
+        elif fault == "garbled costs":
+            self.json({"choices": [SAID_A], "usage": {"prompt_tokens": "many"}})
         elif fault == "html":
             self.raw(502, b"<html><body>Bad Gateway</body></html>", kind="text/html")
-        elif fault == "redirects":
+        elif fault.startswith("redirects"):
             self.send_response(307)
-            self.send_header("location", "http://elsewhere.example/v1")
+            self.send_header("location", fault.partition(" ")[2] or "http://elsewhere.example/v1")
             self.send_header("content-length", "0")
             self.end_headers()
         else:

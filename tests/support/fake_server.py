@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from PIL import Image
 from fake_replies import ReplyHandler
 from fake_weights import WEIGHT_PATHS, take_weights
 from zoomzero.policy.base import Completion, Sampling, Turn
+from zoomzero.policy.remote.probe import PROBE_TIMES_S
 from zoomzero.spans import Span
 from zoomzero.video.types import Clip
 
@@ -43,11 +45,14 @@ class Abilities:
     trust: bool = True  # takes frame times
     times: str = "exact"  # or "invented": it takes them and forgets them
     images: bool = True
+    most_images: int = 999
+    most_frames: int = 999  # of a video; the rest is dropped without a word
     ids: bool = True  # prompt and option token ids
     top: int = 20  # most top_logprobs; 0: ignores logprobs
     restricts: bool = False  # answers to `response_format`
     many: bool = True
-    cached: bool = True
+    cached: bool = True  # tells how much of a prompt it had read before
+    cache: bool = False  # and keeps the last prompt
     context: int = 100_000
     streams: bool = True
     outer_pair: bool = False  # what transformers 5.x leaves around a video
@@ -75,6 +80,7 @@ class FakeServer:
     can: Abilities = field(default_factory=Abilities)
     faults: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    read: list[int] = field(default_factory=list)  # the last prompt's tokens
     running: int = 0
     most_running: int = 0
     slow_s: float = 0.0
@@ -233,6 +239,8 @@ class _Handler(ReplyHandler):
             elif part["type"] == "image_url":
                 if not self.fake.can.images:
                     raise Refuse(500, "image input is not supported")
+                if len(run) == self.fake.can.most_images:
+                    raise Refuse(400, f"At most {len(run)} image(s) may be provided in one prompt.")
                 label = out.pop()
                 assert isinstance(label, str)
                 m = LABEL.fullmatch(label)
@@ -250,10 +258,11 @@ class _Handler(ReplyHandler):
         assert head == "data:video/jpeg;"
         frames = [decode(one) for one in data.split(",")]
         at = kwargs.get("frames_indices") if self.fake.can.times == "exact" else None
+        most = self.fake.can.most_frames
         if at is not None and len(at) != len(frames):
             raise Refuse(400, f"frames_indices length ({len(at)}) must match number of frames sent ({len(frames)})")
         times = list(range(len(frames))) if at is None else [i / kwargs["fps"] for i in at]
-        return make_clip(frames, times)
+        return make_clip(frames[:most], times[:most])
 
     # --- what is answered ---
 
@@ -281,7 +290,9 @@ class _Handler(ReplyHandler):
             choices = [self._choice(one, body, bool(told)) for one in written.completions]
         usage: dict[str, Any] = {"prompt_tokens": len(ids), "completion_tokens": 7}
         if can.cached:
-            usage["prompt_tokens_details"] = {"cached_tokens": 0}
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(ids, fake.read, strict=False))
+            usage["prompt_tokens_details"] = {"cached_tokens": len(list(same)) // 16 * 16 if can.cache else 0}
+            fake.read = ids
         reply = {"choices": [{"index": i, **one} for i, one in enumerate(choices)], "usage": usage}
         if body.get("return_token_ids") and can.ids:
             reply["prompt_token_ids"] = ids
@@ -292,7 +303,7 @@ class _Handler(ReplyHandler):
         fake = self.fake
         clips = [part for turn in turns for part in turn.parts if isinstance(part, Clip)]
         letters = [fake.decode([i]) for i in wanted] if wanted else ["A", "B", "C"]
-        if clips and clips[0].times_s != (0.3, 2.9, 61.2, 75.4) and hasattr(fake.brain, "choose"):
+        if clips and clips[0].times_s[:2] != PROBE_TIMES_S[:2] and hasattr(fake.brain, "choose"):
             with fake.lock:
                 scores = list(fake.brain.choose(turns, letters).logprobs)
         else:

@@ -39,6 +39,13 @@ def written_source(answer: str | None, confidence: float | None) -> str:
     return "unknown" if confidence is None else "answer tokens"
 
 
+def span_source(reading: Reading, confidence: float | None) -> str:
+    """Return where the confidence of written spans comes from, as traces say it."""
+    if not reading.spans:
+        return "nothing"
+    return "unknown" if confidence is None else "span tokens"
+
+
 def span_confidence(reading: Reading, completion: Completion) -> float | None:
     """Return how sharply the spans were written: mean over the glue's tokens of the mean -log p of the top 20.
 

@@ -41,6 +41,7 @@ class PassTrace:
     problems: tuple[str, ...] = ()  # what was wrong with the text, as codes
     notes: tuple[str, ...] = ()  # what was wrong with the video
     confidence_from: str = "nothing"  # `option scores`, `top 20 tokens`, `answer tokens`, `unknown`; `nothing` was said
+    span_confidence_from: str = "nothing"  # `span tokens`, `unknown`; `nothing` was found
     tokens_from: str = "model"  # who counted the tokens: `model` in this process, or `server` in its reply
 
 

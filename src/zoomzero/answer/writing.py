@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from zoomzero.answer.confidence import answer_confidence, checked, span_confidence, written_source
+from zoomzero.answer.confidence import answer_confidence, checked, span_confidence, span_source, written_source
 from zoomzero.answer.result import PassResult, begin_trace
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.trace import PassTrace
@@ -82,6 +82,7 @@ def read_answer(session: QuestionSession, trace: PassTrace, completion: Completi
     reading = read_response(completion.text, len(session.options), session.mode, options=session.options)
     answer = _answer_text(session, reading)
     confidence = answer_confidence(reading, completion) if answer is not None else 0.0
+    sharpness = span_confidence(reading, completion)
     return replace(
         trace,
         generated_tokens=completion.generated_tokens,
@@ -91,7 +92,8 @@ def read_answer(session: QuestionSession, trace: PassTrace, completion: Completi
         confidence=confidence,
         confidence_from=written_source(answer, confidence),
         found=clip(shift(reading.spans, by_s), 0.0, session.info.duration_s),
-        span_confidence=span_confidence(reading, completion),
+        span_confidence=sharpness,
+        span_confidence_from=span_source(reading, sharpness),
         problems=reading.problems,
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from zoomzero.config import ModelSettings, lay_over, load_settings, parse_settings, read_settings
+from zoomzero.config import MODEL_SETTINGS_FILE, ModelSettings, lay_over, load_settings, parse_settings, read_settings
 from zoomzero.errors import ConfigError
 from zoomzero.policy.base import Policy
-from zoomzero.policy.remote.settings import ServerSettings, is_server, read_server
+from zoomzero.policy.remote.settings import AskedServerSettings, ServerSettings, is_server, read_server
 
 
 def open_model(
@@ -59,12 +60,27 @@ def open_settings(
     """
     if is_server(model):
         server, values, left = read_server(model, overrides)
-        return parse_settings(ModelSettings, lay_over(values, read_settings(None, left)), model), server
+        values = lay_over(_asked_as(server), values)
+        settings = parse_settings(ModelSettings, lay_over(values, read_settings(None, left)), model)
+        if settings.score_options_as != "letter":
+            reason = "a server compares options by their letters, not their texts"
+            raise ConfigError("score_options_as", reason, "set score_options_as=letter")
+        return settings, server
     from zoomzero.policy.local.checkpoint.adapters import find_both
     from zoomzero.policy.local.load import settings_file
 
     found = find_both(model, adapter, quantize=quantize)
     return load_settings(ModelSettings, settings_file(found.where, found.adapter), overrides), None
+
+
+def _asked_as(server: AskedServerSettings) -> dict[str, Any]:
+    """Return how the checkpoint that is served wants to be asked, as far as it is known and says it."""
+    if not server.checkpoint:
+        return {}
+    from zoomzero.policy.local.checkpoint.find import find_words
+
+    file = find_words(server.checkpoint) / MODEL_SETTINGS_FILE
+    return read_settings(file) if file.is_file() else {}
 
 
 def open_policy(

@@ -135,10 +135,12 @@ def test_the_text_ends_with_how_busy_the_models_were(summary: dict[str, Any]) ->
         {"started": "b"},  # nothing was left to ask
     ]
     asking = asking_time(sessions)
-    assert asking == {"rows": 3, "models": 2, "seconds": 10.0, "answering_seconds": 19.0, "busy": 0.95}
+    assert asking == {"rows": 3, "models": 2, "seconds": 10.0, "answering_seconds": 19.0, "busy": 0.95, "served": False}
     text = table_text(summary | {"asking": asking})
     assert text.endswith("\n\n3 answers in 10.0 s, 2 models busy 95.0 % of it")
     assert asking_time(sessions[1:]) is None
+    text = table_text(summary | {"asking": asking_time(sessions, served=True)})
+    assert text.endswith("\n\n3 answers in 10.0 s, at most 2 videos at once")
 
 
 def test_nothing_asked_is_an_empty_table(dataset: Dataset) -> None:

@@ -48,6 +48,8 @@ def remote(server: FakeServer, **more: Any) -> RemotePolicy:
         ("unfinished", r"its reply is not what the protocol says \(a choice that ended by None\); check"),
         ("no message", r"its reply is not what the protocol says \(a choice without a message\); check"),
         ("garbage", r"its reply is not what the protocol says \(Expecting value.*\); check"),
+        ("garbled logprobs", r"its reply is not .* \(a token without its log-probability\); check"),
+        ("garbled costs", r"its reply is not what the protocol says \(costs that are no numbers\); check"),
         ("html", r"answers with an error \(502: an HTML page\); look at the server's log"),
         ("redirects", r"redirects to http://elsewhere.example/v1; give --model that address if you trust it"),
         ("400 bad thing", r"refuses the request \(400: bad thing\); look at the server's log"),

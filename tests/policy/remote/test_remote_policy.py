@@ -17,7 +17,7 @@ from zoomzero.answer.ask import answer
 from zoomzero.answer.names import MODES
 from zoomzero.answer.trace import Trace
 from zoomzero.config import PassSettings, load_model_settings
-from zoomzero.errors import ConfigError, ServerError
+from zoomzero.errors import ConfigError, ModelError, ServerError
 from zoomzero.policy.base import Sampling, Turn
 from zoomzero.policy.capabilities import capabilities
 from zoomzero.policy.open import open_model
@@ -141,7 +141,7 @@ def test_a_checkpoints_own_sampling_defaults_are_overruled(version: str | None, 
                 "video": True,
                 "video_times": "exact",
                 "outer_pair": False,
-                "video_frames": 4,
+                "video_frames": 36,
                 "layout": "native",
                 "option_ids": True,
             },
@@ -291,3 +291,15 @@ def test_a_model_is_opened_by_its_address_or_a_file(tmp_path: Path) -> None:
         file.write_text(f'widen_s = 3.0\n[server]\nurl = "{server.url}"\nmodel = "fake"\nretries = 0\n')
         policy, settings = open_model(str(file), overrides=["server.concurrency=2"])
         assert (settings.widen_s, policy.settings.concurrency) == (3.0, 2)  # type: ignore[attr-defined]
+
+
+def test_the_checkpoint_that_is_served_says_how_it_is_asked(tmp_path: Path) -> None:
+    with FakeServer(scripted()) as server:
+        asked = ["server.retries=0", "server.checkpoint=tiny"]
+        with pytest.raises(ConfigError, match=r"^score_options_as: .* not their texts; set score_options_as=letter"):
+            open_model(server.model, overrides=asked)
+        _, settings = open_model(server.model, overrides=[*asked, "score_options_as=letter", "widen_s=2"])
+        assert (settings.style, settings.coarse.max_tokens, settings.widen_s) == ("brief", 40, 2.0)
+        asked[1] = f"server.checkpoint={tmp_path / 'none'}"
+        with pytest.raises(ModelError, match="none"):
+            open_model(server.model, overrides=asked)

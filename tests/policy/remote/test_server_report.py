@@ -27,17 +27,23 @@ def lines(text: str) -> dict[str, tuple[str, str]]:
 
 
 def test_a_server_that_can_do_everything(zoom: Any) -> None:
-    with FakeServer(brain()) as server:
+    with FakeServer(brain(), Abilities(cache=True)) as server:
         ran = zoom("doctor", "--server", server.url)
     found = lines(ran.out)
     assert ran.code == 0
     assert found["server"] == ("ok", f"{server.url}, vLLM 0.32.0")
     assert found["model"] == ("ok", "fake")
     assert found["times"] == ("ok", "exact: the model is told the times of the frames that are sent")
-    assert found["frames"] == ("ok", "4 of 4 arrive")
+    assert found["frames"] == ("ok", "all 36 arrive")
+    assert found["images at most"] == ("ok", "36 were taken; more than it takes are refused with its limit")
+    kept = "of a second question about the same frames 304 of 315 tokens are not read again"  # whole blocks of 16
+    assert found["prefix cache"] == ("ok", kept)
     assert found["options"] == ("ok", "all scored in one request, whatever their probability")
     assert found["frames travel"] == ("ok", "one video with exact times")
-    assert found["search"] == ("ok", "1 request, 1 request for all candidates, and 1 for each that is verified")
+    assert found["zoom"] == ("ok", "2 requests, of at most 4096 and 2048 visual tokens")
+    assert found["search"][1].startswith(
+        "1 request of at most 4096, 1 request for 3 more candidates, a look of 2048 at each"
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,13 @@ def test_a_server_that_can_do_everything(zoom: Any) -> None:
         (Abilities(ids=False, top=5), "options", "ok", "those among the 5 likeliest tokens"),
         (Abilities(top=0), "logprobs", "slow", "none: confidences are unknown"),
         (Abilities(trust=False), "frames travel", "slow", "about twice the visual tokens"),
+        (Abilities(most_frames=32), "frames", "slow", "cut: 32 of 36 arrive, so videos are not used"),
+        (Abilities(most_frames=32), "frames travel", "slow", "a time and an image a frame"),
+        (Abilities(video=False, most_images=16), "images at most", "slow", "16: refuses the request (400: At most 16"),
+        (Abilities(), "prefix cache", "slow", "0 of "),
+        (Abilities(context=6000), "context", "slow", "of at most 4096 and 6144 visual tokens; a prefix cache"),
+        (Abilities(context=6000), "context", "slow", "again; more than its context: lower --budget"),
+        (Abilities(cached=False), "prefix cache", "--", "not told (vLLM: --enable-prompt-tokens-details)"),
         (Abilities(many=False), "n", "slow", "one answer a request"),
     ],
 )

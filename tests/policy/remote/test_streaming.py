@@ -56,7 +56,7 @@ def test_a_server_that_does_not_stream_is_asked_at_once() -> None:
         assert told == []
 
 
-@pytest.mark.parametrize("fault", ["closes", "truncates", "garbage", "no choices"])
+@pytest.mark.parametrize("fault", ["closes", "truncates", "garbage", "garbled stream", "no choices"])
 def test_a_broken_stream_is_asked_again(fault: str) -> None:
     with FakeServer(brain()) as server:
         policy = remote(server)

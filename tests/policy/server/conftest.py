@@ -55,7 +55,7 @@ class Served:
     def start(self) -> None:
         """Start it and wait until it answers."""
         with self.log.open("ab") as out:
-            command, environment = command_line(self.checkpoint, self.url), os.environ | ENVIRONMENT_VARIABLES
+            command, environment = command_line(self.checkpoint, self.url), ENVIRONMENT_VARIABLES | os.environ
             self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
         self._wait_until_ready()
 
@@ -119,6 +119,8 @@ ENVIRONMENT_VARIABLES = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "2",
+    "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "36000",  # a step of a busy machine may take minutes
+    "TORCHDYNAMO_DISABLE": "1",  # some kernels are compiled even with --enforce-eager: minutes for nothing
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
     "VLLM_SERVER_DEV_MODE": "1",  # weights of an update: /collective_rpc
@@ -133,6 +135,7 @@ def command_line(checkpoint: Path, url: str) -> list[str]:
     command += ["--host", "127.0.0.1", "--port", port, "--dtype", "float32", "--enforce-eager"]
     command += ["--max-model-len", "8192", "--limit-mm-per-prompt", '{"image":64,"video":2}', "--max-logprobs", "30"]
     command += ["--trust-request-mm-kwargs", "--enable-prompt-tokens-details", "--skip-mm-profiling"]
+    command += ["--no-enable-chunked-prefill"]  # a seeded draw whose prompt is read in pieces ends a CPU's server (0.32)
     return [*command, "--trust-request-chat-template", "--enable-lora", "--max-lora-rank", "8"]
 
 

@@ -54,7 +54,7 @@ def chat(seed: int = 0, text: str = "Which symbol is shown?\nA. red\nB. blue") -
 def test_the_probe_finds_exact_times_and_scores(remote: RemotePolicy) -> None:
     facts = remote.facts
     assert facts.kind.startswith("vLLM 0.32")
-    assert (facts.video_times, facts.video_frames, facts.layout, facts.outer_pair) == ("exact", 4, "native", False)
+    assert (facts.video_times, facts.video_frames, facts.layout, facts.outer_pair) == ("exact", 36, "native", False)
     assert facts.resized is False
     assert (facts.top_logprobs, facts.option_ids, facts.many, facts.context_tokens) == (20, True, True, 8192)
 

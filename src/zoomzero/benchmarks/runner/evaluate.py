@@ -260,16 +260,21 @@ def make_summary(run: RunFolder, plan: Plan, settings: EvalSettings) -> dict[str
             "questions": sum(question.video in gone for question in plan.dataset.questions),
         },
         **found,
-        "asking": asking_time(record["sessions"]),
+        "asking": asking_time(record["sessions"], served=plan.server is not None),
         "scoring_seconds": round(time.perf_counter() - started, 2),
     }
 
 
-def asking_time(sessions: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return how long the last session that asked anything took, and the share of it its models were busy answering."""
+def asking_time(sessions: Sequence[dict[str, Any]], *, served: bool = False) -> dict[str, Any] | None:
+    """Return how long the last session that asked anything took, and the share of it its models were busy answering.
+
+    Args:
+        sessions: of the run's record.
+        served: the model is behind a server; `models` are then the videos it was asked about at once.
+    """
     for session in reversed(sessions):
         if session.get("rows"):
             told = {name: session[name] for name in ("rows", "models", "seconds", "answering_seconds")}
             busy = session["answering_seconds"] / (session["seconds"] * session["models"])
-            return {name: round(value, 3) for name, value in told.items()} | {"busy": round(busy, 4)}
+            return {name: round(value, 3) for name, value in told.items()} | {"busy": round(busy, 4), "served": served}
     return None

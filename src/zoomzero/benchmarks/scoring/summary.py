@@ -135,8 +135,10 @@ def table_text(summary: Mapping[str, Any]) -> str:
             lines.append(f"{pair}: {', '.join(told)}")
     if asking := summary.get("asking"):
         who = "the model" if asking["models"] == 1 else f"{asking['models']} models"
-        took = f"{asking['rows']} answers in {asking['seconds']:.1f} s, {who} busy {100 * asking['busy']:.1f} % of it"
-        lines += ["", took]
+        how = f"{who} busy {100 * asking['busy']:.1f} % of it"
+        if asking["served"]:
+            how = f"at most {asking['models']} videos at once"
+        lines += ["", f"{asking['rows']} answers in {asking['seconds']:.1f} s, {how}"]
     return "\n".join(line.rstrip() for line in lines)
 
 

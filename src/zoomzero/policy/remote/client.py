@@ -16,6 +16,7 @@ from zoomzero.policy.remote.settings import ServerSettings, secret_headers, temp
 from zoomzero.policy.remote.streaming import Pieces
 
 BACKOFF_S = 0.5  # before a garbled reply is asked for again; doubled each time
+COUNTS = ("prompt_tokens", "completion_tokens")
 NO_KEY = "none"  # servers without keys take any
 Reply = dict[str, Any]
 
@@ -232,3 +233,22 @@ def _check_choices(reply: Reply) -> None:
             raise ValueError(f"a choice that ended by {choice.get('finish_reason')!r}")
         if not isinstance(choice["message"].get("content") or "", str):
             raise ValueError("a message that is no text")
+        _check_told(choice.get("logprobs"))
+    counts = reply.get("usage") or {}
+    if not isinstance(counts, dict) or not all(isinstance(counts.get(name) or 0, int) for name in COUNTS):
+        raise ValueError("costs that are no numbers")
+
+
+def _check_told(logprobs: Any) -> None:
+    """Refuse log-probabilities that are none: an option must not be scored by them.
+
+    Raises:
+        ValueError: a token does not say how likely it is.
+    """
+    try:
+        tokens = (logprobs or {}).get("content") or ()
+        values = [one["logprob"] for token in tokens for one in (token, *(token.get("top_logprobs") or ()))]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("a token without its log-probability") from error
+    if not all(isinstance(value, int | float) for value in values):
+        raise ValueError("a token without its log-probability")

@@ -95,7 +95,7 @@ class RemotePolicy:
         """
         labels = tuple(options)
         if closed or labels != option_labels(len(labels)):
-            fix = "set score_options_as=letter (the default)"
+            fix = "set score_options_as=letter"
             raise ConfigError("score_options_as", "a server compares options by their letters, not their texts", fix)
         if self.facts.option_ids and (ids := self._label_ids(labels)) is not None:
             reply, cost = self.ask(turns, by_id_request(ids))

@@ -1,4 +1,4 @@
-"""What a server can do, found out by asking it: a few requests of a few tiny frames whose times nobody would guess."""
+"""What a server can do, found out by asking it: a few requests of tiny frames whose times nobody would guess."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from zoomzero.spans import Span
 from zoomzero.video.types import Clip
 
 Times = Literal["exact", "invented", "unknown"]
-PROBE_TIMES_S = (0.3, 2.9, 61.2, 75.4)  # pairs have the middles 1.6 and 68.3
-PAIR_LABELS = (time_label(1.6), time_label(68.3))
-LATER_TIMES_S = (0.3, 2.9, 131.3, 138.6)
+# More frames than the 32 that servers cut a list to; each pair is 2.6 s apart, the pairs ever further.
+_FIRSTS_S = tuple((3 + 37 * i + 11 * i * i) / 10 for i in range(18))
+PROBE_TIMES_S = tuple(t for first_s in _FIRSTS_S for t in (first_s, round(first_s + 2.6, 1)))
+PAIR_LABELS = tuple(time_label(first_s + 1.3) for first_s in _FIRSTS_S)  # a pair goes by its middle
+NAMED_TIMES_S = ((0.3, 2.9, 61.2, 75.4), (0.3, 2.9, 131.3, 138.6))  # of two videos that differ in nothing else
 LAST_TIME = (
     "Every frame of this video has a time in seconds. What is the time of the last one? Answer with a number alone."
 )
+QUESTION = "What is shown?"
 SIDE = 64
 LETTERS = ("A", "B", "C", "D")
 MOST_TOP = 20
 VISION_START, VIDEO_PAD = "<|vision_start|>", "<|video_pad|>"
-PROBE_TOKENS = 8  # two pairs of 2 x 2 tokens of 32 pixels
+PAIR_TOKENS = 4  # 2 x 2 tokens of 32 pixels
 CHOICE_TOKENS = 24  # of a label in JSON
 UNREACHABLE = (401, 403, 404, 429, 503)
 
@@ -44,7 +47,7 @@ class ServerFacts:
         video: whether a list of frames is taken as one video.
         video_times: what became of the frames' times in it.
         times_by: how that was found out: `prompt` (its tokens were told) or `answers` (the model was asked); else "".
-        video_frames: how many of the probe's four frames arrived; None: not told.
+        video_frames: how many of the probe's frames arrived; None: not told.
         video_refusal: why a video was refused.
         outer_pair: whether a video is wrapped in a vision_start / vision_end pair of its own, which Qwen3-VL was not
             trained with; None: not told.
@@ -95,7 +98,7 @@ def probe_server(client: Client) -> ServerFacts:
     client.settings = settings = settings.model_copy(update={"model": str(served.get("id"))})
     top, many, cached = _text_abilities(client)
     video = _video(client)
-    images, images_refusal = (True, "") if video.times == "exact" else _images(client)
+    images, images_refusal = (True, "") if video.whole else _images(client)
     return ServerFacts(
         url=settings.url,
         model=settings.model,
@@ -115,15 +118,15 @@ def probe_server(client: Client) -> ServerFacts:
         restricts=top == 0 and _restricts(client),
         many=many,
         cached_tokens=cached,
-        layout=_pick(settings, video.times == "exact", images),
+        layout=_pick(settings, video.whole, images),
     )
 
 
-def _pick(settings: ServerSettings, exact: bool, images: bool) -> Layout | None:
-    """Return how frames will travel: as a video where its times arrive, else as images, else not at all."""
+def _pick(settings: ServerSettings, whole: bool, images: bool) -> Layout | None:
+    """Return how frames will travel: as a video where all arrive with their times, else as images, else not at all."""
     if settings.layout == "native":
-        return "native" if exact else None
-    if settings.layout == "auto" and exact:
+        return "native" if whole else None
+    if settings.layout == "auto" and whole:
         return "native"
     return "interleaved" if images else None
 
@@ -225,40 +228,48 @@ class _Video:
     resized: bool | None = None
     by: str = ""
 
+    @property
+    def whole(self) -> bool:
+        """Whether every frame arrives, and with its time."""
+        return self.times == "exact" and self.frames in (None, len(PROBE_TIMES_S))
 
-def probe_clip(times_s: tuple[float, ...] = PROBE_TIMES_S) -> Clip:
-    """Return four small frames that differ, at times that no sampler would give them."""
-    frames = np.zeros((4, SIDE, SIDE, 3), np.uint8)
-    for i in range(4):
-        frames[i, :, :, i % 3] = 60 * (i + 1)
-    return Clip(frames, times_s, 1.0, (Span(0.0, times_s[-1] + 0.6),), 4)
+
+def probe_clip(times_s: tuple[float, ...] = NAMED_TIMES_S[0]) -> Clip:
+    """Return small frames of which neighbours differ, at times that no sampler would give them."""
+    frames = np.zeros((len(times_s), SIDE, SIDE, 3), np.uint8)
+    for i in range(len(times_s)):
+        frames[i, :, :, i % 3] = 60 * (i % 4 + 1)
+    return Clip(frames, times_s, 1.0, (Span(0.0, times_s[-1] + 0.6),), len(times_s))
+
+
+def probe_chat(layout: Layout, times_s: tuple[float, ...], question: str, client: Client) -> dict[str, Any]:
+    """Return a request about the probe's frames, for one greedy token."""
+    turns = [Turn("user", (probe_clip(times_s), question))]
+    chat, extra = messages(turns, layout, FrameEncoder(client.settings))
+    return {"messages": chat, "max_tokens": 1, "temperature": 0, **extra}
 
 
 def _video(client: Client) -> _Video:
     """Send frames as one video and read back, from the prompt's token ids, which times the model was told."""
-    chat, extra = messages([Turn("user", (probe_clip(), "What is shown?"))], "native", FrameEncoder(client.settings))
-    body = {"messages": chat, "max_tokens": 1, "temperature": 0, "return_token_ids": True, **extra}
+    body = probe_chat("native", PROBE_TIMES_S, QUESTION, client)
     try:
-        reply = client.chat(body)
+        reply = client.chat(body | {"return_token_ids": True})
     except ServerError as error:
-        return _Video(False, "unknown", None, _why(error))
+        return _Video(False, "unknown", None, why_refused(error))
     text = _prompt_text(client, reply)
     labels = re.findall(r"<\d+(?:\.\d+)? seconds>", text or "")
     if text is None or not labels:
         return _Video(True, "exact", None, by="answers") if _names_times(client) else _Video(True, "unknown", None)
-    times: Times = "exact" if tuple(labels) == PAIR_LABELS else "invented"
+    times: Times = "exact" if labels == [one for one in PAIR_LABELS if one in labels] else "invented"
     pads = text.count(VIDEO_PAD)
-    resized = pads != PROBE_TOKENS if pads else None
+    resized = pads != PAIR_TOKENS * len(labels) if pads else None
     return _Video(True, times, 2 * len(labels), "", f"{VISION_START}{labels[0]}" in text, resized, "prompt")
 
 
 def _names_times(client: Client) -> bool:
     """Return whether the model names the last time of two videos that differ in nothing but their times."""
-    for times_s in (PROBE_TIMES_S, LATER_TIMES_S):
-        chat, extra = messages(
-            [Turn("user", (probe_clip(times_s), LAST_TIME))], "native", FrameEncoder(client.settings)
-        )
-        body = {"messages": chat, "max_tokens": 16, "temperature": 0, **extra}
+    for times_s in NAMED_TIMES_S:
+        body = probe_chat("native", times_s, LAST_TIME, client) | {"max_tokens": 16}
         reply = attempt(client, lambda body=body: client.chat(body))
         said = re.findall(
             r"\d+(?:\.\d+)?", "" if reply is None else reply["choices"][0]["message"].get("content") or ""
@@ -305,15 +316,14 @@ def _prompt_text(client: Client, reply: Reply) -> str | None:
 
 def _images(client: Client) -> tuple[bool, str]:
     """Return whether images are taken, and why not."""
-    chat, _ = messages([Turn("user", (probe_clip(), "What is shown?"))], "interleaved", FrameEncoder(client.settings))
     try:
-        client.chat({"messages": chat, "max_tokens": 1, "temperature": 0})
+        client.chat(probe_chat("interleaved", NAMED_TIMES_S[0], QUESTION, client))
         return True, ""
     except ServerError as error:
-        return False, _why(error)
+        return False, why_refused(error)
 
 
-def _why(error: ServerError) -> str:
+def why_refused(error: ServerError) -> str:
     """Return why a server did not take something; that it cannot be asked at all is no answer about it.
 
     Raises:

@@ -31,7 +31,6 @@ class ServerSettings(Settings):
     )
     image_format: Literal["png", "jpeg"] = Field("png", description="PNG is exact; JPEG is smaller (docs/servers.md).")
     jpeg_quality: int = Field(95, ge=1, le=100, description="Of JPEG images.")
-
     chat_template: str | None = Field(
         None, description="File with a chat template to read requests by (vLLM: --trust-request-chat-template)."
     )
@@ -47,12 +46,20 @@ class ServerSettings(Settings):
         return f"{self.url}#{self.model}" if self.model else self.url
 
 
+class AskedServerSettings(ServerSettings):
+    """A server whose model is asked questions (`[server]` of a `--model`)."""
+
+    checkpoint: str = Field(
+        "", description="What is served, where it is here too: its zoomzero.json says how it wants to be asked."
+    )
+
+
 def is_server(model: str) -> bool:
     """Whether a `--model` names a server: an address, or a TOML file with a table `[server]`."""
     return model.startswith(SCHEMES) or (model.endswith(".toml") and Path(model).expanduser().is_file())
 
 
-def read_server(model: str, overrides: Sequence[str] = ()) -> tuple[ServerSettings, dict[str, Any], list[str]]:
+def read_server(model: str, overrides: Sequence[str] = ()) -> tuple[AskedServerSettings, dict[str, Any], list[str]]:
     """Return the server a `--model` names.
 
     Args:
@@ -78,7 +85,7 @@ def read_server(model: str, overrides: Sequence[str] = ()) -> tuple[ServerSettin
         if not isinstance(table, dict):
             raise ConfigError(model, "has no table [server]", "give one with url and model, or an http:// address")
         given, source = table, f"{model}: server"
-    server = parse_settings(ServerSettings, lay_over(given, read_settings(None, own)), source)
+    server = parse_settings(AskedServerSettings, lay_over(given, read_settings(None, own)), source)
     return server.model_copy(update={"url": checked_url(server.url)}), rest, left
 
 

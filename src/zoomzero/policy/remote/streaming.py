@@ -18,9 +18,19 @@ class Pieces:
         self._outer: dict[str, Any] = {}
 
     def add(self, chunk: object) -> None:
-        """Take the next chunk; what is not of the protocol is passed over."""
+        """Take the next chunk; one that is no object is passed over.
+
+        Raises:
+            ValueError: an object that is no piece of a chat.
+        """
         if not isinstance(chunk, dict):
             return
+        try:
+            self._take(chunk)
+        except (AttributeError, TypeError) as error:
+            raise ValueError("a piece that is no part of a chat") from error
+
+    def _take(self, chunk: dict[str, Any]) -> None:
         self._outer |= {name: value for name, value in chunk.items() if name != "choices" and value is not None}
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}

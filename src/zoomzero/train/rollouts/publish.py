@@ -45,7 +45,8 @@ class WholeWeights:
         """See `Publisher`."""
         where = _fresh(self.folder, f"weights-{update}")
         tied = tied_names(self.model)
-        own = ((name, value) for name, value in self.model.state_dict().items() if name not in tied)
+        # written twice: on a CPU vLLM keeps a packed copy of a tied head, which it renews from a file alone (0.32)
+        own = ((name, value.clone() if name in tied else value) for name, value in self.model.state_dict().items())
         write_weights(where, as_released(self.model, own), self.dtype, most_bytes=FILE_BYTES)
         reload_weights(self.client, where)
         _keep_only(self.folder, where)
