@@ -1,6 +1,6 @@
 """Many questions about one video against one call a question.
 
-    python bench/many.py                                  `zoomzero ask --questions` against `zoomzero ask`, as processes
+    python bench/many.py                                  `ask --questions` against `ask`, as processes
     python bench/many.py --random qwen3_vl --mode direct  prompts of a real length, through a model of random weights
 
 The first prints the seconds of all processes from start to end, and of these the model's: what passes took without
