@@ -158,6 +158,36 @@ def test_search_looks_outside_when_every_candidate_is_weak(video: Path) -> None:
     assert trace.reason.startswith("verify outside 1 is believed: outside 1 is the best verified of 2 candidates")
 
 
+def test_search_looks_again_where_frames_far_apart_named_something(video: Path) -> None:
+    """Six frames lie 8 s apart: what they name between them is looked for in its window, and only that is verified."""
+    coarse = SETTINGS.coarse.model_copy(update={"max_frames": 6})
+    settings = SETTINGS.model_copy(update={"candidates": 2, "coarse": coarse})
+    policy = ScriptedPolicy(
+        says("A", [(4.0, 6.0)], p=0.9),
+        says("C", [(36.0, 40.0)], p=0.8),
+        says("C", []),  # near 1, the window from 0 s: it is not there
+        says("B", [(34.0, 37.0)], p=0.6),  # near 2, the window from 32 s
+        rates(1, 8, 1),
+    )
+    trace = ask(policy, video, "search", settings=settings)
+    assert names(trace) == ["coarse", "candidate 1", "near 1", "near 2", "verify 1"]
+    assert [shown.clip.spans for shown in policy.shown[1:3]] == [(WINDOWS[0],), (WINDOWS[2],)]
+    assert policy.shown[3].clip.spans == (Span(32.0, 39.0),)  # widened by 2 s
+    assert (trace.option, trace.spans, trace.confidence) == ("B", (Span(34.0, 37.0),), pytest.approx(0.8))
+
+
+def test_search_goes_on_outside_the_windows_where_nothing_was_found_again(video: Path) -> None:
+    coarse = SETTINGS.coarse.model_copy(update={"max_frames": 6})
+    settings = SETTINGS.model_copy(update={"candidates": 1, "outside_looks": 2, "coarse": coarse})
+    policy = ScriptedPolicy(
+        says("A", [(4.0, 6.0)], p=0.9), says("C", []), says("C", []), says("B", [(34.0, 37.0)], p=0.6), rates(1, 8, 1)
+    )
+    trace = ask(policy, video, "search", settings=settings)
+    assert names(trace) == ["coarse", "near 1", "outside 1", "outside 2", "verify outside 2"]
+    assert [shown.clip.spans for shown in policy.shown[2:4]] == [(WINDOWS[1],), (WINDOWS[2],)]
+    assert (trace.option, trace.spans) == ("B", (Span(34.0, 37.0),))
+
+
 def test_search_keeps_a_weak_candidate_that_nothing_outside_beats(video: Path) -> None:
     settings = SETTINGS.model_copy(update={"candidates": 1, "outside_looks": 1})
     policy = ScriptedPolicy(

@@ -26,6 +26,12 @@ class PassResult:
         return self.trace.found
 
     @property
+    def apart_s(self) -> float:
+        """Seconds between neighbouring frames of a pass over one stretch; 0 for several stretches."""
+        times_s = self.clip.times_s
+        return (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(self.clip.spans) == 1 else 0.0
+
+    @property
     def answered(self) -> bool:
         """Whether the pass named an answer."""
         return self.trace.answer is not None

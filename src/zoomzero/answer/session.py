@@ -74,9 +74,7 @@ class QuestionSession:
 
         A pass cannot tell when something began between two of its frames: half their distance is the least.
         """
-        times_s = by.clip.times_s
-        apart_s = (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(by.clip.spans) == 1 else 0.0
-        return widen(spans, max(self.settings.widen_s, apart_s / 2), 0.0, self.info.duration_s)
+        return widen(spans, max(self.settings.widen_s, by.apart_s / 2), 0.0, self.info.duration_s)
 
     def frames(self, plan: FramePlan) -> Clip:
         """Return the frames of a plan, decoded or from the cache."""

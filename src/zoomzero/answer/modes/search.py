@@ -1,4 +1,8 @@
-"""Search: several candidate spans, each verified by a close look; when all are weak, look where none of them is."""
+"""Search: several candidate spans, each verified by a close look; when all are weak, look where none of them is.
+
+Where the frames of the pass over the whole video lie far apart, what it names is a hint: the windows that hold it are
+looked at first, and what these name is verified.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,15 @@ from zoomzero.answer.modes.verify import Verified, verify
 from zoomzero.answer.modes.whole import answered
 from zoomzero.answer.result import Outcome, PassResult
 from zoomzero.answer.session import QuestionSession
-from zoomzero.answer.windows import write_window
+from zoomzero.answer.windows import write_window, write_windows
 from zoomzero.answer.writing import coarse_pass, draw
 from zoomzero.policy.base import Sampling
-from zoomzero.spans import Span, complement, iou
-from zoomzero.video.plan import plan_regular
+from zoomzero.spans import Span, complement, intersection_s, iou
+from zoomzero.video.plan import plan_regular, plan_windows
 from zoomzero.video.types import FramePlan
 
 SAME_IOU = 0.7  # candidates that overlap so much point at the same moments
+FAR = 2.0  # times as far apart as a window's frames: what a pass names between such frames it has hardly seen
 
 
 def search(session: QuestionSession) -> Outcome:
@@ -24,12 +29,18 @@ def search(session: QuestionSession) -> Outcome:
     settings = session.settings
     greedy = coarse_pass(session)
     sampling = Sampling(temperature=1.0, max_tokens=settings.max_new_tokens, seed=0)
-    candidates = [greedy, *draw(session, "candidate", greedy, settings.candidates - 1, sampling)]
-    distinct = _distinct([c for c in candidates if c.found])
+    results = [greedy, *draw(session, "candidate", greedy, settings.candidates - 1, sampling)]
+    distinct = _distinct(results)
+    pointed_at = [s for c in distinct for s in c.found]
+    if greedy.apart_s * settings.window.fps > FAR:
+        hinted = _windows_at(session, pointed_at)
+        looks = write_windows(session, [f"near {i}" for i in range(1, len(hinted) + 1)], hinted)
+        results += [one for one in looks if one is not None]
+        distinct, pointed_at = _distinct([one for one in looks if one]), [plan.spans[0] for plan in hinted]
     verified = [v for i, c in enumerate(distinct, 1) if (v := verify(session, f"verify {i}", c))]
-    results = [*candidates, *(v.close for v in verified)]
+    results += [v.close for v in verified]
     if all(v.close.below(settings.weak) for v in verified):
-        outside = complement((s for c in distinct for s in c.found), *session.whole)
+        outside = complement(pointed_at, *session.whole)
         for i, plan in enumerate(_chunks(session, outside), 1):
             second = write_window(session, f"outside {i}", plan)
             results += [second] if second else []
@@ -58,11 +69,18 @@ def _reason(best: Verified, verified: Sequence[Verified], results: Sequence[Pass
     return reason
 
 
+def _windows_at(session: QuestionSession, spans: Sequence[Span]) -> list[FramePlan]:
+    """Return those of the video's windows that hold some of the spans."""
+    window = session.settings.window
+    plans = plan_windows(session.info, window.budget(), session.policy.geometry, window.max_frames)
+    return [plan for plan in plans if intersection_s(plan.spans, spans) > 0]
+
+
 def _distinct(candidates: Sequence[PassResult]) -> list[PassResult]:
-    """Leave out candidates that point at the same moments as an earlier one."""
+    """Leave out candidates that name no moments, or the same as an earlier one."""
     kept: list[PassResult] = []
     for candidate in candidates:
-        if all(iou(candidate.found, other.found) < SAME_IOU for other in kept):
+        if candidate.found and all(iou(candidate.found, other.found) < SAME_IOU for other in kept):
             kept.append(candidate)
     return kept
 
