@@ -1,7 +1,7 @@
 """Many questions about one video against one call a question.
 
-    python bench/many.py                                    `zoomzero ask --questions` against `zoomzero ask`, as processes
-    python bench/many.py --random qwen3_vl --mode direct    prompts of a real length, through a model of random weights
+    python bench/many.py                                  `zoomzero ask --questions` against `zoomzero ask`, processes
+    python bench/many.py --random qwen3_vl --mode direct  prompts of a real length, through a model of random weights
 
 The first prints the seconds of all processes from start to end, and of these the model's: what passes took without
 decoding frames. The second asks in this process, where nothing is loaded or set up while the clock runs: every question

@@ -9,7 +9,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-
 from typing import Protocol, runtime_checkable
 
 from zoomzero.policy.base import (
