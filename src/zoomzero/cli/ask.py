@@ -23,7 +23,7 @@ MODES_HELP = "direct | coarse | zoom | context | divide | search (docs/method.md
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(ask)
+    app.command(short_help="Answer a question, or many, about a video.")(ask)
 
 
 def ask(
