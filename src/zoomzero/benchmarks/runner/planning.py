@@ -122,6 +122,7 @@ def make_plan(settings: EvalSettings, data: Path, say: Say = lambda text: None) 
         found.files.values(),
         settings.max_failed,
         timeout_s=settings.timeout_s,
+        embedded=settings.model == "tiny",
         progress=lambda name: say(f"opening {name}"),
     )
     return Plan(
