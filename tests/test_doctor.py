@@ -60,7 +60,7 @@ def test_a_missing_package_is_named_with_the_fix(embedded: Path, monkeypatch: py
     monkeypatch.setattr(importlib.metadata, "version", version)
     found, healthy = lines()
     assert not healthy
-    assert found["pysubs2"] == ("FAIL", "not installed; run pip install zoomzero")
+    assert found["pysubs2"] == ("FAIL", "not installed; run `pip install pysubs2`, or install zoomzero again")
     assert found["pyarrow"][0] == "--"
     assert "pip install pyarrow" in found["pyarrow"][1]
 

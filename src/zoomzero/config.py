@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
@@ -183,11 +183,21 @@ def _unknown_key(kind: type[Settings], location: Sequence[Any], where: str) -> C
     table = _table(kind, location[:-1])
     if (new := table.RENAMED.get(str(location[-1]))) is not None:
         return ConfigError(where, f"renamed to {new}", "write the new name")
-    known = sorted(table.model_fields)
-    near = get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
-    meant = ".".join([*map(str, location[:-1]), *near])
-    fix = f"did you mean {meant}? Known here are {', '.join(known)}" if near else f"known here are {', '.join(known)}"
+    known, name = sorted(table.model_fields), str(location[-1])
+    near = [".".join([*map(str, location[:-1]), one]) for one in get_close_matches(name, known, n=1, cutoff=0.7)]
+    if not near:  # the name of another table
+        every = {one.rpartition(".")[2]: one for one in reversed(list(_names(kind)))}
+        near = [every[one] for one in get_close_matches(name, list(every), n=1, cutoff=0.8)]
+    fix = f"did you mean {near[0]}? Known here are {', '.join(known)}" if near else f"known here are {', '.join(known)}"
     return ConfigError(where, "there is no such setting", fix)
+
+
+def _names(kind: type[Settings], before: str = "") -> Iterator[str]:
+    """Yield the whole name of every setting, those of tables below too."""
+    for name in kind.model_fields:
+        yield f"{before}{name}"
+        if (table := _inner(kind, name)) is not None:
+            yield from _names(table, f"{before}{name}.")
 
 
 def _reason(error: Mapping[str, Any], said_before: bool) -> str:

@@ -24,7 +24,14 @@ REQUIRED = (
     "peft",
     "tensorboard",
 )
-OPTIONAL = {"pyarrow": "parquet annotation files (pip install pyarrow)"}
+OPTIONAL = {
+    "pyarrow": "parquet annotation files (pip install pyarrow)",
+    "openai": "models behind servers (pip install 'openai>=3')",
+    "gradio": "the web app (pip install 'gradio[mcp]>=6.31')",
+    "faster-whisper": "--transcribe (pip install faster-whisper)",
+    "bitsandbytes": "--quantize (pip install bitsandbytes)",
+    "ray": "clusters (pip install 'ray>=2.40')",
+}
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1")
 
 
@@ -51,7 +58,7 @@ def _packages() -> Iterator[tuple[str, str, str]]:
         try:
             yield "ok", name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield "FAIL", name, "not installed; run pip install zoomzero"
+            yield "FAIL", name, f"not installed; run `pip install {name}`, or install zoomzero again"
     for name, purpose in OPTIONAL.items():
         try:
             yield "ok", name, importlib.metadata.version(name)

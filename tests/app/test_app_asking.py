@@ -17,6 +17,7 @@ from zoomzero.app.asking import Desk, events, stored
 from zoomzero.app.store import new_token
 from zoomzero.errors import ConfigError
 from zoomzero.policy.kept import KeptPrefixes
+from zoomzero.world.render import ITS_WORLD
 
 
 def follow(place, user, asked, stop=None, until=None):
@@ -148,7 +149,7 @@ def test_nobody_is_asked_to_keep(make_place) -> None:
     finally:
         policy.name = name
     assert made["kept"] is False
-    assert made["notes"] == [asking.FOREIGN]
+    assert made["notes"] == [ITS_WORLD]
 
 
 def test_no_room_is_said(make_place) -> None:

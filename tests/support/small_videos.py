@@ -22,7 +22,7 @@ SCENE = Scene(
 
 
 def write_small(path: Path) -> Path:
-    """Write the scene as an mp4 file: 192 x 192 pixels, 8 frames a second, a key frame every 2 s."""
+    """Write the scene as an mp4 file: 128 x 128 pixels, 8 frames a second, a key frame every 2 s."""
     write_video(path, SCENE)
     return path
 

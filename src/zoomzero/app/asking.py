@@ -32,11 +32,10 @@ from zoomzero.pages.page import PassFrames
 from zoomzero.policy.base import Policy
 from zoomzero.policy.kept import KeptPrefixes, keeping
 from zoomzero.video.cache import FrameCache
-from zoomzero.world.render import SIZE
+from zoomzero.world.render import ITS_WORLD, of_the_world
 
 LONGEST_QUESTION, LONGEST_OPTION, MOST_OPTIONS = 4000, 1000, 26  # characters, characters, options
 STORED_SIDE, STORED_QUALITY = 640, 90  # of the frames that downloads show
-FOREIGN = "the embedded model knows only the videos of its own world; its answer says nothing about this one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +156,8 @@ class Desk:
             cache=self.cache,
         )
         shown = public_trace(trace, asked.video.name, self.names(asked.video))
-        if self.policy.name in EMBEDDED and (asked.video.info.width, asked.video.info.height) != (SIZE, SIZE):
-            shown = replace(shown, notes=(*shown.notes, FOREIGN))
+        if self.policy.name in EMBEDDED and not of_the_world(asked.video.info):
+            shown = replace(shown, notes=(*shown.notes, ITS_WORLD))
         known = asked.known
         looks = close_looks(results)
         made = view(shown, known.spans if known else (), known.answer if known else None, self.policy.geometry)

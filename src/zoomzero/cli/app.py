@@ -13,7 +13,7 @@ from zoomzero.errors import ConfigError
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("app")(web_app)
+    app.command("app", short_help="Open the web app.")(web_app)
 
 
 def web_app(

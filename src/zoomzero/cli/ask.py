@@ -24,7 +24,7 @@ MODES_HELP = f"{' | '.join(MODES)} (docs/method.md)"
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(ask)
+    app.command(short_help="Answer a question, or many, about a video.")(ask)
 
 
 def ask(
@@ -289,16 +289,14 @@ def model_for(model: str | None, info: VideoInfo) -> str:
         ConfigError: none is named, and the video is not of the embedded model's world.
     """
     from zoomzero.models import EMBEDDED
-    from zoomzero.world.render import SIZE
+    from zoomzero.world.render import ITS_WORLD, of_the_world
 
-    of_the_world = (info.width, info.height) == (SIZE, SIZE)
-    if model is None and not of_the_world:
+    if model is None and not of_the_world(info):
         reason = "no model is named, and the embedded one knows only the videos of `zoomzero world`"
         fix = "name one such as Qwen/Qwen3-VL-2B-Instruct, or say --model tiny to try the command out"
         raise ConfigError("--model", reason, fix)
-    if model in EMBEDDED and not of_the_world:
-        note = "the embedded model knows only the videos of `zoomzero world`; its answer says nothing about this one"
-        typer.echo(f"zoomzero: note: {note}", err=True)
+    if model in EMBEDDED and not of_the_world(info):
+        typer.echo(f"zoomzero: note: {ITS_WORLD}", err=True)
     return model or "tiny"
 
 

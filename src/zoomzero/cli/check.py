@@ -14,7 +14,7 @@ SHOWN = 5  # problems of a kind that are printed
 def register(app: typer.Typer) -> None:
     """Add the command group to the command line."""
     group = typer.Typer(help="Look at examples files.", no_args_is_help=True, rich_markup_mode=None)
-    group.command()(check)
+    group.command(short_help="Find what is wrong with examples and their videos.")(check)
     group.callback()(_group)
     app.add_typer(group, name="data")
 

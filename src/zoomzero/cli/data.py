@@ -18,10 +18,10 @@ JSON_HELP = "Print one JSON object instead of text."
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(benchmarks)
-    app.command()(score)
-    app.command()(convert)
-    app.command()(export)
+    app.command(short_help="List the benchmarks with their splits.")(benchmarks)
+    app.command(short_help="Score a predictions file.")(score)
+    app.command(short_help="Turn a benchmark's annotation into an examples file.")(convert)
+    app.command(short_help="Write predictions in an official form.")(export)
 
 
 def benchmarks(

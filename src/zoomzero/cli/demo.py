@@ -14,9 +14,9 @@ from zoomzero.cli.common import load_model, print_text
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(world)
-    app.command()(demo)
-    app.command()(doctor)
+    app.command(short_help="Write procedural videos with questions and answers.")(world)
+    app.command(short_help="See every mode answer, with the embedded model.")(demo)
+    app.command(short_help="Say what is installed, what is slow, which card fits.")(doctor)
 
 
 def world(

@@ -23,7 +23,7 @@ ADAPTER_HELP = (
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(name="eval")(evaluate)
+    app.command(name="eval", short_help="Run a model over a benchmark.")(evaluate)
 
 
 def evaluate(

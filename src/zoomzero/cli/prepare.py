@@ -19,8 +19,8 @@ JSON_HELP = "Print one JSON object instead of text."
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command(name="filter")(filter_)
-    app.command()(merge)
+    app.command(name="filter", short_help="Keep the examples that are worth learning from.")(filter_)
+    app.command(short_help="Make a plain checkpoint of what training left.")(merge)
 
 
 def filter_(

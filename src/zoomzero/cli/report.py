@@ -13,7 +13,7 @@ from zoomzero.errors import ConfigError
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(report)
+    app.command(short_help="Write one page about runs of a benchmark.")(report)
 
 
 def report(

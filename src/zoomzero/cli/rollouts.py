@@ -13,7 +13,7 @@ from zoomzero.errors import ConfigError
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(rollouts)
+    app.command(short_help="Write a page to browse a training run.")(rollouts)
 
 
 def rollouts(

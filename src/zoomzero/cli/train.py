@@ -22,9 +22,9 @@ DRY_HELP = "Print every setting as it would hold, defaults included, and leave."
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(sft)
-    app.command()(train)
-    app.command()(plan)
+    app.command(short_help="Fine-tune on examples or on procedural videos.")(sft)
+    app.command(short_help="Train with Zoom-Zero, by reinforcement.")(train)
+    app.command(short_help="Compute whether a training run fits into memory.")(plan)
 
 
 @contextmanager

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from zoomzero.video.types import VideoInfo
 from zoomzero.world.scenes import COLOURS, SHAPES, SYMBOLS, Event, Scene
 
 SIZE = 128  # frame height and width, pixels
+ITS_WORLD = "the embedded model knows only the videos of `zoomzero world`; its answers say nothing about others"
 SPRITE = 48
 GLYPH_HEIGHT, GLYPH_WIDTH = 18, 13
 PALETTE = np.array(
@@ -21,6 +23,11 @@ DARK_INK = {COLOURS.index("yellow"), COLOURS.index("orange")}
 HOLE, DARK = 0.6, 15  # a ring's dark middle: its share of the ring's width, and its level
 
 Frames = npt.NDArray[np.uint8]
+
+
+def of_the_world(info: VideoInfo) -> bool:
+    """Return whether a video may be one of the procedural world: it has the size that those have."""
+    return (info.width, info.height) == (SIZE, SIZE)
 
 
 def render(scene: Scene, times_s: Sequence[float]) -> Frames:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from made_videos import grid, write
 from small_videos import write_small
 from zoomzero.benchmarks.runner import preflight
 from zoomzero.benchmarks.runner.preflight import (
@@ -84,6 +85,16 @@ def test_one_bad_video_of_four_is_a_note_or_an_error_by_what_may_fail(tmp_path: 
     assert "0.mp4: cannot open" in note
     with pytest.raises(DataError, match=r"0\.mp4: sample: 1 of 4 sampled videos cannot be read: "):
         check_sample(paths, 0.2, timeout_s=30)
+
+
+def test_the_embedded_model_is_not_asked_about_others_videos_without_a_word(tmp_path: Path, good: Path) -> None:
+    other = tmp_path / "other.mp4"
+    write(other, grid(8, 8.0))
+    assert check_sample([good], 0.2, timeout_s=30, embedded=True) == []
+    assert check_sample([good, other], 0.2, timeout_s=30) == []
+    (note,) = check_sample([good, other], 0.2, timeout_s=30, embedded=True)
+    assert note.startswith("the embedded model knows only the videos of `zoomzero world`")
+    assert note.endswith("name another one with --model")
 
 
 def test_the_sample_is_the_same_every_time_and_no_larger_than_four(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from zoomzero.benchmarks.scoring.summary import with_questions
 from zoomzero.config import ModelSettings, Settings
 from zoomzero.data.annotation import Dataset, Question
 from zoomzero.errors import ConfigError
+from zoomzero.models import EMBEDDED
 from zoomzero.policy.open import open_settings, refuse_weights
 from zoomzero.policy.remote.settings import ServerSettings, is_server
 from zoomzero.progress import bar
@@ -123,6 +124,7 @@ def make_plan(settings: EvalSettings, data: Path, say: Say = lambda text: None) 
         found.files.values(),
         settings.max_failed,
         timeout_s=settings.timeout_s,
+        embedded=settings.model in EMBEDDED,
         progress=lambda name: say(f"opening {name}"),
     )
     return Plan(

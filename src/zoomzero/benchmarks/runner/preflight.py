@@ -17,6 +17,7 @@ from zoomzero.data.annotation import Question
 from zoomzero.errors import ConfigError, DataError, VideoError
 from zoomzero.files import parse_json
 from zoomzero.video.probe import probe
+from zoomzero.world.render import ITS_WORLD, of_the_world
 
 SAMPLE = 4
 SHOWN = 5
@@ -54,7 +55,12 @@ def check_videos(found: FoundVideos, questions: Sequence[Question], root: Path, 
 
 
 def check_sample(
-    files: Iterable[Path], most_bad: float, *, timeout_s: float, progress: Callable[[str], None] | None = None
+    files: Iterable[Path],
+    most_bad: float,
+    *,
+    timeout_s: float,
+    embedded: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Open a few of the videos; return what to tell the user about those that cannot be read.
 
@@ -62,6 +68,7 @@ def check_sample(
         files: all of them; the same few are taken every time.
         most_bad: the share of failures a run may have.
         timeout_s: seconds one may take.
+        embedded: whether the embedded model is asked: a note says where videos are not of its world.
         progress: called with the name of each.
 
     Raises:
@@ -70,19 +77,22 @@ def check_sample(
     every = sorted(set(files))
     chosen = sorted(random.Random(0).sample(every, min(SAMPLE, len(every))))
     bad: list[VideoError] = []
+    foreign = False
     for path in chosen:
         if progress:
             progress(path.name)
         try:
-            probe(path, timeout_s=timeout_s)
+            info = probe(path, timeout_s=timeout_s)
+            foreign |= embedded and not of_the_world(info)
         except VideoError as error:
             bad.append(error)
+    notes = [f"{ITS_WORLD}; name another one with --model"] if foreign else []
     if not bad:
-        return []
+        return notes
     what = f"{len(bad)} of {len(chosen)} sampled videos cannot be read"
     if len(bad) > most_bad * len(chosen):
         raise DataError(bad[0].path, "sample", f"{what}: {bad[0].reason}; {bad[0].fix}")
-    return [f"{what}, first {bad[0]}"]
+    return [*notes, f"{what}, first {bad[0]}"]
 
 
 def check_options(questions: Sequence[Question]) -> list[str]:

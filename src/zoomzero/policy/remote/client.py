@@ -37,7 +37,7 @@ class Client:
         try:
             import openai
         except ImportError as error:
-            fix = "install it: pip install 'zoomzero[server]'"
+            fix = "install it: pip install 'openai>=3'"
             raise ConfigError("--model", "a model behind a server needs the package openai", fix) from error
         headers = secret_headers(settings)
         key = os.environ.get(settings.api_key_env) or NO_KEY

@@ -61,7 +61,7 @@ def test_quantising_on_the_fly(checkpoints, monkeypatch):
         load_policy(checkpoints["qwen3_vl"], quantize="4bit")
 
 
-@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes: pip install zoomzero[quantize]")
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes: pip install bitsandbytes")
 @pytest.mark.parametrize(("bits", "near", "kind"), [("4bit", 1.0, "Linear4bit"), ("8bit", 0.1, "Linear8bitLt")])
 @pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "qwen3_5"])
 def test_rounded_weights_answer_nearly_the_same(checkpoints, policies, bits, near, kind, family, capfd):

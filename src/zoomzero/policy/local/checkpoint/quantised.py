@@ -22,7 +22,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     "torchao": {"torchao": "torchao"},
     "fp8": {},
 }
-EXTRA = "zoomzero[quantize]"  # what --quantize needs
+BITSANDBYTES = "bitsandbytes>=0.46.1"  # what --quantize needs
 FP8_FROM = (8, 9)  # compute capability of the first GPUs that multiply FP8 numbers
 _LEFT_OUT = ("modules_to_not_convert", "llm_int8_skip_modules")  # where a checkpoint lists what is not quantised
 
@@ -156,7 +156,7 @@ def check_quantize(model: str, bits: str | None, config: dict[str, Any]) -> None
         fix = "use a checkpoint that is quantised already (FP8, AWQ, compressed-tensors)"
         raise ModelError(model, "has experts, which --quantize cannot round", fix)
     if find_spec("bitsandbytes") is None:
-        fix = f"run `pip install '{EXTRA}'`, or leave --quantize out"
+        fix = f"run `pip install '{BITSANDBYTES}'`, or leave --quantize out"
         raise ModelError(model, "--quantize needs the package bitsandbytes, which is missing", fix)
 
 
