@@ -99,9 +99,7 @@ def doctor(
         print_text(_what_fits(model, quantize, set_ or ()))
         return
     if server is not None:
-        from zoomzero.policy.remote.report import server_report
-
-        text, healthy = server_report(server, set_ or ())
+        text, healthy = _server_report(server, set_ or ())
     else:
         from zoomzero.doctor import report
 
@@ -109,6 +107,20 @@ def doctor(
     print_text(text)
     if not healthy:
         raise typer.Exit(4)
+
+
+def _server_report(address: str, overrides: Sequence[str]) -> tuple[str, bool]:
+    """Return what a server can do, and whether it can be shown a video."""
+    from zoomzero.errors import ConfigError
+    from zoomzero.policy.open import open_settings
+    from zoomzero.policy.remote.report import server_report
+    from zoomzero.policy.remote.settings import is_server
+
+    if not is_server(address):
+        raise ConfigError("--server", f"{address!r} is no address", "write http://HOST:PORT/v1#NAME")
+    asked, server = open_settings(address, overrides)
+    assert server is not None
+    return server_report(server, asked)
 
 
 def _what_fits(model: str, quantize: str | None, overrides: Sequence[str]) -> str:

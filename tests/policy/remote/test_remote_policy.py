@@ -176,6 +176,7 @@ def test_the_probe_finds_out_what_a_server_can_do(can: dict[str, Any], expected:
             "takes neither a video with exact times nor images .*not supported",
         ),
         (Abilities(trust=False), "native", "cannot be told .* exact times .*--trust-request-mm-kwargs"),
+        (Abilities(most_frames=32), "native", r"cannot be told a video's exact times \(32 of 36 frames arrive\); set"),
     ],
 )
 def test_a_server_that_takes_no_frames_is_refused_with_the_reason(can: Abilities, layout: str, complaint: str) -> None:

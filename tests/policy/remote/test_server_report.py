@@ -87,6 +87,12 @@ def test_a_server_that_takes_no_frames_ends_in_4(zoom: Any) -> None:
     assert lines(ran.out)["modes"] == ("FAIL", "none: the server takes no frames")
 
 
+def test_what_is_no_address_is_one_line(zoom: Any) -> None:
+    ran = zoom("doctor", "--server", "localhost:8000")
+    assert ran.code == 2
+    assert ran.complaint == "--server: 'localhost:8000' is no address; write http://HOST:PORT/v1#NAME"
+
+
 def test_nobody_there_is_one_line_and_4(zoom: Any) -> None:
     ran = zoom("doctor", "--server", "http://127.0.0.1:9/v1", "--set", "server.retries=0")
     assert ran.code == 4

@@ -14,6 +14,7 @@ from zoomzero.policy.listening import Heard, listener
 from zoomzero.policy.remote.client import Client, Reply
 from zoomzero.policy.remote.layouts import FrameEncoder, messages
 from zoomzero.policy.remote.probe import (
+    PROBE_TIMES_S,
     ServerFacts,
     by_id_request,
     choice_request,
@@ -184,7 +185,8 @@ def _sum(costs: Sequence[Usage]) -> Usage:
 def _no_frames(facts: ServerFacts, settings: ServerSettings) -> tuple[str, str]:
     """Return why a server cannot be shown a video, and what would help."""
     if settings.layout == "native":
-        why = facts.video_refusal or f"its times are {facts.video_times}"
+        lost = f"{facts.video_frames} of {len(PROBE_TIMES_S)} frames arrive"
+        why = facts.video_refusal or (lost if facts.video_times == "exact" else f"its times are {facts.video_times}")
         return f"cannot be told a video's exact times ({why})", "set server.layout=interleaved"
     why = facts.images_refusal or facts.video_refusal or "no reason given"
     return f"takes neither a video with exact times nor images ({why})", "serve a vision-language model"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from zoomzero.config import ModelSettings
-from zoomzero.errors import ConfigError
-from zoomzero.policy.open import open_settings
 from zoomzero.policy.remote.client import Client
 from zoomzero.policy.remote.probe import PROBE_TIMES_S, ServerFacts, probe_server
+from zoomzero.policy.remote.settings import ServerSettings
 from zoomzero.policy.remote.trials import IMAGES, kept_tokens, most_images
 
 Line = tuple[str, str, str]  # mark, name, text
@@ -17,19 +16,16 @@ RESIZED = "frames are resized by the server: passes cost other visual tokens tha
 TRUST = "start vLLM with --trust-request-mm-kwargs"
 
 
-def server_report(address: str, overrides: Sequence[str] = ()) -> tuple[str, bool]:
+def server_report(server: ServerSettings, asked: ModelSettings) -> tuple[str, bool]:
     """Probe a server and return what it can do, and whether a video can be asked about at all.
 
     Args:
-        address: `http://HOST:PORT/v1`, with `#NAME` where it serves several models.
-        overrides: of the server's settings, and of how its model is asked.
+        server: where it is.
+        asked: how its model is asked: what a mode sends depends on it.
 
     Raises:
-        ConfigError: no such address or setting. ServerError: the server cannot be reached.
+        ServerError: the server cannot be reached.
     """
-    asked, server = open_settings(address, overrides)
-    if server is None:
-        raise ConfigError("--server", f"{address!r} is no address", "write http://HOST:PORT/v1#NAME")
     client = Client(server)
     facts = probe_server(client)
     found = (*_abilities(facts), *_images(facts, client), *_scores(facts), _cache_line(facts, client))
