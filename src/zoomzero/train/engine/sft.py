@@ -31,6 +31,7 @@ from zoomzero.errors import ConfigError
 from zoomzero.files import read_rows
 from zoomzero.policy.local.attention.packed import HEAD_CHUNK, PackedStates, packed_states, suffix_logprobs
 from zoomzero.policy.local.checkpoint.adapters import find_whole
+from zoomzero.policy.local.load import quiet
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.vision import VisualFeatures
 from zoomzero.progress import bar
@@ -236,7 +237,8 @@ def _train(
     )
     started = time.perf_counter()
     try:
-        result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+        with quiet():  # its warnings are about data loaders that this is not
+            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         if loader is not None:
             loader.close()
