@@ -16,6 +16,7 @@ from app_questions import HEADER, OPTIONS, QUESTION, request
 
 from zoomzero.app.store import new_token
 
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "app.md"
 pytest.importorskip("gradio", reason="needs gradio: pip install 'gradio[mcp]>=6.31'")
 
 
@@ -85,6 +86,19 @@ def test_api_lists_videos(web: Any, mine: tuple[str, str]) -> None:
     names = [one["name"] for one in client_of(address, mine[0]).predict(api_name="/videos")]
     assert names == ["Example 1", "film.mp4", "deeper/second.mp4", "holiday.mp4"]
     assert "holiday.mp4" not in [one["name"] for one in client_of(address, new_token()).predict(api_name="/videos")]
+
+
+def test_the_guides_example_runs(
+    web: Any, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "walk.mp4").write_bytes(film.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.replace("http://127.0.0.1:7860", web[0]), str(GUIDE), "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert any(re.fullmatch(r"[AB] \[.*\] [01]\.\d+", line) for line in said), said
+    assert [said.count(one) for one in ("mode", "answer", "end")] == [2, 2, 1]
+    assert said[-1] == "end"
 
 
 def test_mcp_tool_answers(web: Any, mine: tuple[str, str]) -> None:

@@ -177,7 +177,10 @@ def ask(
     model = model_for(model, info)
     if transcribe is not None:
         subtitles = str(_transcript(info.path, transcribe))
-    said = f"what is said was read from {subtitles} ({len(read_subtitles(subtitles))} cues)" if subtitles else ""
+    said = ""
+    if subtitles is not None:
+        cues = len(read_subtitles(subtitles))
+        said = f"what is said was read from {subtitles} ({cues} cue{'s' if cues != 1 else ''})"
     with status() as say:
         say("loading the model")
         policy, settings = load_model(model, device, dtype, set_ or (), adapter=adapter, quantize=quantize)

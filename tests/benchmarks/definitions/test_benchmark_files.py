@@ -108,7 +108,7 @@ def test_one_file_instead_of_the_folder(tmp_path: Path) -> None:
 def test_the_only_split_there_is_taken_and_a_missing_one_named(tmp_path: Path) -> None:
     nextgqa(tmp_path)
     assert benchmark("nextgqa").load(tmp_path).split == "val"
-    with pytest.raises(DataError, match=r"split test: there is no test\.csv in this folder; it has the splits val"):
+    with pytest.raises(DataError, match=r"split test: there is no test\.csv in this folder; it has val"):
         benchmark("nextgqa").load(tmp_path, "test")
 
 

@@ -141,7 +141,7 @@ class Benchmark:
         chosen = split or (self.default_split if self.default_split in found or len(found) != 1 else next(iter(found)))
         if chosen not in found:
             names = " or ".join(self.splits[chosen])
-            have = f"; it has the splits {', '.join(found)}" if found else ""
+            have = f"; it has {', '.join(found)}" if found else ""
             raise DataError(data, f"split {chosen}", f"there is no {names} in this folder{have}")
         return Source(found[chosen], chosen)
 
