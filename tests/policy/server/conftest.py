@@ -135,9 +135,8 @@ def command_line(checkpoint: Path, url: str) -> list[str]:
     command += ["--host", "127.0.0.1", "--port", port, "--dtype", "float32", "--enforce-eager"]
     command += ["--max-model-len", "8192", "--limit-mm-per-prompt", '{"image":64,"video":2}', "--max-logprobs", "30"]
     command += ["--trust-request-mm-kwargs", "--enable-prompt-tokens-details", "--skip-mm-profiling"]
-    command += [
-        "--no-enable-chunked-prefill"
-    ]  # a seeded draw whose prompt is read in pieces ends a CPU's server (0.32)
+    # a seeded draw whose prompt is read in pieces ends a CPU's server (0.32)
+    command += ["--no-enable-chunked-prefill"]
     return [*command, "--trust-request-chat-template", "--enable-lora", "--max-lora-rank", "8"]
 
 
