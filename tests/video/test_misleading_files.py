@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import edited_videos as edited
 import numpy as np
 import pytest
@@ -130,6 +131,27 @@ def test_intra_refresh_is_no_damage(name: str, exact: bool, folder: Path) -> Non
     assert numbers(clip) == [round(t * 10) for t in clip.times_s]
     assert len(clip.frames) == 40
     assert clip.notes == ()
+
+
+@pytest.mark.parametrize("name", ["often.mp4", "often.ts"])
+def test_refreshed_pictures_are_those_of_a_whole_decode(name: str, folder: Path) -> None:
+    """With B-frames a picture is built up over more than one group: some were taken too soon."""
+    refresh = REFRESH | {"x264-params": "intra-refresh=1:keyint=10:bframes=2"}
+    info = probe(made.write(folder / name, made.grid(80, 10), options=refresh))
+    plan = FramePlan(tuple(i / 5 + 0.003 for i in range(40)), made.HEIGHT, made.WIDTH, 5, (Span(0.0, 8.0),), 0)
+    with av.open(info.path) as container:
+        whole = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    for workers in (1, 2):
+        clip = decode(info, plan, workers=workers)
+        assert [round(t * 10) for t in clip.times_s] == list(range(0, 80, 2))
+        assert all(np.array_equal(one, whole[2 * n]) for n, one in enumerate(clip.frames))
+    parts = [
+        FramePlan((t, t + 0.1), made.HEIGHT, made.WIDTH, 10, (Span(t, t + 0.2),), 0) for t in (2.503, 3.703, 5.003)
+    ]
+    for plan in parts:
+        clip = decode(info, plan)
+        for t, one in zip(clip.times_s, clip.frames, strict=True):
+            assert np.array_equal(one, whole[round(t * 10)])
 
 
 # --- display matrices ---

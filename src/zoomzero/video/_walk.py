@@ -76,7 +76,7 @@ class GopWalker:
         self._unclean: list[tuple[int, int, int]] = []  # (key frame of a run that began unclean, frame, wish)
         self._clean_from: int | None = None  # the first clean frame of the run that came out
         self._first_out: int | None = None  # the first frame of the run that came out
-        self._second_key: int | None = None  # the key frame after the one the run began with
+        self._later_keys: list[int] = []  # key frames of the run after the one it began with
         self._full_start = True  # whether the run's key frame is surely a whole picture
         self._restart()
 
@@ -295,7 +295,8 @@ class GopWalker:
         self._key = self._run_key = key
         self._seen = self._seen[bisect_left(self._seen, key) :]
         self._broken = self._ruined = self._tainted = False
-        self._clean_from = self._previous = self._first_out = self._second_key = None
+        self._clean_from = self._previous = self._first_out = None
+        self._later_keys = []
         self._full_start = self.context.name != "h264" or self._ahead[0].is_discard
 
     def _on_screen(self, target: int) -> int | None:
@@ -314,8 +315,8 @@ class GopWalker:
         waiting = next((i for i, p in enumerate(self._ahead) if p.pts == wanted and not p.is_discard), -1)
         for _ in range(waiting + 1):
             packet = self._ahead.popleft()
-            if self._second_key is None and _is_key(packet) and packet.pts > (self._run_key or 0):
-                self._second_key = packet.pts
+            if _is_key(packet) and packet.pts > (self._run_key or 0):
+                self._later_keys.append(packet.pts)
             # what is shown earlier is no wish's any more; 0.6: an interlaced frame's second field has its own packet
             needed = packet.pts is None or packet.pts >= wanted - 0.6 * self.frame_ticks
             yield from self._decode(packet, needed)
@@ -368,11 +369,13 @@ class GopWalker:
     def _is_building_up(self, pts: int) -> bool:
         """Return whether a run began without a whole picture and may not have built one up yet.
 
-        The decoder gives such frames out as clean a little too soon; from the second key frame on they are.
+        The decoder gives such frames out as clean too soon, with B-frames by more than a group; from the second key
+        frame after the first that came out they are.
         """
         if self._full_start or self._first_out is None or self._run_key is None or self._first_out <= self._run_key:
             return False
-        return self._second_key is None or pts < self._second_key
+        first = self._first_out
+        return sum(first <= key <= pts for key in self._later_keys) < 2
 
     def _empty(self) -> Iterator[Shown]:
         """Take what the decoder still holds; a wanted frame that never came is missing."""
