@@ -28,11 +28,13 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    """Open a page in a window of its own and return it with what it did."""
+    """Open a page in a window of its own and return it with what it did; the window before it is closed."""
     contexts = []
 
     def opened(html: str, size: tuple[int, int] = SIZES[0]) -> tuple[Any, Seen]:
-        path = tmp_path / f"page{len(contexts)}.html"
+        while contexts:  # a test opens dozens of pages
+            contexts.pop().close()
+        path = tmp_path / "page.html"
         path.write_text(html, encoding="utf-8", errors="surrogatepass")
         contexts.append(browser.new_context(viewport={"width": size[0], "height": size[1]}))
         page = contexts[-1].new_page()
