@@ -47,7 +47,7 @@ def test_no_model_is_taken_for_a_video_of_another_world(tmp_path: Path, capsys: 
     with pytest.raises(ConfigError, match=r"--model: no model is named, .* or say --model tiny"):
         model_for(None, real)
     assert model_for("tiny", real) == "tiny"
-    assert "its answer says nothing about this one" in capsys.readouterr().err
+    assert "its answers say nothing about others" in capsys.readouterr().err
     assert model_for("DIR", real) == "DIR"
     assert capsys.readouterr().err == ""
 
