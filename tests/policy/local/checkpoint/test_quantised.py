@@ -57,7 +57,7 @@ def test_quantising_on_the_fly(checkpoints, monkeypatch):
     with pytest.raises(ModelError, match=r"is quantised already \(awq\); leave --quantize out"):
         quantised.check_quantize("x", "4bit", {"quantization_config": {"quant_method": "awq"}})
     monkeypatch.setattr(quantised, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install 'zoomzero\[quantize\]'"):
+    with pytest.raises(ModelError, match=r"pip install 'bitsandbytes>=0\.46\.1'"):
         load_policy(checkpoints["qwen3_vl"], quantize="4bit")
 
 
