@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from zoomzero.app.settings import MEGABYTE, Limits
-from zoomzero.app.store import PREFIX, Store, Video, new_token, sweep
+from zoomzero.app.store import PREFIX, Store, Video, _size_of, new_token, sweep
 from zoomzero.errors import ConfigError
 from zoomzero.video.types import VideoInfo
 
@@ -24,6 +25,31 @@ def add(store: Store, user, name: str, size: int) -> Video:
     video.path.write_bytes(b"\1" * size)
     user.videos[name] = video
     return video
+
+
+def test_room_is_measured_while_another_user_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that goes while all are counted counts nothing, and ends nobody's answer."""
+    store = Store(tmp_path, Limits(all_mb=1.0))
+    users = [store.user(new_token(), make=True) for _ in range(3)]
+    for user in users:
+        add(store, user, "a", MEGABYTE // 8)
+    real, seen = os.lstat, []
+
+    def leaving(path: str, **more: int) -> os.stat_result:
+        found = real(path, **more)
+        if not seen:  # the first file is counted, and the other users go
+            seen.append(Path(path).parent)
+            for user in users:
+                if user.folder != seen[0]:
+                    shutil.rmtree(user.folder)
+        return found
+
+    monkeypatch.setattr("zoomzero.app.store.os.lstat", leaving)
+    kept = _size_of(store.root)
+    monkeypatch.undo()
+    assert kept < 2 * MEGABYTE // 8
+    assert seen
+    store.close()
 
 
 def test_users_are_apart(tmp_path: Path) -> None:

@@ -187,11 +187,13 @@ def _hold(root: Path) -> IO[str] | None:
 
 
 def _size_of(folder: Path) -> int:
+    """Return the bytes of the files below a folder; files and folders may go while they are counted."""
     total = 0
-    for one in folder.rglob("*"):
-        try:
-            found = one.lstat()
+    for inside, _, names in os.walk(folder):  # goes on where a folder has just been removed
+        for name in names:
+            try:
+                found = os.lstat(os.path.join(inside, name))
+            except OSError:
+                continue
             total += found.st_size if stat.S_ISREG(found.st_mode) else 0
-        except OSError:  # it has just been removed
-            continue
     return total
