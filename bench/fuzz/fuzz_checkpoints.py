@@ -11,7 +11,6 @@ processor. What fails is kept under OUT: `--seed N --rounds 1` makes it again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -28,6 +27,7 @@ from typing import Any
 
 import torch
 from kill_jobs import Materials
+from rounds import options, seeds
 
 from zoomzero.config import load_model_settings
 from zoomzero.errors import ZoomZeroError
@@ -168,18 +168,12 @@ def judge(folder: Path) -> tuple[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 when something failed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--rounds", type=int, default=0, help="rounds, instead of minutes")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("outputs/fuzz-checkpoints"))
-    args = parser.parse_args(argv)
+    args = options(__doc__, "outputs/fuzz-checkpoints").parse_args(argv)
     warnings.simplefilter("ignore")
     base, adapter = find("tiny"), Materials.make(args.out / "materials").folder / "adapter"
     torch.set_num_threads(1)
-    counts: Counter[str] = Counter()
-    end, seed = time.monotonic() + args.minutes * 60, args.seed
-    while (seed < args.seed + args.rounds) if args.rounds else (time.monotonic() < end):
+    counts, seed = Counter[str](), args.seed - 1
+    for seed in seeds(args):
         folder, name = make(args.out / "work", base, adapter, random.Random(seed))
         result, happened = judge(folder)
         counts[result] += 1
@@ -189,8 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             shutil.copy(folder / name, kept)
             (kept / "happened.txt").write_text(happened, encoding="utf-8", errors="replace")
             print(f"seed {seed}, {name}: {(happened.strip().splitlines() or [''])[-1][:200]}", file=sys.stderr)
-        seed += 1
-    print(f"{'sound':>8}{'typed':>8}{'failed':>8}   seeds {args.seed} to {seed - 1}, {time.strftime('%Y-%m-%d')}")
+    print(f"{'sound':>8}{'typed':>8}{'failed':>8}   seeds {args.seed} to {seed}, {time.strftime('%Y-%m-%d')}")
     print("".join(f"{counts[result]:>8}" for result in ("sound", "typed", "FAILED")))
     return int(counts["FAILED"] > 0)
 

@@ -8,7 +8,6 @@ its kind and seed, and what happened; `--seed N --rounds 1` makes it again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import random
@@ -16,9 +15,10 @@ import sys
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from rounds import campaign, options
 
 from zoomzero.benchmarks.definitions.base import ReadOptions
 from zoomzero.benchmarks.definitions.registry import benchmark
@@ -213,33 +213,19 @@ def play(kind: str, seed: int, whole: dict[str, object], folder: Path) -> tuple[
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 when something failed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--rounds", type=int, default=0, help="rounds of each kind, instead of minutes")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = options(__doc__, "outputs/fuzz")
     parser.add_argument("--kinds", default=",".join((*CHECKS, "annotation")))
-    parser.add_argument("--out", type=Path, default=Path("outputs/fuzz"))
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     whole = json.loads(WHOLE.read_text(encoding="utf-8"))
     work = args.out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    counts: Counter[tuple[str, str]] = Counter()
-    kinds = args.kinds.split(",")
-    end, seed = time.monotonic() + args.minutes * 60, args.seed
-    while (seed < args.seed + args.rounds) if args.rounds else (time.monotonic() < end):
-        for kind in kinds:
-            data, result, happened = play(kind, seed, whole, work)
-            counts[kind, result] += 1
-            if result == "FAILED":
-                (args.out / f"{kind}-{seed}.input").write_bytes(data)
-                (args.out / f"{kind}-{seed}.txt").write_text(happened, encoding="utf-8", errors="replace")
-                print(f"{kind} seed {seed}: {happened.strip().splitlines()[-1][:160]}", file=sys.stderr)
-        seed += 1
-    print(f"{'':<13}{'sound':>8}{'typed':>8}{'failed':>8}   seeds {args.seed} to {seed - 1}")
-    for kind in kinds:
-        print(f"{kind:<13}" + "".join(f"{counts[kind, result]:>8}" for result in ("sound", "typed", "FAILED")))
-    return int(any(result == "FAILED" for _, result in counts))
+
+    def played(kind: str, seed: int) -> tuple[str, str, Callable[[str], object]]:
+        data, result, happened = play(kind, seed, whole, work)
+        return result, happened, lambda name: (args.out / f"{name}.input").write_bytes(data)
+
+    return campaign(args, args.kinds.split(","), played, "sound")
 
 
 if __name__ == "__main__":

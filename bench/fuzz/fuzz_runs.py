@@ -9,22 +9,20 @@ counts up from there); what fails is kept under outputs/fuzz-runs/, and `--seed 
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import random
 import shutil
 import subprocess
 import sys
-import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kill_jobs import JOBS, Materials
+from rounds import campaign, options
 
 from zoomzero.benchmarks.scoring.score import BootstrapSettings
 from zoomzero.errors import ZoomZeroError
@@ -132,30 +130,16 @@ def make_runs(out: Path) -> dict[str, Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 when something failed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--rounds", type=int, default=0, help="rounds of each kind, instead of minutes")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("outputs/fuzz-runs"))
-    args = parser.parse_args(argv)
+    args = options(__doc__, "outputs/fuzz-runs").parse_args(argv)
     warnings.simplefilter("ignore")
     whole = make_runs(args.out)
-    counts: Counter[tuple[str, str]] = Counter()
-    end, seed = time.monotonic() + args.minutes * 60, args.seed
-    while (seed < args.seed + args.rounds) if args.rounds else (time.monotonic() < end):
-        for kind, folder in whole.items():
-            work = args.out / "work" / kind
-            result, happened = play(kind, seed, folder, work)
-            counts[kind, result] += 1
-            if result == "FAILED":
-                shutil.copytree(work, args.out / "failing" / f"{kind}-{seed}", dirs_exist_ok=True)
-                (args.out / f"{kind}-{seed}.txt").write_text(happened, encoding="utf-8", errors="replace")
-                print(f"{kind} seed {seed}: {happened.strip().splitlines()[-1][:200]}", file=sys.stderr)
-        seed += 1
-    print(f"{'':<13}{'page':>8}{'typed':>8}{'failed':>8}   seeds {args.seed} to {seed - 1}")
-    for kind in whole:
-        print(f"{kind:<13}" + "".join(f"{counts[kind, result]:>8}" for result in ("page", "typed", "FAILED")))
-    return int(any(result == "FAILED" for _, result in counts))
+
+    def played(kind: str, seed: int) -> tuple[str, str, Callable[[str], object]]:
+        work = args.out / "work" / kind
+        result, happened = play(kind, seed, whole[kind], work)
+        return result, happened, lambda name: shutil.copytree(work, args.out / "failing" / name, dirs_exist_ok=True)
+
+    return campaign(args, whole, played, "page")
 
 
 if __name__ == "__main__":
