@@ -331,3 +331,12 @@ def test_no_name_was_changed_without_being_tested_and_every_new_name_is_there() 
             f"{inside}{n}" for inside, t in tables(kind) for n in t.model_fields
         }
         assert old.rpartition(".")[2] not in table.model_fields
+
+
+def test_a_cpu_computes_in_float32_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"model": "m", "out": "o", "steps": 1, "examples": "e"}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert [SftSettings(**values, bf16=wish).in_bf16 for wish in ("auto", True, False)] == [False, True, False]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    assert [SftSettings(**values, bf16=wish).in_bf16 for wish in ("auto", True, False)] == [True, True, False]

@@ -127,10 +127,17 @@ def test_grid_sees_the_end_of_the_video(duration_s: float, times_s: tuple[float,
     assert plan.spans == (Span(6.0, duration_s),)
 
 
-def test_grid_falls_back_when_the_budget_is_too_small() -> None:
+def test_grid_becomes_coarser_when_the_budget_is_too_small() -> None:
     budget = FrameBudget(fps=1.0, max_frames=6)
     assert plan_on_grid(info(60.0), [(1.0, 6.0)], budget, QWEN3).times_s == (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-    spans = [(1.0, 6.5)]  # a fourth patch
+    assert plan_on_grid(info(60.0), [(1.0, 6.5)], budget, QWEN3).times_s == (0.0, 2.0, 4.0, 6.0)  # four patches of 2 s
+    # 30 s in three patches: of 10 s where the span lies on that grid, of 12 s (12 to 48) where it does not
+    assert plan_on_grid(info(60.0), [(10.0, 40.0)], budget, QWEN3).times_s == (10.0, 15.0, 20.0, 25.0, 30.0, 35.0)
+    assert plan_on_grid(info(60.0), [(13.0, 43.0)], budget, QWEN3).times_s == (12.0, 18.0, 24.0, 30.0, 36.0, 42.0)
+
+
+def test_grid_falls_back_where_its_patches_would_outlast_a_span() -> None:
+    budget, spans = FrameBudget(fps=1.0, max_frames=6), [(1.0, 3.0), (20.0, 22.0), (41.0, 43.0)]
     assert plan_on_grid(info(60.0), spans, budget, QWEN3) == plan_spans(info(60.0), spans, budget, QWEN3)
 
 
@@ -162,14 +169,16 @@ def test_grid_properties(
         assert all(end <= 1e-6 or start >= duration_s - 1e-6 for start, end in spans)
         return
     check_plan(plan, budget, geometry, duration_s)
-    patch_s = 2 / fps
+    if plan == plan_spans(info(duration_s), spans, budget, geometry):
+        return  # too many patches for the budget, or the same thing
+    coarser = fps / plan.fps
+    assert coarser == pytest.approx(round(coarser))  # fps / 1, fps / 2, ...
+    fps, patch_s = plan.fps, 2 / plan.fps
     wanted = {  # all patches of the video that share time with a span
         k
         for k in range(int(duration_s / patch_s) + 1)
         if any(min(end, (k + 1) * patch_s, duration_s) - max(start, k * patch_s, 0.0) > 1e-5 for start, end in spans)
     }
-    if plan == plan_spans(info(duration_s), spans, budget, geometry):
-        return  # too many patches for the budget, or the same thing
     last_s = duration_s - 1 / 30
     for k in wanted:
         for wished_s in (2 * k / fps, (2 * k + 1) / fps):

@@ -74,7 +74,9 @@ class EngineSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Number type of frozen weights; auto: bfloat16 on a GPU, float32 on a CPU."
     )
-    bf16: bool = Field(True, description="Compute in bfloat16 (trained weights and optimizer stay float32).")
+    bf16: bool | Literal["auto"] = Field(
+        "auto", description="Compute in bfloat16 (trained weights and optimizer stay float32); auto: on a GPU only."
+    )
     trainer: dict[str, Any] = Field(
         {}, description="Fields of transformers' TrainingArguments passed on: optim, torch_compile, deepspeed, ..."
     )
@@ -104,6 +106,13 @@ class EngineSettings(Settings):
         for name in sorted(trainer.keys() & OWN.keys()):
             raise ValueError(f"{name} is set by the run itself: write {OWN[name]} instead")
         return trainer
+
+    @property
+    def in_bf16(self) -> bool:
+        """Whether passes compute in bfloat16 here; a CPU without instructions for it takes many times as long."""
+        import torch
+
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported() if self.bf16 == "auto" else self.bf16
 
     @property
     def learns_vision(self) -> bool:

@@ -202,7 +202,7 @@ def _update(
     settings: GrpoSettings | SftSettings, sizes: Sizes, tokens: int, asked: ModelSettings, shares: int, learned: int
 ) -> dict[str, float]:
     """Return what is there besides while a row of so many tokens goes forward and back."""
-    compute = 2 if settings.bf16 else 4
+    compute = 2 if settings.bf16 else 4  # a plan is for GPUs, where "auto" is bfloat16
     norms = 1 if settings.lora is not None else 2  # what a norm keeps: its result, and what its weights learn from
     # what one layer keeps of a token for its backward pass: its two norms, queries, keys, values, attention's result
     # twice, and the gate, the up-projection, their product and the activation of the MLP

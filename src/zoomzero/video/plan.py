@@ -125,21 +125,21 @@ def plan_on_grid(
 
     Temporal patch k holds the frames at (k * temporal + j) / fps; every patch a span touches is taken whole. In the
     patch that the video ends in, the last frame on screen stands for those that do not exist. Where all this is more
-    than the budget holds, this is `plan_spans`.
+    than the budget holds, the grid is that of the highest rate fps / n at which it fits, for a whole number n; where a
+    patch of it would outlast a span, this is `plan_spans`.
 
     Raises:
         VideoError, ConfigError: as `plan_spans`.
     """
-    limit = _most_frames(budget, geometry)
-    fps = _useful_rate(info, budget.fps, 0.0, info.duration_s)
-    patch_s = geometry.temporal / fps
-    touched: set[int] = set()
-    for start_s, end_s in _inside(info, spans):
-        stop = math.ceil((end_s - _EPSILON_S) / patch_s)
-        touched.update(range(min(math.floor((start_s + _EPSILON_S) / patch_s), stop - 1), stop))
-    patches = sorted(touched)
-    if len(patches) * geometry.temporal > limit:
-        return plan_spans(info, spans, budget, geometry)
+    inside = merge(_inside(info, spans))
+    most = _most_frames(budget, geometry) // geometry.temporal
+    finest_s = geometry.temporal / _useful_rate(info, budget.fps, 0.0, info.duration_s)
+    coarser = max(1, math.ceil(covered_s(inside) / most / finest_s - _EPSILON_S))
+    while len(patches := _touched(inside, patch_s := coarser * finest_s)) > most:
+        coarser += 1
+        if coarser * finest_s > min(span.length_s for span in inside):
+            return plan_spans(info, spans, budget, geometry)
+    fps = geometry.temporal / patch_s
     last_s = info.duration_s - 1.0 / info.fps
     times: list[float] = []
     for k in patches:
@@ -147,6 +147,15 @@ def plan_on_grid(
             times.append(max(min((k * geometry.temporal + j) / fps, last_s), times[-1] if times else 0.0))
     kept = merge([Span(k * patch_s, min((k + 1) * patch_s, info.duration_s)) for k in patches], gap_s=_EPSILON_S)
     return _finish(info, times, fps, kept, budget, geometry)
+
+
+def _touched(spans: Sequence[Span], patch_s: float) -> list[int]:
+    """Return which patches of so many seconds share time with a span."""
+    touched: set[int] = set()
+    for start_s, end_s in spans:
+        stop = math.ceil((end_s - _EPSILON_S) / patch_s)
+        touched.update(range(min(math.floor((start_s + _EPSILON_S) / patch_s), stop - 1), stop))
+    return sorted(touched)
 
 
 def plan_windows(

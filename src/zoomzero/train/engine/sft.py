@@ -261,7 +261,7 @@ def _held_out(settings: SftSettings, policy: QwenPolicy, model_settings: ModelSe
     watched = settings.validation
     if watched.examples is None and watched.world is None:
         return None
-    computing = partial(torch.autocast, torch.device(own_device()).type, torch.bfloat16, enabled=settings.bf16)
+    computing = partial(torch.autocast, torch.device(own_device()).type, torch.bfloat16, enabled=settings.in_bf16)
     if not settings.sharded:
         return HeldOut(policy, model_settings, watched, out, computing=computing)
     copied = load_copy(settings)

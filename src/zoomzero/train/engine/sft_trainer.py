@@ -253,7 +253,7 @@ class SftTrainer(PolicyTrainer):
         total = self.accelerator.reduce(total, "sum")
 
         def computing() -> AbstractContextManager[Any]:
-            return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.settings.bf16)
+            return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.settings.in_bf16)
 
         def loss_of(row: SftRow) -> Tensor:
             features = row_features(self.policy, row, computing)

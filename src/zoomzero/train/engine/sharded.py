@@ -76,7 +76,7 @@ def shard_with(accelerator: Any, plugin_arguments: dict[str, Any], settings: Eng
     if getattr(state, "fsdp_plugin", None) is None:
         state.fsdp_plugin = FullyShardedDataParallelPlugin(**plugin_arguments)
         state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
-    dtype = torch.bfloat16 if settings.bf16 else None
+    dtype = torch.bfloat16 if settings.in_bf16 else None
     state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
         param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )

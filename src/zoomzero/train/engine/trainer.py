@@ -254,7 +254,7 @@ def _all_arguments(settings: EngineSettings, out: Path) -> dict[str, Any]:
         "adam_beta2": settings.beta2,
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
-        "bf16": settings.bf16,
+        "bf16": settings.in_bf16,
         "use_cpu": not torch.cuda.is_available(),
         "logging_steps": min(settings.log_every, settings.steps),  # a short run logs its loss at its last step
         "save_steps": settings.save_every,

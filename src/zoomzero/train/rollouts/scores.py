@@ -218,4 +218,4 @@ class Teacher:
 
 def computing(settings: EngineSettings, device: torch.device) -> AbstractContextManager[Any]:
     """Return how forward passes compute: rollouts, reference and updates alike, so that ratios start at exactly 1."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16)
+    return torch.autocast(device.type, torch.bfloat16, enabled=settings.in_bf16)

@@ -286,4 +286,4 @@ def make_publisher(model: Any, client: Client, folder: Path, settings: GrpoSetti
     """Return how trained weights get to the server."""
     if settings.lora is not None:
         return Adapters(model, client, folder)
-    return WholeWeights(model, client, folder, torch.bfloat16 if settings.bf16 else torch.float32)
+    return WholeWeights(model, client, folder, torch.bfloat16 if settings.in_bf16 else torch.float32)
