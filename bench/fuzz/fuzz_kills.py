@@ -14,6 +14,7 @@ The commands run in processes forked from this one, which has imported everythin
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import random
@@ -68,6 +69,7 @@ def start(words: Sequence[str], screen: Path) -> int:
     except BaseException:  # noqa: BLE001 - a traceback on the screen is a finding
         traceback.print_exc()
     sys.stdout.flush()
+    atexit._run_exitfuncs()  # as the command does at its end: locks of its worker processes are given back
     os._exit(code)
 
 

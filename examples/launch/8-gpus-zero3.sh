@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Eight GPUs of one machine under DeepSpeed ZeRO-3 instead of FSDP2: `pip install deepspeed` first. UNTESTED on GPUs: it has
-# started, stepped and saved on two CPU processes (DeepSpeed 0.19.8, 2026-11-30), and fails there with validation and a head in
-# chunks; `8-gpus-fsdp.sh` is the tested way.
+# Eight GPUs of one machine under DeepSpeed ZeRO-3 instead of FSDP2: `pip install deepspeed` first. UNTESTED on GPUs: on two
+# CPU processes it makes the updates that one process makes (DeepSpeed 0.19.8, 2026-11-30). `8-gpus-fsdp.sh` is tested more.
 # Every process loads the whole model into the machine's memory before it is shared.
 #
 #   bash examples/launch/8-gpus-zero3.sh [--resume] [--set NAME=VALUE]...

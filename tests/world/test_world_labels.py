@@ -31,3 +31,13 @@ def test_shifted_spans_move_by_at_most_half_their_length_and_stay_inside() -> No
     assert sum(starts) / 200 == pytest.approx(0.0, abs=0.3)  # standard error 0.08
     assert all(0.0 <= s < e <= 60.0 for example in moved for s, e in example.spans)
     assert with_span_labels(MANY[::-1], "shifted") == moved[::-1]
+
+
+def test_late_spans_move_by_at_most_their_length_and_stay_inside() -> None:
+    moved = with_span_labels(MANY, "late")
+    late = [example.spans[0].start_s - 10.0 for example in moved]
+    assert all(0.0 <= by <= 4.0 for by in late)
+    assert sum(late) / 200 == pytest.approx(2.0, abs=0.3)  # standard error 0.08
+    assert all(example.spans[0].length_s == pytest.approx(4.0) for example in moved)
+    assert all(50.0 <= example.spans[1].start_s < example.spans[1].end_s <= 60.0 for example in moved)  # the end is cut
+    assert with_span_labels(MANY[::-1], "late") == moved[::-1]

@@ -87,8 +87,8 @@ class WorldData(Settings):
     count: int = Field(ge=1, description="Videos, one question each.")
     seed: int = Field(description="Seed of the videos; take other ones for training and evaluation.")
     folder: str = Field("outputs/worlds", description="Where the videos are written, for all runs that want the same.")
-    spans: Literal["true", "none", "shifted"] = Field(
-        "true", description="Span labels to learn from: true ones, none, or each end moved by up to half a span."
+    spans: Literal["true", "none", "shifted", "late"] = Field(
+        "true", description="Span labels: true, none, each end shifted by up to half a span, or late by up to a span."
     )
 
 

@@ -292,6 +292,7 @@ def suffix_scores(
     """
     lm_head = head(model)
     parts = list(zip(torch.split(packed.states, chunk), torch.split(packed.targets, chunk), strict=True))
+    parts += [(packed.states[:0], packed.targets[:0])] * (_passes(lm_head, len(parts)) - len(parts))
     again = torch.is_grad_enabled() and len(parts) > 1
     found = [
         checkpoint(_score_chunk, lm_head, *part, temperature, entropy, use_reentrant=False, preserve_rng_state=False)
@@ -301,6 +302,15 @@ def suffix_scores(
     ]
     columns = [torch.cat(column) for column in zip(*found, strict=True)]
     return columns[0], columns[1] if entropy else None
+
+
+def _passes(lm_head: Any, own: int) -> int:
+    """Return how often to call the head: ZeRO-3 gathers it for each call, so all processes make equally many."""
+    if not hasattr(lm_head.weight, "ds_id"):
+        return own
+    most = torch.tensor(own, device=lm_head.weight.device)
+    torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+    return int(most)
 
 
 def _score_chunk(
