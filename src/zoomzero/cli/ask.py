@@ -16,6 +16,7 @@ from zoomzero.errors import ConfigError
 if TYPE_CHECKING:
     from zoomzero.answer.trace import Trace
     from zoomzero.evidence.write import Places
+    from zoomzero.inputs.fetch import FetchLimits
     from zoomzero.video.types import VideoInfo
 
 MAX_MB = 4096.0
@@ -135,9 +136,6 @@ def ask(
                 "--clip": clip,
                 "--srt": srt,
                 "--edl": edl,
-                "--allow-host": allow_host,
-                "--allow-private": allow_private,
-                "--max-mb": max_mb != MAX_MB,
             },
             options,
             {
@@ -152,6 +150,7 @@ def ask(
                 "timeout_s": timeout,
                 "workers": workers,
                 "ray": ray,
+                "limits": fetch_limits(max_mb, allow_host or (), allow_private),
             }
             | ({} if keep_tokens is None else {"keep_tokens": keep_tokens}),
         )
@@ -232,9 +231,17 @@ def _print_answer(trace: Trace, heard: dict[str, str | None], *, json_: bool, re
         print_text(replies_text(trace))
 
 
+def fetch_limits(max_mb: float, hosts: Sequence[str], private: bool) -> FetchLimits:
+    """Return within which limits addresses are fetched."""
+    from zoomzero.inputs.fetch import FetchLimits
+
+    _check_positive("--max-mb", max_mb)
+    return FetchLimits(most_bytes=round(max_mb * 1e6), hosts=tuple(hosts), private=private)
+
+
 def local_file(video: str, max_mb: float, hosts: Sequence[str], private: bool) -> str:
     """Return a video's path; what an address names is fetched first, once."""
-    from zoomzero.inputs.fetch import FetchLimits, fetch, is_address
+    from zoomzero.inputs.fetch import fetch, is_address
 
     if not is_address(video):
         if "://" in video:
@@ -243,8 +250,7 @@ def local_file(video: str, max_mb: float, hosts: Sequence[str], private: bool) -
         return video
     from zoomzero.progress import bar
 
-    _check_positive("--max-mb", max_mb)
-    limits = FetchLimits(most_bytes=round(max_mb * 1e6), hosts=tuple(hosts), private=private)
+    limits = fetch_limits(max_mb, hosts, private)
     with bar("fetching", "bytes") as step:
         return str(fetch(video, limits, progress=step))
 

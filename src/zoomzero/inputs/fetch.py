@@ -65,6 +65,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoomzero" / "videos"
 
 
+def kept_file(url: str, folder: Path | None = None) -> Path:
+    """Return where the file behind an address is kept once it was fetched."""
+    name = hashlib.sha256(url.encode()).hexdigest()[:24]
+    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+    return (folder or cache_folder()) / f"{name}{suffix if suffix in VIDEO_SUFFIXES else '.mp4'}"
+
+
 def fetch(
     url: str, limits: FetchLimits | None = None, folder: Path | None = None, progress: Progress | None = None
 ) -> Path:
@@ -81,13 +88,10 @@ def fetch(
             too large, or too slow.
     """
     limits = limits or FetchLimits()
-    folder = folder or cache_folder()
-    name = hashlib.sha256(url.encode()).hexdigest()[:24]
-    suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
-    path = folder / f"{name}{suffix if suffix in VIDEO_SUFFIXES else '.mp4'}"
+    path = kept_file(url, folder)
     if path.is_file():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         _download(url, partial, limits, progress)

@@ -6,7 +6,11 @@ import csv
 import json
 import re
 import shutil
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,15 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_small(folder / "small.mp4")
     (folder / "broken.mp4").write_bytes(b"no video")
     return folder
+
+
+@pytest.fixture
+def address(videos: Path) -> Iterator[str]:
+    """A server of this machine with the folder of videos."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(videos))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -124,7 +137,6 @@ def test_one_question_about_every_video_of_a_folder(videos: Path, tmp_path: Path
         (("v", "q", "--workers", "2"), "--workers: is for many questions"),
         (("--questions", "gone.jsonl", "--out", "r", "--model", "tiny"), "--questions: there is no file gone.jsonl"),
         (("--questions", "q.jsonl", "--out", "r", "--clip", "c.mp4"), "--clip: is for one question"),
-        (("--questions", "q.jsonl", "--out", "r", "--max-mb", "3"), "--max-mb: is for one question"),
         (("v", "q", "--keep-tokens", "2"), "--keep-tokens: is for many questions"),
     ],
 )
@@ -133,3 +145,23 @@ def test_wrong_use_is_said_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert message in zoom("ask", *arguments).complaint
+
+
+def test_videos_behind_addresses(
+    zoom: Run, videos: Path, address: str, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copy(videos / "small.mp4", tmp_path / "gone.mp4")  # no address means a file that happens to have its name
+    urls = [f"{address}/small.mp4", f"{address}/gone.mp4"]
+    file = written(tmp_path / "q.jsonl", [{"id": u[-9:], "video": u, "question": "What is shown?"} for u in urls])
+    asked = ("ask", "--questions", file, "--out", tmp_path / "run", "--model", checkpoint, "--mode", "direct")
+    refused = zoom(*asked)
+    assert refused.code == 3
+    assert "is not a public address" in refused.err or "--allow-private" in refused.err
+    ran = zoom(*asked, "--allow-private", "--set", "max_new_tokens=4")
+    assert ran.code == 0, ran.err
+    rows = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
+    assert [row["video"] for row in rows] == urls
+    assert rows[0]["failed"] is None
+    assert "404" in rows[1]["failed"]
+    assert zoom(*asked, "--set", "max_new_tokens=4").code == 0, "it is fetched once"

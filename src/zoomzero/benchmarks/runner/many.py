@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,15 @@ from zoomzero.benchmarks.runner.run import Row, make_folder
 from zoomzero.config import parse_settings
 from zoomzero.data.annotation import Question
 from zoomzero.data.fingerprint import VIDEO_SUFFIXES
-from zoomzero.errors import ConfigError
+from zoomzero.errors import ConfigError, VideoError
 from zoomzero.files import write_whole
+from zoomzero.inputs.fetch import FetchLimits, fetch, is_address
+from zoomzero.progress import bar
 
 QUESTIONS_FILE = "questions.jsonl"
 COLUMNS = ("id", "video", "question", "options", "answer", "option", "confidence", "spans", "failed", "seconds")
 TABLES = (".csv", ".tsv")
+NO_ANSWER: Row = {"said": None, "answer": None, "confidence": None, "spans": [], "seconds": 0.0}
 KEPT_TOKENS = 16384  # of prompts, for further questions about a video
 
 
@@ -42,7 +45,12 @@ class Answers:
 
 
 def ask_many(
-    questions: str | Path, videos: str | Path | None, out: str | Path, note: Say = lambda text: None, **settings: Any
+    questions: str | Path,
+    videos: str | Path | None,
+    out: str | Path,
+    note: Say = lambda text: None,
+    limits: FetchLimits | None = None,
+    **settings: Any,
 ) -> Answers:
     """Ask every row of a questions file and write the answers beside the run.
 
@@ -51,6 +59,7 @@ def ask_many(
         videos: folder of the videos, however they were unpacked; by default that of the file.
         out: the run's folder; a run that is there goes on where it stopped.
         note: called with what the user should know.
+        limits: within which videos named by an http(s) address are fetched, each once; what cannot be is a failed row.
         settings: of `EvalSettings`: model, modes (one), workers, ray, budget, limit, ... `keep_tokens` is KEPT_TOKENS
             unless given: questions about one video begin from what was read for the first of them.
 
@@ -67,15 +76,40 @@ def ask_many(
     chosen = parse_settings(EvalSettings, values, "ask")
     if len(chosen.modes) != 1:
         raise ConfigError("--mode", "one answer to a question is written", "give one mode, or compare modes with eval")
+    asked = {one.id: one for one in benchmark("mcq").load(questions).questions}
+    unfetched = _fetch_all([one.video for one in asked.values()], limits)
+    if unfetched:
+        chosen = chosen.model_copy(update={"skip_missing": True})
     summary = evaluate(chosen, note)
     (mode,) = chosen.modes
     folder = Path(out).expanduser()
     rows = _rows(folder / f"predictions.{mode}.jsonl")
-    asked = {one.id: one for one in benchmark("mcq").load(questions).questions}
+    rows |= {id_: NO_ANSWER | {"failed": unfetched[one.video]} for id_, one in asked.items() if one.video in unfetched}
     answers = [answer_row(asked[id_], row) for id_, row in sorted(rows.items(), key=_place_in(asked)) if id_ in asked]
     path = folder / ("answers.csv" if questions.suffix in TABLES else "answers.jsonl")
     write_whole(path, _table(answers) if path.suffix == ".csv" else _lines(answers))
     return Answers(path, len(answers), sum(row["failed"] is not None for row in answers), summary)
+
+
+def _fetch_all(videos: Iterable[str], limits: FetchLimits | None) -> dict[str, str]:
+    """Fetch the videos that are named by an address and are not kept yet; why not, for those that could not be.
+
+    Raises:
+        VideoError: no video is left to ask about; why the first could not be fetched.
+    """
+    named = list(dict.fromkeys(videos))
+    addresses = [video for video in named if is_address(video)]
+    failed: dict[str, VideoError] = {}
+    with bar("fetching", "videos") as step:
+        for number, url in enumerate(addresses):
+            step(number, len(addresses))
+            try:
+                fetch(url, limits)
+            except VideoError as error:
+                failed[url] = error
+    if failed and len(failed) == len(named):
+        raise next(iter(failed.values()))
+    return {url: str(error) for url, error in failed.items()}
 
 
 def one_question_each(folder: str | Path, question: str, options: Sequence[str], out: str | Path) -> Path:

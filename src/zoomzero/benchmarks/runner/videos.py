@@ -7,7 +7,8 @@ Tried in this order, with any container format:
 2. that path anywhere below it (`data/1164/3238737531.mkv`), with or without ActivityNet's `v_` in front of the name;
 3. its file name alone anywhere, when no other video of the benchmark has the same name.
 
-Two different files that fit equally well are an error: nobody can know which one was annotated.
+Two different files that fit equally well are an error: nobody can know which one was annotated. An http(s) address is
+the file that was fetched from it, and no other of that name.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from zoomzero.data.fingerprint import VIDEO_SUFFIXES
 from zoomzero.errors import DataError
+from zoomzero.inputs.fetch import is_address, kept_file
 
 PREFERRED = (".mp4", *(suffix for suffix in VIDEO_SUFFIXES if suffix != ".mp4"))
 PREFIX = "v_"  # some releases of ActivityNet's videos have it, some do not
@@ -52,15 +54,21 @@ def find_videos(root: str | Path, names: Iterable[str]) -> FoundVideos:
         tree = _Tree(root)
         shared = Counter(_stem(name) for name in names)
         for name in names:
-            if name not in files and (found := tree.find(name, alone=shared[_stem(name)] == 1)):
+            if (
+                name not in files
+                and not is_address(name)
+                and (found := tree.find(name, alone=shared[_stem(name)] == 1))
+            ):
                 files[name] = found
     return FoundVideos(files, tuple(name for name in names if name not in files))
 
 
 def _direct(root: Path, name: str) -> Path | None:
-    path = root / name
+    path = kept_file(name) if is_address(name) else root / name
     if path.exists():
         return path
+    if is_address(name):
+        return None
     bare = root / _bare(name)
     return next((found for suffix in PREFERRED if (found := bare.with_name(bare.name + suffix)).exists()), None)
 
