@@ -35,6 +35,7 @@ from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.policy.base import Sampling
+from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.load import find, load_policy
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.progress import bar
@@ -175,7 +176,7 @@ def ask_all(models: dict[str, Path], given: argparse.Namespace) -> dict[str, lis
     write_world(folder, given.questions, HELD_OUT_SEED, "short")
     examples = read_examples(folder / "examples.jsonl")
     torch.set_num_threads(given.jobs)
-    cache = FrameCache(4 << 30)
+    cache, features = FrameCache(4 << 30), FeatureCache(2 << 30)  # of one frozen tower, whichever model asks
     rows: dict[str, list[Row]] = {}
     with bar("asking", "models") as step:
         for number, (name, model) in enumerate(models.items()):
@@ -183,6 +184,7 @@ def ask_all(models: dict[str, Path], given: argparse.Namespace) -> dict[str, lis
             kept = given.runs / f"answers-{model.name}-{given.questions}.json"
             if not kept.is_file():
                 settings, policy = load_model_settings(find(str(model))), load_policy(str(model))
+                policy.features = features
                 found = ask_examples(policy, settings, examples, cache)
                 check_against_product(policy, settings, examples[:6], found)
                 kept.write_text(json.dumps([asdict(row) for row in found]))

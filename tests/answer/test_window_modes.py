@@ -60,22 +60,32 @@ def test_divide_does_not_believe_a_window_whose_evidence_does_not_show(video: Pa
     assert trace.reason == f"verify window 2 of 3 is believed: {best} ({said})"
 
 
-def test_divide_looks_at_all_evidence_that_holds_together(video: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "p", "option", "confidence", "by"),
+    [("B", 0.6, "C", 0.9, "zoom"), ("B", 0.95, "B", 0.95, "all evidence")],
+)
+def test_divide_reads_and_looks_at_all_evidence_that_holds(
+    video: Path, said: str, p: float, option: str, confidence: float, by: str
+) -> None:
     windows = [says("A", [(14.0, 16.0)], p=0.9), says("A", [(16.0, 18.0)], p=0.9), says("A", [(40.0, 41.0)], p=0.9)]
-    trace, policy = divide(video, windows, rates(8, 1, 1), rates(7, 2, 1), rates(4, 3, 3), rates(1, 0, 9))
-    assert names(trace)[-1] == "zoom"
+    close = (rates(8, 1, 1), rates(7, 2, 1), rates(4, 3, 3))
+    trace, policy = divide(video, windows, *close, says(said, [(3.0, 5.0)], p=p), rates(1, 0, 9))
+    assert names(trace)[-2:] == ["all evidence", "zoom"]
     # 0.85, 0.80 and 0.65: the last one's close look is below 0.5
+    assert policy.shown[-2].clip.spans == (Span(10.0, 22.0),), "four seconds around, in whole patches"
     assert policy.shown[-1].clip.spans == (Span(12.0, 20.0),)
-    assert (trace.option, trace.spans, trace.confidence) == ("C", (Span(14.0, 18.0),), pytest.approx(0.9))
+    assert (trace.option, trace.spans, trace.confidence) == (option, (Span(14.0, 18.0),), pytest.approx(confidence))
     assert trace.reason.startswith("the evidence of 2 windows holds (verify window 1 of 3 0.85")
+    assert trace.reason.endswith(f"and {by} sees all of it")
 
 
 def test_divide_keeps_the_best_window_when_all_evidence_together_shows_nothing(video: Path) -> None:
-    windows = [says("B", [(2.0, 4.0)], p=0.7), says("A"), says("B", [(40.0, 41.0)], p=0.9)]
-    trace, _ = divide(video, windows, rates(1, 8, 1), rates(1, 7, 2), rates(4, 3, 3))
+    windows = [says("B", [(2.0, 4.0)], p=0.7), says("B", [(20.0, 22.0)], p=0.9), says("A")]
+    close = (rates(1, 8, 1), rates(1, 7, 2))
+    trace, _ = divide(video, windows, *close, says("A", [(3.0, 5.0)], p=0.3), rates(4, 3, 3))
     # the windows come by how sharply their spans were written: equal, so in order; 0.75 and 0.80
-    assert (trace.option, trace.spans, trace.confidence) == ("B", (Span(40.0, 41.0),), pytest.approx(0.9))
-    assert trace.reason.startswith("window 3 of 3 is believed: window 3 of 3 shows the best verified evidence")
+    assert (trace.option, trace.spans, trace.confidence) == ("B", (Span(20.0, 22.0),), pytest.approx(0.9))
+    assert trace.reason.startswith("window 2 of 3 is believed: window 2 of 3 shows the best verified evidence")
 
 
 def test_divide_verifies_the_windows_with_the_sharpest_spans(video: Path) -> None:

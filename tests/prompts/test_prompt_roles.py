@@ -56,9 +56,7 @@ def test_a_label_split_over_tokens_is_carried_by_its_first() -> None:
 
 @pytest.fixture(scope="module")
 def qwen(shared: Path) -> Any:
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_file(str(shared / "tokenizer" / "tokenizer.json"))
+    return pytest.importorskip("tokenizers").Tokenizer.from_file(str(shared / "tokenizer" / "tokenizer.json"))
 
 
 def roles(qwen: Any, text: str, n: int, mode: str = "think") -> tuple[list[str], list[str], str | None]:

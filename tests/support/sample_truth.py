@@ -48,14 +48,18 @@ def named_in(question: str) -> str | None:
     return None if m is None or m[1] == "the video" else m[1]
 
 
-def seen_in(view: View, times_s: tuple[float, ...]) -> list[tuple[Event, Span]]:
-    """The events that a pass over a view sees and when, in video time: a second or more, and in one frame at least."""
+def seen_in(view: View, times_s: tuple[float, ...], *pieces: Span) -> list[tuple[Event, Span]]:
+    """The events that a pass over a view (or pieces of it) sees and when, in video time.
+
+    A second or more of it must show, and in one frame at least.
+    """
     seen = []
     for event in view.scene.events:
-        start_s = max(event.start_s + view.shift_s, view.span.start_s)
-        end_s = min(event.end_s + view.shift_s, view.span.end_s)
-        if end_s - start_s >= 1.0 and any(start_s <= t < end_s for t in times_s):
-            seen.append((event, Span(start_s, end_s)))
+        for piece in pieces or (view.span,):
+            start_s = max(event.start_s + view.shift_s, piece.start_s)
+            end_s = min(event.end_s + view.shift_s, piece.end_s)
+            if end_s - start_s >= 1.0 and any(start_s <= t < end_s for t in times_s):
+                seen.append((event, Span(start_s, end_s)))
     return seen
 
 

@@ -26,6 +26,7 @@ EVERYTHING = Stage(
     clips=3,
     windows=1,
     sparse=1,
+    joints=1,
     zooms=2,
     contexts=1,
     shortest_s=6,
@@ -58,6 +59,8 @@ def kind_of(sample: SFTSample) -> str:
     if not sample.header:
         listed = len(sample.items) == 1 and first == (0.0, 2.0)
         return ("closeup" if side == 128 else "picture") if listed else "zoom"
+    if len(sample.clip.spans) > 1:
+        return "joint"
     if sample.header == video_header(first.end_s) and first.start_s == 0:
         return "sparse" if first.end_s > 96 and frames == 80 else "clip"
     return "window"
@@ -68,7 +71,7 @@ def test_step_reads_as_many_samples_of_each_kind_as_its_stage_says() -> None:
     assert [kind_of(sample) for sample in samples] == [
         *("picture", "picture", "closeup"),
         *("clip", "clip", "clip"),
-        *("window", "sparse", "zoom", "zoom", "context"),
+        *("window", "sparse", "joint", "zoom", "zoom", "context"),
     ]
     for clip in samples[3:6]:
         assert 6 <= clip.clip.spans[0].end_s <= 10

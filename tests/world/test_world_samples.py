@@ -18,7 +18,7 @@ from zoomzero.spans import Span, intersection_s
 from zoomzero.video.plan import plan_regular
 from zoomzero.video.types import Geometry
 from zoomzero.world import samples
-from zoomzero.world.samples import LIST_TEXT, coarse_sample, context_sample, picture_sample, zoom_sample
+from zoomzero.world.samples import LIST_TEXT, coarse_sample, context_sample, joint_sample, picture_sample, zoom_sample
 from zoomzero.world.scenes import Event, make_scene
 from zoomzero.world.start import TINY_SETTINGS as SETTINGS
 from zoomzero.world.views import View, sparse_view, whole_view, window_view
@@ -47,6 +47,7 @@ def catch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Made]:
         return noted
 
     monkeypatch.setattr(samples, "whole_view", noting(whole_view))
+    monkeypatch.setattr(samples, "sparse_view", noting(sparse_view))
     monkeypatch.setattr(samples, "View", noting(View))  # a close look moves the view it has drawn
     return lambda make, seed, *rest, **more: Made(make(np.random.default_rng(seed), *rest, **more), caught[-1])
 
@@ -127,6 +128,21 @@ def test_sparse_look_speaks_of_what_lies_on_its_frames() -> None:
         left_out += len(made.view.scene.events) - made.sample.items[-1].target.count("(")
     assert left_out > 100
     assert min(came_up[one] for one in ("list", "letter", "not there", "the end lies elsewhere", "seen")) > 0, came_up
+
+
+def test_pieces_of_a_long_video_speak_of_what_they_show(catch: Callable[..., Made]) -> None:
+    came_up: Counter[str] = Counter()
+    many = 0
+    for seed in range(40):
+        sample, view = catch(joint_sample, seed, SETTINGS.window.budget(), SETTINGS, GEOMETRY, lookups=2)
+        assert sample.header == video_header(view.total_s)
+        assert len(sample.clip.times_s) <= 80
+        assert all(any(s <= t < e for s, e in sample.clip.spans) for t in sample.clip.times_s)
+        seen = seen_in(view, sample.clip.times_s, *sample.clip.spans)
+        came_up += Counter(check_coarse_item(item, view, seen) for item in sample.items)
+        many += len(read_response(sample.items[0].target, 4).spans) > 1
+    assert many >= 10, "several moments answer together"
+    assert min(came_up[one] for one in ("letter", "not there", "fewer counted", "seen")) > 0, came_up
 
 
 def test_listing_comes_as_often_as_asked_and_always_without_questions() -> None:

@@ -28,8 +28,8 @@ def event(start_s: float, end_s: float, kind: int = 0) -> Event:
     return Event(start_s, end_s, kind, 0, 0.5, 0.5, 0.0, 0.0)
 
 
-def plan_at(*times_s: float) -> FramePlan:
-    return FramePlan(times_s, 32, 32, 1.0, (), 0)
+def plan_at(*times_s: float, spans: tuple[Span, ...] = (Span(100.0, 120.0),)) -> FramePlan:
+    return FramePlan(times_s, 32, 32, 1.0, spans, 0)
 
 
 def test_lengths_are_even_and_hold_both_ends() -> None:
@@ -96,6 +96,8 @@ def test_what_is_seen_is_what_the_view_and_its_frames_hold() -> None:
     assert view.seen([Span(5, 10.5)], every) == (), "less than a second shows"
     assert view.seen([Span(5, 11)], every) == (Span(100, 101),)
     assert view.seen([Span(14, 18), Span(20, 24)], every) == (Span(104, 108), Span(110, 114))
+    pieces = plan_at(*(float(t) for t in range(100, 120)), spans=(Span(100, 106), Span(110, 120)))
+    assert view.seen([Span(14, 22)], pieces) == (Span(104, 106), Span(110, 112)), "cut by what lies between pieces"
     sparse = plan_at(100.0, 108.0, 114.0, 119.0)
     assert view.seen([Span(14, 18)], sparse) == (), "over when the frame at 108 s is taken"
     assert view.seen([Span(18, 20)], sparse) == (Span(108, 110),), "begins with it"

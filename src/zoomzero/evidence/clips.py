@@ -15,6 +15,7 @@ import numpy.typing as npt
 from zoomzero.errors import ConfigError, VideoError
 from zoomzero.files import PARTIAL
 from zoomzero.spans import Span, clip
+from zoomzero.video.files.container import reading_options
 from zoomzero.video.types import VideoInfo
 
 LEAD_S = 0.5  # a copied clip may begin this much before its moment, where the key frame lies
@@ -281,4 +282,4 @@ def _frames(info: VideoInfo, spans: Sequence[Span], most_fps: float) -> Iterator
 def _open(path: str) -> Any:
     import av
 
-    return av.open(path, metadata_errors="replace", options={"protocol_whitelist": "file", "pattern_type": "none"})
+    return av.open(path, **reading_options())

@@ -16,6 +16,7 @@ from typing import Any
 from zoomzero.errors import ConfigError, ModelError, VideoError
 from zoomzero.files import write_whole
 from zoomzero.inputs.fetch import cache_folder
+from zoomzero.video.files.container import reading_options
 
 DEFAULT_RECOGNISER = "small"
 INSTALL = "install faster-whisper (`pip install faster-whisper`), or give --subtitles"
@@ -73,7 +74,7 @@ def check_sound(video: Path) -> None:
     import av
 
     try:
-        with av.open(str(video)) as container:
+        with av.open(str(video), **reading_options()) as container:
             sound = len(container.streams.audio)
     except av.FFmpegError as error:
         raise VideoError(video, "transcribe", f"cannot be opened ({error.strerror})", "give a video file") from error

@@ -1,3 +1,3 @@
-"""The models that come with the project: `tiny`, and an early checkpoint of its training with much left to learn."""
+"""The models that come with the project: `tiny`, an early checkpoint of its training, and one taught late times."""
 
-EMBEDDED = ("tiny", "tiny-early")
+EMBEDDED = ("tiny", "tiny-early", "tiny-late")

@@ -55,6 +55,7 @@ class StageSettings(Settings):
     clips: int = Field(0, ge=0, description="Looks at a whole short video.")
     windows: int = Field(0, ge=0, description="Looks at a window of a long video.")
     sparse: int = Field(0, ge=0, description="Looks at a whole long video, many seconds between its frames.")
+    joints: int = Field(0, ge=0, description="Looks at several pieces of a long video together.")
     zooms: int = Field(0, ge=0, description="Close looks at about the right spans.")
     contexts: int = Field(0, ge=0, description="Close looks after a look at the whole video and its answer.")
     shortest_s: int = Field(48, ge=4, description="Shortest short video, seconds.")
@@ -75,7 +76,8 @@ class StageSettings(Settings):
     @property
     def samples(self) -> int:
         """Samples one step reads."""
-        return sum((self.pictures, self.closeups, self.clips, self.windows, self.sparse, self.zooms, self.contexts))
+        looks = self.clips + self.windows + self.sparse + self.joints + self.zooms + self.contexts
+        return self.pictures + self.closeups + looks
 
 
 class WorldData(Settings):

@@ -10,7 +10,7 @@ import numpy as np
 from zoomzero.config import ModelSettings
 from zoomzero.data.sft_sample import SFTSample
 from zoomzero.video.types import Geometry
-from zoomzero.world.samples import coarse_sample, context_sample, picture_sample, zoom_sample
+from zoomzero.world.samples import coarse_sample, context_sample, joint_sample, picture_sample, zoom_sample
 from zoomzero.world.views import sparse_view, whole_view, window_view
 
 _STREAM = 1  # keeps these random numbers apart from those of `zoomzero world`
@@ -26,6 +26,7 @@ class Stage:
     clips: int = 0
     windows: int = 0
     sparse: int = 0
+    joints: int = 0
     zooms: int = 0
     contexts: int = 0
     shortest_s: int = 48
@@ -79,6 +80,7 @@ def step_samples(
             )
             for view in sparse
         ),
+        *(joint_sample(rng, window, settings, geometry, lookups=stage.lookups) for _ in range(stage.joints)),
         *(zoom_sample(rng, settings, geometry) for _ in range(stage.zooms)),
         *(context_sample(rng, settings, geometry) for _ in range(stage.contexts)),
     ]

@@ -12,11 +12,11 @@ from zoomzero.config import ModelSettings
 from zoomzero.data.sft_sample import Exchange, Look, SFTItem, SFTSample
 from zoomzero.prompts import Mode, coarse_text, format_spans, format_time, video_header, zoom_text
 from zoomzero.spans import Span, clip, intersection_s, widen
-from zoomzero.video.plan import plan_regular, plan_spans
+from zoomzero.video.plan import plan_on_grid, plan_regular, plan_spans
 from zoomzero.video.types import FrameBudget, FramePlan, Geometry
 from zoomzero.world.questions import NUMBERS, QUESTION_KINDS, Question, ask
 from zoomzero.world.scenes import GRID_S, KINDS, SYMBOLS, Event, Scene, kind_name
-from zoomzero.world.views import MIN_SEEN_S, View, even_s, whole_view
+from zoomzero.world.views import MIN_SEEN_S, View, even_s, sparse_view, whole_view
 from zoomzero.world.write import LABELS, LONG_DURATION_S
 
 LIST_TEXT = "List what you see."
@@ -25,10 +25,12 @@ _FIRST = (len("<think>"), len("<think>") + 1)  # "the ..." or "not visible": the
 # shares of items about what does not show: a window of a long video, or a few of its frames, show nothing of most
 ABSENT, ABSENT_IN_PART = 0.12, 0.35
 LONGEST_WHOLE_S = 96.0  # of a video that a pass sees all of
-LONG_CLOSE = 0.25  # share of close looks at a long video, where moments lie far apart
+LONG_CLOSE = 0.5  # share of close looks at a long video, where moments lie far apart
 # of QUESTION_KINDS: what is learned last is asked for most; symbols are asked for besides in close looks
 COARSE_SHARES = (0.2, 0.25, 0.5, 0.05)
 CLOSE_SHARES = (0.15, 0.3, 0.4, 0.15)
+JOINT_SHARES = (0.1, 0.2, 0.65, 0.05)  # what needs several moments of a video is what they are looked at together for
+LEFT_OUT, MOST_OTHERS = 0.2, 2  # how often a moment of the evidence is not among the pieces, and how many others are
 
 
 def picture_sample(rng: np.random.Generator, budget: FrameBudget, geometry: Geometry, *, symbols: bool) -> SFTSample:
@@ -71,6 +73,25 @@ def coarse_sample(
     return SFTSample(view.draw(plan), video_header(view.total_s), tuple(items))
 
 
+def joint_sample(
+    rng: np.random.Generator, budget: FrameBudget, settings: ModelSettings, geometry: Geometry, *, lookups: int
+) -> SFTSample:
+    """A look at pieces of a long video together: a question's evidence as windows named it, and other moments."""
+    view = sparse_view(rng)
+    question = _ask_any(rng, view.scene, JOINT_SHARES)
+    pieces = [s for _, span in question.reasoning for s in _jitter(rng, span, view.span)]
+    if len(pieces) > 1 and rng.random() < LEFT_OUT:
+        pieces.pop(int(rng.integers(len(pieces))))
+    for _ in range(int(rng.integers(MOST_OTHERS + 1))):
+        start_s = float(rng.uniform(0, view.total_s - 10))
+        pieces.append(Span(start_s, start_s + float(rng.uniform(4, 10))))
+    wide = widen(pieces, float(rng.uniform(2, 6)), *view.span)
+    plan = plan_on_grid(view.info, wide, budget, geometry)
+    items = [_answer_item(rng, view, plan, settings, question), _absent_item(rng, view, plan, settings)]
+    items += _lookup_items(rng, view, plan, lookups)
+    return SFTSample(view.draw(plan), video_header(view.total_s), tuple(items))
+
+
 def zoom_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> SFTSample:
     """A close look at (about) the right spans, sometimes at wrong ones."""
     long = rng.random() < LONG_CLOSE
@@ -109,7 +130,13 @@ def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
     """Ask one question about a view, in one of the answer modes."""
     if rng.random() < _absent_share(view):
         return _absent_item(rng, view, plan, settings)
-    question = _ask_visible(rng, view, plan, COARSE_SHARES)
+    return _answer_item(rng, view, plan, settings, _ask_visible(rng, view, plan, COARSE_SHARES))
+
+
+def _answer_item(
+    rng: np.random.Generator, view: View, plan: FramePlan, settings: ModelSettings, question: Question
+) -> SFTItem:
+    """Answer a question from what the planned frames show of it."""
     label = LABELS[question.answer]
     seen = view.seen(question.spans, plan)
     steps = [(name, view.seen([span], plan)) for name, span in question.reasoning]

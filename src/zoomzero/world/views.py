@@ -44,10 +44,12 @@ class View:
     def seen(self, spans: Sequence[Span], plan: FramePlan) -> tuple[Span, ...]:
         """Return the visible part of scene-time spans, in video time.
 
-        Parts too short to notice are left out, and those that lie between the planned frames.
+        What lies outside the plan's spans is left out, and so are parts too short to notice and those that lie
+        between the planned frames.
         """
-        moved = ((s + self.shift_s, e + self.shift_s) for s, e in spans)
-        parts = (s for span in moved for s in clip([span], *self.span) if s.length_s >= MIN_SEEN_S)
+        moved = [(s + self.shift_s, e + self.shift_s) for s, e in spans]
+        cut = (s for span in moved for piece in plan.spans for s in clip([span], *piece))
+        parts = (s for s in cut if s.length_s >= MIN_SEEN_S)
         return tuple(s for s in parts if any(s.start_s <= t < s.end_s for t in plan.times_s))
 
     def frames_of(self, event: Event, plan: FramePlan) -> int:

@@ -1,17 +1,20 @@
-"""Divide and conquer: windows of the video one by one, what each shows verified, then one look at all that holds."""
+"""Divide and conquer: windows of the video one by one, what each shows verified, then all that holds together."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from zoomzero.answer import scoring
 from zoomzero.answer.modes.verify import Verified, verify
 from zoomzero.answer.modes.whole import answered
-from zoomzero.answer.result import Outcome, PassResult
+from zoomzero.answer.result import Outcome, PassResult, likelier
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.windows import write_windows
-from zoomzero.answer.writing import coarse_pass
-from zoomzero.spans import merge
-from zoomzero.video.plan import plan_windows
+from zoomzero.answer.writing import coarse_pass, write
+from zoomzero.spans import Span, merge, widen
+from zoomzero.video.plan import plan_on_grid, plan_windows
 
+AROUND_S = 4.0  # what is shown before and after each piece of the evidence, so that it is seen to begin and end
 NEARLY = 0.7  # share of the best score from which a verified window counts as evidence beside the best
 
 
@@ -19,8 +22,8 @@ def divide(session: QuestionSession) -> Outcome:
     """Look at windows one by one, verify what they show, and answer from all evidence that holds.
 
     A window answers alone when it alone shows evidence and is certain. Otherwise each window's spans get a close look:
-    a window that only believes to have seen something does not survive it. What survives in several windows is looked
-    at together, for a question may need all of it.
+    a window that only believes to have seen something does not survive it. What survives in several windows is read
+    and looked at together, for a question may need all of it.
     """
     windows = _windows(session)
     shown = _sharpest([w for w in windows if w.found and w.answered], session.settings.divide_top)
@@ -48,15 +51,27 @@ def _decide(session: QuestionSession, results: tuple[PassResult, ...], verified:
         spans = merge(s for v in held for s in v.candidate.found)
         # the windows' own passes saw a frame as often as the first of them
         wide = session.widened(spans, held[0].candidate)
-        together = session.attempt("the close look", lambda: scoring.zoom(session, "zoom", wide))
-        if together is not None:
-            results = (*results, together)
-            if together.at_least(session.settings.weak) or together.trace.confidence is None:
-                reason = f"the evidence of {len(held)} windows holds ({said}), and zoom looks at all of it"
-                return Outcome(results, together, spans, reason)
+        looks = [
+            session.attempt("all evidence", lambda: _read_together(session, spans)),
+            session.attempt("the close look", lambda: scoring.zoom(session, "zoom", wide)),
+        ]
+        together = [one for one in looks if one is not None]
+        results = (*results, *together)
+        if together:
+            chosen = likelier(*together)
+            if chosen.at_least(session.settings.weak) or chosen.trace.confidence is None:
+                reason = f"the evidence of {len(held)} windows holds ({said}), and {chosen.trace.name} sees all of it"
+                return Outcome(results, chosen, spans, reason)
     chosen = best.likelier
     reason = f"{chosen.trace.name} is believed: {best.candidate.trace.name} shows the best verified evidence ({said})"
     return Outcome(results, chosen, best.candidate.found, reason)
+
+
+def _read_together(session: QuestionSession, spans: Sequence[Span]) -> PassResult:
+    """Let the model write after the pieces of the video that windows named, as after one window."""
+    pieces = widen(spans, AROUND_S, *session.whole)
+    plan = plan_on_grid(session.info, pieces, session.settings.window.budget(), session.policy.geometry)
+    return write(session, "all evidence", plan)
 
 
 def _windows(session: QuestionSession) -> list[PassResult]:

@@ -19,10 +19,8 @@ def open_container(path: str) -> Any:
     import av
     import av.error
 
-    # a playlist must not make this process talk to the network; "f%03d.png" is the name of one file
-    options = {"protocol_whitelist": "file", "pattern_type": "none"}
     try:
-        return av.open(path, metadata_errors="replace", options=options)
+        return av.open(path, **reading_options())
     except (av.error.FFmpegError, OSError, ValueError) as error:
         with open(path, "rb") as file:
             head = file.read(64 * 1024)
@@ -37,6 +35,16 @@ def open_container(path: str) -> Any:
             reason = f"not a video file that ffmpeg reads ({type(error).__name__})"
             fix = f"check that it plays, or {REENCODE}"
         raise VideoError(path, "open", reason, fix) from error
+
+
+def reading_options() -> dict[str, Any]:
+    """Return what PyAV opens a file of somebody's with."""
+    import av
+
+    # a playlist must not make this process talk to the network; "f%03d.png" is the name of one file
+    options = {"protocol_whitelist": "file", "pattern_type": "none"}
+    old = int(av.__version__.partition(".")[0]) < 19  # later ones never refuse a title for its letters
+    return {"options": options, **({"metadata_errors": "replace"} if old else {})}
 
 
 def refuse_untimed(container: Any, path: str) -> None:
