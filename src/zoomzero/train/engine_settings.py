@@ -53,7 +53,9 @@ class EngineSettings(Settings):
 
     SHARED: ClassVar[str]  # what the processes of an update share out
 
-    model: str = Field(description="Checkpoint to start from: a directory, a hub id, or an embedded model such as `tiny`.")
+    model: str = Field(
+        description="Checkpoint to start from: a directory, a hub id, or an embedded model such as `tiny`."
+    )
     out: str = Field(description="Directory for logs, checkpoints and, at the end, the model.")
     ask: dict[str, Any] = Field(
         {}, description="How the model is asked, over the checkpoint's own zoomzero.json: coarse.fps, think, ..."
