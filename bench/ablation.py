@@ -325,7 +325,8 @@ def zoom_by_overlap(folders: Sequence[Path]) -> dict[str, Any]:
     pairs: list[npt.NDArray[np.float64]] = []
     for folder in folders:
         for group in read_groups(folder / "rollouts.jsonl"):
-            found = [(r.rewards.iou, r.rewards.zoom) for r in group.rollouts if r.rewards.zoom is not None]
+            judged = [r.rewards for r in group.rollouts if r.rewards.zoom is not None and r.rewards.iou is not None]
+            found = [(one.iou, one.zoom) for one in judged]  # none where examples have no spans
             for overlap, reward in found:
                 earned["none" if overlap == 0 else "under 0.3" if overlap < 0.3 else "0.3 and more"].append(reward)
             if found:
