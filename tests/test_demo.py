@@ -95,7 +95,7 @@ def test_a_small_demo_from_the_first_video_to_the_report(tmp_path: Path, monkeyp
     policy = ScriptedPolicy(says("A", [(2.0, 6.0)], p=0.6), rates(5, 2, 2, 1), forever=True)
     out = tmp_path / "new" / "demo"
     text = demo.run_demo(policy, SETTINGS, out)
-    assert written == [("short", 24, 2026), ("long", 8, 2026)]
+    assert written == [("short", 24, 2026), ("long", 16, 2026)]
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["short_videos"], summary["long_videos"], summary["model"]) == (1, 1, "scripted")
     worlds = summary["worlds"]
@@ -131,8 +131,8 @@ def has_pictures(report: str, mode: str) -> bool:
     return "data:image/" in answer.split("</article>")[0]
 
 
-@pytest.mark.parametrize(("count", "long"), [(1, 8), (24, 8), (30, 10), (100, 33)])
-def test_a_third_as_many_long_videos_and_at_least_eight(
+@pytest.mark.parametrize(("count", "long"), [(1, 16), (24, 16), (60, 20), (100, 33)])
+def test_a_third_as_many_long_videos_and_at_least_sixteen(
     count: int, long: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: dict[str, tuple[str, int]] = {}

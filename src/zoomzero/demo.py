@@ -24,7 +24,7 @@ from zoomzero.world.write import write_world
 
 SHORT_MODES: tuple[AskMode, ...] = ("direct", "coarse", "zoom", "context")
 LONG_MODES: tuple[AskMode, ...] = ("coarse", "zoom", "divide", "search")
-SHORT_COUNT, LEAST_LONG = 24, 8
+SHORT_COUNT, LEAST_LONG = 24, 16  # four long questions of each kind: two show more luck than skill
 SEED = 2026
 CLOSE_PASSES = ("zoom", "context", "verify")
 WORLDS = {"short": "videos of 48 to 80 seconds", "long": "videos of 20 minutes"}

@@ -58,7 +58,7 @@ def world(
 def demo(
     out: Annotated[str, typer.Option(help="Directory for videos, summary.json and report.html.")] = "outputs/demo",
     model: Annotated[str, typer.Option(help="Checkpoint to show; the embedded one by default.")] = "tiny",
-    count: Annotated[int, typer.Option(help="Short videos; a third as many long ones, at least 8.")] = 24,
+    count: Annotated[int, typer.Option(help="Short videos; a third as many long ones, at least 16.")] = 24,
 ) -> None:
     """Write short and 20-minute videos, ask about each in every mode, and show what looking closely brings.
 
