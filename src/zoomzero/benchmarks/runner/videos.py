@@ -54,21 +54,20 @@ def find_videos(root: str | Path, names: Iterable[str]) -> FoundVideos:
         tree = _Tree(root)
         shared = Counter(_stem(name) for name in names)
         for name in names:
-            if (
-                name not in files
-                and not is_address(name)
-                and (found := tree.find(name, alone=shared[_stem(name)] == 1))
-            ):
+            if name in files or is_address(name):
+                continue
+            if found := tree.find(name, alone=shared[_stem(name)] == 1):
                 files[name] = found
     return FoundVideos(files, tuple(name for name in names if name not in files))
 
 
 def _direct(root: Path, name: str) -> Path | None:
-    path = kept_file(name) if is_address(name) else root / name
+    if is_address(name):
+        fetched = kept_file(name)
+        return fetched if fetched.is_file() else None
+    path = root / name
     if path.exists():
         return path
-    if is_address(name):
-        return None
     bare = root / _bare(name)
     return next((found for suffix in PREFERRED if (found := bare.with_name(bare.name + suffix)).exists()), None)
 
