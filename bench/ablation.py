@@ -62,13 +62,13 @@ ARMS: dict[str, tuple[str, ...]] = {
     # span labels as people give them
     "shifted spans: GRPO": ("data.world.spans=shifted", "objective.credit.estimator=grpo", *NO_ZOOM),
     "shifted spans: both": ("data.world.spans=shifted",),
-    "both, Wasserstein": ("objective.reward.weights.iou=0", "objective.reward.weights.wasserstein=1"),
-    "both, precise": ("objective.reward.weights.iou=0", "objective.reward.weights.precision_iou=1"),
-    "both, GDPO": ("objective.credit.estimator=gdpo_select",),
-    "both, CISPO": ("objective.loss.loss_type=cispo",),
-    "both, SAPO": ("objective.loss.loss_type=sapo",),
-    "both, random frames": ("rollout.coarse_frames=[8,80]",),
-    "both, teacher": ("teacher.model=tiny",),  # teaches where --model is a weaker one
+    "both with Wasserstein": ("objective.reward.weights.iou=0", "objective.reward.weights.wasserstein=1"),
+    "both with precise": ("objective.reward.weights.iou=0", "objective.reward.weights.precision_iou=1"),
+    "both with GDPO": ("objective.credit.estimator=gdpo_select",),
+    "both with CISPO": ("objective.loss.loss_type=cispo",),
+    "both with SAPO": ("objective.loss.loss_type=sapo",),
+    "both with random frames": ("rollout.coarse_frames=[8,80]",),
+    "both with teacher": ("teacher.model=tiny",),  # teaches where --model is a weaker one
 }
 HELD_OUT_SEED = 777
 AT_ONCE = 16
@@ -106,6 +106,8 @@ def main() -> None:
     given = parser.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
     arms = given.arms.split(",")
+    if unknown := [arm for arm in arms if arm not in ARMS]:
+        parser.error(f"--arms: no arm {unknown[0]!r}; there are {', '.join(ARMS)}")
     started = time.perf_counter()
     train_all(given, arms, seeds)
     models = {f"{arm} {seed}": run_folder(given.runs, arm, seed) for arm in arms for seed in seeds}
