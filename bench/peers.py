@@ -34,6 +34,7 @@ from beside.environment import FFMPEG, PEERS, install
 from beside.small_model import SIDE, write_model
 from beside.turns import Contender
 from meter import cpu_name
+from zoomzero.benchmarks.runner.many import KEPT_TOKENS
 from zoomzero.data.example import Example, write_examples
 from zoomzero.prompts import coarse_text, video_header
 from zoomzero.world.render import render
@@ -91,20 +92,22 @@ def write_film(path: Path, item: WorldItem) -> None:
     partial.replace(path)
 
 
-def questions(folder: Path, count: int, *, words: bool) -> list[dict[str, Any]]:
+def questions(folder: Path, count: int, *, words: bool, per_film: int = 1) -> list[dict[str, Any]]:
     """Return questions about films of the world, written first, each with the whole text of its prompt."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for index in range(count):
-        item = world_item("short", SEED, index)
-        path = folder / f"{index:03d}.mp4"
+        item = world_item("short", SEED, index // per_film)
+        path = folder / f"{index // per_film:03d}.mp4"
         write_film(path, item)
         asked, length_s = item.question, item.scene.duration_s
+        if index % per_film:  # the world asks one question of a scene: the others are another scene's
+            asked = world_item("short", SEED + 1, index).question
         options = () if words else asked.options
         text = video_header(length_s) + coarse_text(asked.text, options, "no_think" if words else "direct", "brief")
         rows.append(
             {
-                "id": item.id,
+                "id": f"{item.id}-{index % per_film}",
                 "video": str(path.absolute()),
                 "question": asked.text,
                 "options": list(options),
@@ -172,13 +175,16 @@ def _pictures(folder: Path, row: dict[str, Any]) -> list[str]:
 
 
 def answers(where: Where, args: argparse.Namespace) -> dict[str, Any]:
-    """Time questions with options (a letter) and questions answered in words."""
+    """Time questions with options (a letter), questions answered in words, and several with options about each film."""
     found = {}
-    for kind, words, tokens in (("a letter", False, 1), (f"{args.words} tokens", True, args.words)):
+    kinds = [("a letter", False, 1, 1), (f"{args.words} tokens", True, args.words, 1)]
+    kinds.append((f"a letter, {args.per_film} questions a film", False, 1, args.per_film))
+    for kind, words, tokens, per_film in kinds:
         model = write_model(where.folder / ("model" if words else "model-letters"), letters_only=not words)
-        rows = questions(where.folder / "films", args.questions, words=words)
+        rows = questions(where.folder / "films", args.questions, words=words, per_film=per_film)
         size = -(-args.questions // args.rounds)
-        job = {"model": str(model), "questions": rows, "slice": size, "tokens": tokens, "side": SIDE}
+        keep = KEPT_TOKENS if per_film > 1 else 0
+        job = {"model": str(model), "questions": rows, "slice": size, "tokens": tokens, "side": SIDE, "keep": keep}
         names = (OURS, "transformers", "lmms-eval")
         contenders = [where.contend(name, "answers.py", job, f"{name}") for name in names]
         take_turns(contenders, args.rounds)
@@ -190,7 +196,7 @@ def answers(where: Where, args: argparse.Namespace) -> dict[str, Any]:
             row["equal_answers"] = sum(a[0] == b[0] for a, b in zip(ours, theirs, strict=True))
             row["questions"] = len(ours)
         found[kind] = summaries
-    return {"about": f"{args.questions} questions about as many films", "kinds": found}
+    return {"about": f"{args.questions} questions", "kinds": found}
 
 
 def _pairs(turn: dict[str, Any]) -> list[tuple[str, str]]:
@@ -310,6 +316,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=4, help="turns of each contender")
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=64, help="most tokens of a completion in an update")
+    parser.add_argument("--per-film", type=int, default=8, help="questions about one film, where several are asked")
     parser.add_argument("--words", type=int, default=32, help="tokens of an answer in words")
     parser.add_argument("--minutes", type=float, default=10, help="length of the decoded video")
     parser.add_argument("--frames", type=int, nargs="*", default=[128, 512], help="frames of whole videos")

@@ -1,7 +1,7 @@
 """One side of "answers per second": asks a slice of the questions each time it is told to, and says what was answered.
 
-`zoomzero` is what `zoomzero eval` runs for every question; `transformers` the model card's recipe, processor and
-`generate`; `lmms-eval` that harness's own Qwen3-VL.
+`zoomzero` is what `zoomzero eval` runs for every question (with `keep_tokens` where several are asked about a film);
+`transformers` the model card's recipe, processor and `generate`; `lmms-eval` that harness's own Qwen3-VL.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def zoomzero(job: dict[str, Any], seen: Seen) -> Ask:
     from zoomzero.policy.local.prompt import PromptBuilder
 
     settings = load_model_settings(Path(job["model"])).model_copy(update={"max_new_tokens": job["tokens"]})
-    asker, _ = load_asker(ModelSpec(job["model"], settings, "cpu", "float32"))
+    asker, _ = load_asker(ModelSpec(job["model"], settings, "cpu", "float32", keep_tokens=job["keep"]))
     layout = PromptBuilder.layout
 
     def watched(self: PromptBuilder, *args: Any, **rest: Any) -> Any:
