@@ -55,7 +55,11 @@ def watched_interrupts(leave: Leave | None = None) -> Iterator[threading.Event]:
             threading.Timer(AGAIN_AFTER_S, interrupt).start()
 
     def interrupt() -> None:
-        if not ended.is_set():
+        if ended.is_set():
+            return
+        if hasattr(signal, "pthread_kill"):  # a real signal also ends a sleep, a read or a wait
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        else:
             _thread.interrupt_main()
 
     def unraisable(dropped: Any) -> None:

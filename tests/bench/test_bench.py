@@ -28,7 +28,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=BENCH.parent)
 
 
-@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_5"])
+@pytest.mark.parametrize("family", ["qwen3_vl", pytest.param("qwen3_5", marks=pytest.mark.slow)])
 def test_a_step_is_measured_in_every_way(step: Any, family: str) -> None:
     case = step.Case(family, "tiny", prefix=128, zoom=64, rows=2, length=6, checkpointing=True)
     result = step.run(case, step.torch.device("cpu"), rounds=1, seconds=0.0)
@@ -70,6 +70,7 @@ def test_an_answer_is_measured_and_drawn(tmp_path: Path) -> None:
     assert sorted(points) == ["coarse"] * 3 + ["window"] * 3, "seconds, memory and the key, for each mode"
 
 
+@pytest.mark.slow
 def test_waiting_for_video_is_measured(tmp_path: Path) -> None:
     small = ["data.world.count=4", "data.world.folder=" + str(tmp_path / "worlds"), "validation.world.count=1"]
     small += [
