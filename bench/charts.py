@@ -53,10 +53,14 @@ def lengths_svg(rows: Sequence[dict[str, Any]], about: str) -> str:
 def ablation_svg(result: dict[str, Any]) -> str:
     """Return a dot plot with intervals: one panel a measure, one row an arm, a small dot a seed."""
     arms = list(result["arms"])
+    names = 16 + 7 * max(map(len, arms))  # pixels
+    width = names + 764
     with drawing():
-        figure = new_figure(900, 74 + 34 * len(arms))
+        figure = new_figure(width, 74 + 34 * len(arms))
         for column, (measure, title) in enumerate(PANELS):
-            axes = new_axes(figure, left=136 + column * 256, right=900 - 136 - column * 256 - 226, top=30, bottom=34)
+            axes = new_axes(
+                figure, left=names + column * 256, right=width - names - column * 256 - 226, top=30, bottom=34
+            )
             axes.grid(False)
             axes.grid(axis="x", color=colour("line"), linewidth=0.8)
             for row, arm in enumerate(arms):
