@@ -51,6 +51,9 @@ def evaluate(
         int | None, typer.Option(help="Videos asked about at once, of a model behind a server.")
     ] = None,
     ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster (auto, IP:PORT), or `local`.")] = None,
+    keep_tokens: Annotated[
+        int, typer.Option(help="Prompt tokens kept in memory, from which a video's next questions begin (0: none).")
+    ] = 0,
     faithfulness: Annotated[
         bool, typer.Option("--faithfulness", help="Two extra looks a question: at the found span, at a random one.")
     ] = False,
@@ -102,6 +105,7 @@ def evaluate(
         "workers": workers,
         "concurrency": concurrency,
         "ray": ray,
+        "keep_tokens": keep_tokens,
         "faithfulness": faithfulness,
         "skip_missing": skip_missing,
         "max_failed": max_failed,

@@ -98,6 +98,29 @@ def test_questions_about_one_video_begin_from_what_was_read_for_the_first(videos
         assert other["passes"][0]["new_tokens"] < one["passes"][0]["new_tokens"] / 2, "its frames were read before"
 
 
+def test_a_benchmark_may_keep_what_was_read(zoom: Run, videos: Path, tmp_path: Path, checkpoint: Path) -> None:
+    texts = ("Which symbol is on the red circle?", "Which object appears first?")
+    one = {
+        "video": "small.mp4",
+        "options": ["E", "H", "M", "T"],
+        "answer": "A",
+        "spans": [[1, 2]],
+        "duration_s": 4,
+        "source": "s",
+        "split": "t",
+    }
+    file = written(tmp_path / "q.jsonl", [{**one, "id": str(i), "question": text} for i, text in enumerate(texts)])
+    usual = ("eval", "examples", "--data", file, "--videos", videos, "--model", checkpoint, "--mode", "direct")
+    new = {}
+    for kept in (0, 4096):
+        ran = zoom(*usual, "--out", tmp_path / str(kept), "--keep-tokens", kept)
+        assert ran.code == 0, ran.err
+        rows = map(json.loads, (tmp_path / str(kept) / "predictions.direct.jsonl").read_text().splitlines())
+        new[kept] = [row["passes"][0]["new_tokens"] for row in sorted(rows, key=lambda row: row["id"])]
+    assert new[4096][0] == new[0][0]
+    assert new[4096][1] < new[0][1] / 2
+
+
 def test_a_table_comes_out_as_a_table_and_can_be_read_back(tmp_path: Path) -> None:
     from zoomzero.benchmarks.runner.many import _table
 
