@@ -31,6 +31,9 @@ def status() -> Iterator[Callable[[str], None]]:
 def bar(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
     """Show a bar; the yielded function takes (done, total)."""
     console = Console(stderr=True)
+    if not console.is_terminal:  # some versions of rich end even a disabled bar with an empty line
+        yield lambda done, total: None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,6 +42,6 @@ def bar(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

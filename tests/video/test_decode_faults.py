@@ -49,6 +49,28 @@ def spoil(source: Path, target: Path, numbers: list[int], share: float = 1.0) ->
     return target
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "ticks", "spoilt", "share"),
+    [
+        ("a.mp4", "mpeg4", 10, [10, 20, 30, 40], 1.0),
+        ("b.mp4", "mpeg4", 10, list(range(18, 23)), 0.1),
+        ("c.webm", "libvpx", made.TICKS, [20, 30], 0.1),
+        ("d.mkv", "libx265", made.TICKS, [20, 30], 0.5),
+    ],
+)
+def test_pictures_of_damage_do_not_depend_on_the_number_of_workers(
+    name: str, codec: str, ticks: int, spoilt: list[int], share: float, tmp_path: Path
+) -> None:
+    """Decoders fill what they do not know is missing with what they decoded before."""
+    whole = made.write(tmp_path / name, made.grid(60, 10), codec=codec, gop=10, ticks=ticks)
+    info = probe(spoil(whole, tmp_path / f"spoilt-{name}", spoilt, share))
+    plan = FramePlan(tuple(i / 5 for i in range(30)), 64, 256, 2.0, (Span(0.0, info.duration_s),), 0)
+    one, *others = (decode(info, plan, workers=workers) for workers in (1, 2, 3))
+    for other in others:
+        assert (other.times_s, other.notes) == (one.times_s, one.notes)
+        assert np.array_equal(other.frames, one.frames)
+
+
 def test_a_wrecked_group_is_left_out_and_said(plain: Path, folder: Path) -> None:
     # groups of 50 frames: packets 200 to 249 are the 5th, 8 s to 10 s
     info = probe(spoil(plain, folder / "wrecked.mp4", list(range(200, 250))))

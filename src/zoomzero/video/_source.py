@@ -1,7 +1,7 @@
 """What a worker decodes from: a video file or a directory of images, behind one small interface.
 
-Both have the same members: `groups`, `frames`, `take_losses`, `take_notes`, `close`; `decoded`, the frames that came
-out of the decoder so far; `frame_bytes`, the largest frame they may hand out; and `beat`, called while they work.
+Both have the same members: `groups`, `frames`, `take_losses`, `take_notes`, `fresh`, `close`; `decoded`, the frames that
+came out of the decoder so far; `frame_bytes`, the largest frame they may hand out; and `beat`, called while they work.
 Times are seconds from the video's first frame.
 """
 
@@ -109,6 +109,13 @@ class FileSource:
         notes, self._notes = self._notes, []
         return notes
 
+    def fresh(self) -> FileSource:
+        """Return the source as it was opened. A decoder that was emptied is not new: what a damaged picture lacks it
+        takes from pictures that lay in the same memory before.
+        """
+        self.close()
+        return FileSource(self.info)
+
     def close(self) -> None:
         self.container.close()
 
@@ -169,6 +176,10 @@ class ImagesSource:
 
     def take_notes(self) -> list[str]:
         return []
+
+    def fresh(self) -> ImagesSource:
+        """Return itself: an image does not depend on others."""
+        return self
 
     def close(self) -> None:
         pass

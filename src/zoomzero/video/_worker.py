@@ -64,6 +64,7 @@ class Tasks:
     def __init__(self, connection: Connection, memory_fd: int) -> None:
         self.connection, self.memory_fd = connection, memory_fd
         self.source: FileSource | ImagesSource | None = None
+        self.used = False  # the source has decoded a run
         self.limit_s = 0.0
 
     def probe(self, path: str, fps: float | None, max_pixels: int) -> VideoInfo:
@@ -75,7 +76,7 @@ class Tasks:
     def start(self, info: VideoInfo, times_s: list[float]) -> tuple[list[int] | None, int]:
         """Open the file; return which group of pictures each time is in (None: not known) and a frame's bytes."""
         self.close()
-        self.source = open_source(info)
+        self.source, self.used = open_source(info), False
         return self.source.groups(times_s), self.source.frame_bytes
 
     def decode(
@@ -87,6 +88,9 @@ class Tasks:
             (wish -> why it got none, wishes whose frame follows damage, frames decoded, notes).
         """
         assert self.source is not None, "start comes before decode"
+        if self.used:
+            self.source = self.source.fresh()
+        self.used = True
         source, slots = self.source, Slots(self.connection, self.memory_fd, slot_count, slot_bytes, self.arm)
         source.beat = self._beat()
         source.frame_bytes = slot_bytes

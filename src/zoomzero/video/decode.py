@@ -26,7 +26,7 @@ __all__ = ["decode", "resize_frames", "warm_up"]
 _PATCH = 2  # frames of one temporal patch: they come and go together
 _SLOTS = 3  # full-size frames on their way from one worker: one written, one read, one waiting
 _SLOT_MEMORY = 96 * 2**20  # bytes they may take, for huge frames
-_CHUNKS_A_WORKER = 4
+_RUNS = 8  # that the workers share; where groups are not known a cut costs more, and there are two
 _FEW = 4  # so few frames are not worth a second worker
 
 Frames = npt.NDArray[np.uint8]
@@ -142,7 +142,7 @@ class _Job:
                 groups, frame_bytes = answer
                 self.slot_bytes = -(-frame_bytes // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
                 self.slots = max(1, min(_SLOTS, _SLOT_MEMORY // self.slot_bytes))
-                self._share(lent, split(wishes, groups, len(lent)))
+                self._share(lent, split(wishes, groups))
         if isinstance(answer, VideoError):
             raise answer
 
@@ -221,13 +221,13 @@ class _Job:
             self.progress(len(self.times_s), len(self.plan.times_s))
 
 
-def split(wishes: Sequence[Wish], groups: Sequence[int] | None, workers: int) -> list[list[Wish]]:
+def split(wishes: Sequence[Wish], groups: Sequence[int] | None) -> list[list[Wish]]:
     """Cut wishes into runs for the workers, never between two wishes of one group of pictures.
 
-    Without known groups there is one run per worker: then a cut costs at most one group decoded twice.
+    Every run is decoded from a fresh start, and the cuts do not depend on how many workers there are: nor do, in files
+    whose damage the decoder does not see, the pictures.
     """
-    wanted = workers * (_CHUNKS_A_WORKER if groups is not None else 1)
-    size = max(1, -(-len(wishes) // wanted)) if workers > 1 else len(wishes)
+    size = max(_FEW, -(-len(wishes) // (2 if groups is None else _RUNS)))
     runs: list[list[Wish]] = [[]]
     for place, wish in enumerate(wishes):
         new_group = groups is None or place == 0 or groups[place] != groups[place - 1]
