@@ -1,8 +1,8 @@
 """What a worker decodes from: a video file or a directory of images, behind one small interface.
 
-Both have the same members: `groups`, `frames`, `take_losses`, `take_notes`, `fresh`, `close`; `decoded`, the frames that
-came out of the decoder so far; `frame_bytes`, the largest frame they may hand out; and `beat`, called while they work.
-Times are seconds from the video's first frame.
+Both have the same members: `groups`, `frames`, `take_losses`, `take_notes`, `fresh`, `close`; `decoded`, the frames
+that came out of the decoder so far; `frame_bytes`, the largest frame they may hand out; and `beat`, called while they
+work. Times are seconds from the video's first frame.
 """
 
 from __future__ import annotations
