@@ -350,7 +350,8 @@ def compare(a: Measure, b: Measure, clusters: IntArray, resamples: int, seed: in
     """Compare two runs on the same questions, with missing predictions as 0.
 
     The interval is a paired bootstrap over clusters; the p-value a randomisation test that swaps the two runs' scores,
-    cluster by cluster.
+    cluster by cluster. Differences that are alike in every draw are no certainty: the share of clusters that differ so
+    is at least the low end of Wilson's interval, and the others may differ by anything.
 
     Args:
         a: a measure of the first run.
@@ -374,7 +375,7 @@ def compare(a: Measure, b: Measure, clusters: IntArray, resamples: int, seed: in
     per_cluster = np.bincount(clusters, weights=gains)
     value = float(gains.sum())
     drawn = _resampled([a, b], "strict", clusters, resamples, seed)
-    interval = _interval(drawn[:, 0] - drawn[:, 1])
+    interval = _interval(drawn[:, 0] - drawn[:, 1]) or _interval_of_alike(value, a.scale, len(np.unique(clusters)))
     rng = np.random.default_rng(seed)
     extreme = 0
     left = resamples
@@ -384,4 +385,10 @@ def compare(a: Measure, b: Measure, clusters: IntArray, resamples: int, seed: in
         extreme += int((np.abs(signs @ per_cluster) >= abs(value) - 1e-9).sum())
         left -= rows
     p = (extreme + 1) / (resamples + 1)
-    return Difference(value, interval if interval is not None else Interval(value, value), p)
+    return Difference(value, interval, p)
+
+
+def _interval_of_alike(value: float, scale: float, clusters: int) -> Interval:
+    alike, _ = wilson(1.0, clusters)
+    low, high = alike * value - (1 - alike) * scale, alike * value + (1 - alike) * scale
+    return Interval(max(low, -scale), min(high, scale))
