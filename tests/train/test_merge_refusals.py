@@ -63,6 +63,9 @@ def test_what_is_no_checkpoint(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (tmp_path / "nothing").mkdir()
     refused(ModelError, "holds no adapter, no FSDP shards and no weights", str(tmp_path / "nothing"), out)
+    (tmp_path / "young").mkdir()
+    (tmp_path / "young" / "run.json").write_text("{}")
+    refused(ModelError, r"a run's directory .*go on with the run \(--resume\)", str(tmp_path / "young"), out)
     refused(ModelError, r"a run's directory .*give one of its checkpoints: .*checkpoint-4", str(shards), out)
     refused(ModelError, "no such directory", str(tmp_path / "absent"), out)
     (tmp_path / "nothing" / "pytorch_model_fsdp.bin").write_bytes(b"")

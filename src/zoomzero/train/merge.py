@@ -112,6 +112,8 @@ def kind_of(checkpoint: str, where: Path) -> Kind:
     if (where / "config.json").is_file() and any(where.glob("*.safetensors")):
         return "plain"
     reason, fix = "holds no adapter, no FSDP shards and no weights", "give the directory of a checkpoint"
+    if (where / "run.json").is_file():
+        reason, fix = "is a run's directory without a finished model", "go on with the run (--resume) to its end"
     if inside := sorted(where.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime):
         reason, fix = "is a run's directory without a finished model", f"give one of its checkpoints: {inside[-1]}"
     if any(where.glob("pytorch_model*.bin")):
