@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from plan_checks import check_plan, info
 
@@ -46,6 +46,7 @@ def test_fit_size_by_hand(height: int, width: int, frames: int, budget: FrameBud
     assert fit_size(height, width, frames, budget, QWEN25) == size
 
 
+@example(height=98, width=2097, patches=1, least=1, most=270, spare=269, geometry=QWEN25)
 @given(
     height=st.integers(1, 5000),
     width=st.integers(1, 5000),
@@ -67,7 +68,10 @@ def test_fit_size_keeps_its_limits(
     assert rows * cols * patches <= budget.max_tokens
     if rows > -(-height // geometry.factor) or cols > -(-width // geometry.factor):
         nearest = max(1, round(height / geometry.factor)) * max(1, round(width / geometry.factor))
-        assert nearest < least  # only frames below the minimum are enlarged beyond their own size
+        limit = min(most, budget.max_tokens // patches)
+        # only frames below the minimum are enlarged beyond their own size; and, as in transformers, those that rounding
+        # alone brought over the maximum, by a row or a column: 98 x 2097 pixels are 262 tokens, but 4 x 75 are 300
+        assert nearest < least or nearest > limit >= height * width / geometry.factor**2
 
 
 @given(height=st.integers(200, 3000), width=st.integers(200, 3000), frames=st.integers(2, 64))
