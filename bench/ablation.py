@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,17 +218,26 @@ def ask_examples(
             coarse = labels[reading.option] if reading.option is not None else None
             sure = answer_confidence(reading, completion[0]) if coarse is not None else 0.0
             final = close[0] if close is not None and (coarse is None or close[1] >= sure) else coarse
-            rows.append(
-                Row(
-                    id=example.id,
-                    coarse=float(coarse == example.answer),
-                    zoom=float(final == example.answer),
-                    iou=iou(spans, example.spans),
-                    iop=iop(spans, example.spans),
-                    format=float(not reading.problems),
-                )
+            row = Row(
+                id=example.id,
+                coarse=float(coarse == example.answer),
+                zoom=float(final == example.answer),
+                iou=iou(spans, example.spans),
+                iop=iop(spans, example.spans),
+                format=float(not reading.problems),
             )
+            rows.append(row if row.format else asked_alone(policy, settings, example, row))
     return rows
+
+
+def asked_alone(policy: QwenPolicy, settings: ModelSettings, example: Example, row: Row) -> Row:
+    """Return the row of a malformed reply as the product answers, which has ways out, such as scoring the options."""
+    right = [
+        float(answer(policy, settings, example.video, example.question, example.options, mode=mode)[0].option
+              == example.answer)
+        for mode in ("coarse", "zoom")
+    ]  # fmt: skip
+    return replace(row, coarse=right[0], zoom=right[1])
 
 
 def close_answers(
