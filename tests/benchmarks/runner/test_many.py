@@ -80,6 +80,28 @@ def test_answers_come_out_as_rows_went_in(
     assert (tmp_path / "run" / "predictions.direct.jsonl").read_bytes() == before, "nothing was asked again"
 
 
+def test_a_video_that_is_not_there_is_a_failed_row(
+    zoom: Run, videos: Path, tmp_path: Path, checkpoint: Path, patience: None
+) -> None:
+    rows = [
+        {"id": "a", "video": "small.mp4", "question": "What?"},
+        {"id": "b", "video": "gone.mp4", "question": "What?"},
+    ]
+    file, folder = written(tmp_path / "q.jsonl", rows), tmp_path / "videos"
+    folder.mkdir()
+    write_small(folder / "small.mp4")
+    asked = ("ask", "--questions", file, "--videos", folder, "--out", tmp_path / "run", "--model", checkpoint)
+    ran = zoom(*asked, "--mode", "direct", "--set", "max_new_tokens=20")
+    assert ran.code == 0, ran.err
+    assert "1 of 2 videos are missing" in ran.err
+    one, two = map(json.loads, (tmp_path / "run" / "answers.jsonl").read_text().splitlines())
+    assert (one["failed"], two["failed"]) == (None, f"no such file in {folder}")
+    write_small(folder / "gone.mp4")
+    assert zoom(*asked, "--mode", "direct", "--set", "max_new_tokens=20").code == 0, "it has come: only it is asked"
+    one, two = map(json.loads, (tmp_path / "run" / "answers.jsonl").read_text().splitlines())
+    assert two["failed"] is None
+
+
 def test_questions_about_one_video_begin_from_what_was_read_for_the_first(videos: Path, checkpoint: Path) -> None:
     policy = load_once(str(checkpoint))
     plain = ModelSpec(str(checkpoint), load_settings(ModelSettings, checkpoint / "zoomzero.json"))

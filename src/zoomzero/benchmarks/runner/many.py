@@ -18,7 +18,7 @@ from typing import Any
 from zoomzero.benchmarks.definitions.registry import benchmark
 from zoomzero.benchmarks.runner.evaluate import evaluate
 from zoomzero.benchmarks.runner.planning import EvalSettings, Say
-from zoomzero.benchmarks.runner.run import Row, make_folder
+from zoomzero.benchmarks.runner.run import Row, make_folder, read_run
 from zoomzero.config import parse_settings
 from zoomzero.data.annotation import Question
 from zoomzero.data.fingerprint import VIDEO_SUFFIXES
@@ -72,19 +72,19 @@ def ask_many(
         fix = "give a .jsonl, .json, .csv, .tsv or .parquet file with one row a question"
         raise ConfigError("--questions", f"there is no file {questions}", fix)
     values = {"benchmark": "mcq", "data": questions, "videos": videos or questions.parent, "out": out}
-    values |= {"max_failed": 1.0, "keep_tokens": KEPT_TOKENS} | settings  # a failure is a row, and no reason to stop
+    # a failure is a row, and no reason to stop
+    values |= {"max_failed": 1.0, "skip_missing": True, "keep_tokens": KEPT_TOKENS} | settings
     chosen = parse_settings(EvalSettings, values, "ask")
     if len(chosen.modes) != 1:
         raise ConfigError("--mode", "one answer to a question is written", "give one mode, or compare modes with eval")
     asked = {one.id: one for one in benchmark("mcq").load(questions).questions}
-    unfetched = _fetch_all([one.video for one in asked.values()], limits)
-    if unfetched:
-        chosen = chosen.model_copy(update={"skip_missing": True})
+    unseen = _fetch_all([one.video for one in asked.values()], limits)
     summary = evaluate(chosen, note)
     (mode,) = chosen.modes
     folder = Path(out).expanduser()
     rows = _rows(folder / f"predictions.{mode}.jsonl")
-    rows |= {id_: NO_ANSWER | {"failed": unfetched[one.video]} for id_, one in asked.items() if one.video in unfetched}
+    unseen = dict.fromkeys(read_run(folder)["missing_videos"], f"no such file in {values['videos']}") | unseen
+    rows |= {id_: NO_ANSWER | {"failed": unseen[one.video]} for id_, one in asked.items() if one.video in unseen}
     answers = [answer_row(asked[id_], row) for id_, row in sorted(rows.items(), key=_place_in(asked)) if id_ in asked]
     path = folder / ("answers.csv" if questions.suffix in TABLES else "answers.jsonl")
     write_whole(path, _table(answers) if path.suffix == ".csv" else _lines(answers))
