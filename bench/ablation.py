@@ -31,7 +31,9 @@ import torch
 from charts import START, ablation_svg
 from zoomzero.answer.ask import answer
 from zoomzero.answer.confidence import answer_confidence, softmax
+from zoomzero.answer.names import AskMode
 from zoomzero.answer.session import QuestionSession
+from zoomzero.answer.trace import Trace
 from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.policy.base import Sampling
@@ -232,12 +234,13 @@ def ask_examples(
 
 def asked_alone(policy: QwenPolicy, settings: ModelSettings, example: Example, row: Row) -> Row:
     """Return the row of a malformed reply as the product answers, which has ways out, such as scoring the options."""
-    right = [
-        float(answer(policy, settings, example.video, example.question, example.options, mode=mode)[0].option
-              == example.answer)
-        for mode in ("coarse", "zoom")
-    ]  # fmt: skip
-    return replace(row, coarse=right[0], zoom=right[1])
+    coarse, zoom = ask(policy, settings, example, "coarse"), ask(policy, settings, example, "zoom")
+    return replace(row, coarse=float(coarse.option == example.answer), zoom=float(zoom.option == example.answer))
+
+
+def ask(policy: QwenPolicy, settings: ModelSettings, example: Example, mode: AskMode) -> Trace:
+    """Ask as `zoomzero ask` does."""
+    return answer(policy, settings, example.video, example.question, example.options, mode=mode)[0]
 
 
 def close_answers(
@@ -265,7 +268,7 @@ def check_against_product(
 ) -> None:
     """Stop when asking together does not give what `zoomzero ask` gives."""
     for example, row in zip(examples, rows, strict=False):
-        trace, _ = answer(policy, settings, example.video, example.question, example.options, mode="zoom")
+        trace = ask(policy, settings, example, "zoom")
         expected = (float(trace.option == example.answer), iou(trace.spans, example.spans))
         if not np.allclose(expected, (row.zoom, row.iou), atol=1e-6):
             raise SystemExit(f"{example.id}: asked together {row}, asked alone {expected}")

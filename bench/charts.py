@@ -58,9 +58,8 @@ def ablation_svg(result: dict[str, Any]) -> str:
     with drawing():
         figure = new_figure(width, 74 + 34 * len(arms))
         for column, (measure, title) in enumerate(PANELS):
-            axes = new_axes(
-                figure, left=names + column * 256, right=width - names - column * 256 - 226, top=30, bottom=34
-            )
+            left = names + column * 256
+            axes = new_axes(figure, left=left, right=width - left - 226, top=30, bottom=34)
             axes.grid(False)
             axes.grid(axis="x", color=colour("line"), linewidth=0.8)
             for row, arm in enumerate(arms):

@@ -32,7 +32,7 @@ def watched_interrupts(leave: Leave | None = None) -> Iterator[threading.Event]:
         leave: called when Ctrl-C comes during an import, of which nothing good can be left halfway (a library in C++
             may abort the process). None: it is raised there, too.
     """
-    came, ended = threading.Event(), threading.Event()
+    came, ended, main = threading.Event(), threading.Event(), threading.get_ident()
     before, report = signal.getsignal(signal.SIGINT), sys.unraisablehook
     if before is not signal.default_int_handler and (leave is None or before is not leave):
         yield came
@@ -58,7 +58,7 @@ def watched_interrupts(leave: Leave | None = None) -> Iterator[threading.Event]:
         if ended.is_set():
             return
         if hasattr(signal, "pthread_kill"):  # a real signal also ends a sleep, a read or a wait
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            signal.pthread_kill(main, signal.SIGINT)
         else:
             _thread.interrupt_main()
 

@@ -18,7 +18,7 @@ from zoomzero.policy.local.checkpoint.adapters import adapter_base, merged
 from zoomzero.policy.local.load import check_family, find, load_codec, load_network, quiet, read_json
 from zoomzero.policy.local.save import as_released, tied_names, write_companions, write_weights
 from zoomzero.train.engine.shards import SHARDS, Shards
-from zoomzero.train.run.directory import versions
+from zoomzero.train.run.directory import SETTINGS_FILE, versions
 
 Kind = Literal["adapter", "shards", "plain"]
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -112,10 +112,10 @@ def kind_of(checkpoint: str, where: Path) -> Kind:
     if (where / "config.json").is_file() and any(where.glob("*.safetensors")):
         return "plain"
     reason, fix = "holds no adapter, no FSDP shards and no weights", "give the directory of a checkpoint"
-    if (where / "run.json").is_file():
-        reason, fix = "is a run's directory without a finished model", "go on with the run (--resume) to its end"
-    if inside := sorted(where.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime):
-        reason, fix = "is a run's directory without a finished model", f"give one of its checkpoints: {inside[-1]}"
+    inside = sorted(where.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+    if inside or (where / SETTINGS_FILE).is_file():
+        reason = "is a run's directory without a finished model"
+        fix = f"give one of its checkpoints: {inside[-1]}" if inside else "go on with the run (--resume) to its end"
     if any(where.glob("pytorch_model*.bin")):
         reason = "holds pickled weights (.bin), which are not read"
         fix = "save with fsdp_state_dict_type SHARDED_STATE_DICT, or as safetensors"
@@ -143,8 +143,8 @@ def _base(checkpoint: str, where: Path, kind: Kind, base: str | None) -> Path:
 def _run_base(where: Path) -> str | None:
     """Return the start model of the run a checkpoint lies in, as its settings name it."""
     for folder in (where.parent, where.parent.parent):
-        if (folder / "run.json").is_file():
-            return read_json(str(folder), folder / "run.json").get("model")
+        if (folder / SETTINGS_FILE).is_file():
+            return read_json(str(folder), folder / SETTINGS_FILE).get("model")
     return None
 
 
