@@ -47,7 +47,7 @@ from zoomzero.train.rollouts.record import read_groups
 from zoomzero.video.cache import FrameCache
 from zoomzero.video.plan import plan_spans
 from zoomzero.video.probe import probe
-from zoomzero.world.write import write_world
+from zoomzero.world.write import WorldKind, write_world
 
 # What sets the arms apart; all else is configs/world-cpu.toml.
 NO_SPANS = ("data.world.spans=none",)
@@ -76,6 +76,7 @@ HELD_OUT_SEED = 777
 AT_ONCE = 16
 RESAMPLES = 2000
 MEASURES = ("coarse", "zoom", "iou", "iop", "format")
+LONG_MEASURES = ("coarse", "zoom", "divide", "iou", "format")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Row:
     iou: float
     iop: float
     format: float
+    divide: float | None = None  # so is mode divide's, asked about long videos only
 
 
 def main() -> None:
@@ -98,6 +100,8 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--questions", type=int, default=512)
+    parser.add_argument("--long", type=int, default=0, help="questions about 20-minute videos, put to --long-arms")
+    parser.add_argument("--long-arms", default="GRPO,both,no spans: answer,no spans: answer + zoom")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--set", action="append", default=[], help="setting for all arms")
@@ -110,11 +114,15 @@ def main() -> None:
     arms = given.arms.split(",")
     if unknown := [arm for arm in arms if arm not in ARMS]:
         parser.error(f"--arms: no arm {unknown[0]!r}; there are {', '.join(ARMS)}")
+    long_arms = given.long_arms.split(",") if given.long else []
+    if unknown := [arm for arm in long_arms if arm not in arms]:
+        parser.error(f"--long-arms: {unknown[0]!r} is not among --arms")
     started = time.perf_counter()
     train_all(given, arms, seeds)
-    models = {f"{arm} {seed}": run_folder(given.runs, arm, seed) for arm in arms for seed in seeds}
-    rows = ask_all({START: Path(given.model), **models}, given)
-    by_arm = {START: [rows[START]]} | {arm: [rows[f"{arm} {seed}"] for seed in seeds] for arm in arms}
+    models = {START: [Path(given.model)]} | {arm: [run_folder(given.runs, arm, s) for s in seeds] for arm in arms}
+    by_arm = ask_all(models, given, "short", given.questions)
+    of_long = {arm: models[arm] for arm in (START, *long_arms)}
+    long = ask_all(of_long, given, "long", given.long) if given.long else {}
     result: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {given.jobs} runs side by side, one thread each, torch {torch.__version__}",
@@ -127,7 +135,12 @@ def main() -> None:
         "arms": {arm: summary(parts) for arm, parts in by_arm.items()},
         "against GRPO": {a: differences(by_arm[a], by_arm["GRPO"]) for a in arms if a != "GRPO" and "GRPO" in arms},
         "against start": {a: differences(by_arm[a], by_arm[START]) for a in arms},
-        "zoom at inference": {arm: zoom_gain(parts) for arm, parts in by_arm.items()},
+        "zoom at inference": {arm: gain(parts, "zoom") for arm, parts in by_arm.items()},
+        "long": {
+            arm: summary(parts, LONG_MEASURES) | {f"{m} over coarse": gain(parts, m) for m in ("zoom", "divide")}
+            for arm, parts in long.items()
+        },
+        "long against start": {arm: differences(long[arm], long[START], LONG_MEASURES) for arm in long_arms},
         "zoom reward by overlap": zoom_by_overlap([run_folder(given.runs, a, seed) for a in arms for seed in seeds]),
         "cost": {arm: costs([run_folder(given.runs, arm, seed) for seed in seeds]) for arm in arms},
         "minutes": round((time.perf_counter() - started) / 60, 1),
@@ -174,26 +187,47 @@ def train_one(given: argparse.Namespace, arm: str, seed: int) -> None:
 # --- asking ----------------------------------------------------------------------------------------------------------
 
 
-def ask_all(models: dict[str, Path], given: argparse.Namespace) -> dict[str, list[Row]]:
-    """Return every model's rows; those asked before are read."""
-    folder = given.worlds / f"short-{HELD_OUT_SEED}-{given.questions}"
-    write_world(folder, given.questions, HELD_OUT_SEED, "short")
+def ask_all(
+    models: dict[str, list[Path]], given: argparse.Namespace, kind: WorldKind, count: int
+) -> dict[str, list[list[Row]]]:
+    """Return the rows of every arm's models about videos of a kind; those asked before are read."""
+    folder = given.worlds / f"{kind}-{HELD_OUT_SEED}-{count}"
+    write_world(folder, count, HELD_OUT_SEED, kind)
     examples = read_examples(folder / "examples.jsonl")
     torch.set_num_threads(given.jobs)
     cache, features = FrameCache(4 << 30), FeatureCache(2 << 30)  # of one frozen tower, whichever model asks
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[list[Row]]] = {arm: [] for arm in models}
+    every = [(arm, model) for arm, of_arm in models.items() for model in of_arm]
     with bar("asking", "models") as step:
-        for number, (name, model) in enumerate(models.items()):
-            step(number, len(models))
-            kept = given.runs / f"answers-{model.name}-{given.questions}.json"
+        for number, (arm, model) in enumerate(every):
+            step(number, len(every))
+            kept = given.runs / f"answers-{model.name}-{'' if kind == 'short' else f'{kind}-'}{count}.json"
             if not kept.is_file():
                 settings, policy = load_model_settings(find(str(model))), load_policy(str(model))
                 policy.features = features
-                found = ask_examples(policy, settings, examples, cache)
-                check_against_product(policy, settings, examples[:6], found)
+                if kind == "short":
+                    found = ask_examples(policy, settings, examples, cache)
+                    check_against_product(policy, settings, examples[:6], found)
+                else:
+                    found = [ask_long(policy, settings, example, cache) for example in examples]
                 kept.write_text(json.dumps([asdict(row) for row in found]))
-            rows[name] = [Row(**values) for values in json.loads(kept.read_text())]
+            rows[arm].append([Row(**values) for values in json.loads(kept.read_text())])
     return rows
+
+
+def ask_long(policy: QwenPolicy, settings: ModelSettings, example: Example, cache: FrameCache) -> Row:
+    """Ask about a long video in modes coarse, zoom and divide; spans are those divide shows."""
+    modes: tuple[AskMode, ...] = ("coarse", "zoom", "divide")
+    traces = {mode: ask(policy, settings, example, mode, cache) for mode in modes}
+    right = {mode: float(trace.option == example.answer) for mode, trace in traces.items()}
+    spans = traces["divide"].spans
+    return Row(
+        id=example.id,
+        **right,
+        iou=iou(spans, example.spans),
+        iop=iop(spans, example.spans),
+        format=float(not any(result.problems for trace in traces.values() for result in trace.passes)),
+    )
 
 
 def ask_examples(
@@ -238,9 +272,11 @@ def asked_alone(policy: QwenPolicy, settings: ModelSettings, example: Example, r
     return replace(row, coarse=float(coarse.option == example.answer), zoom=float(zoom.option == example.answer))
 
 
-def ask(policy: QwenPolicy, settings: ModelSettings, example: Example, mode: AskMode) -> Trace:
+def ask(
+    policy: QwenPolicy, settings: ModelSettings, example: Example, mode: AskMode, cache: FrameCache | None = None
+) -> Trace:
     """Ask as `zoomzero ask` does."""
-    return answer(policy, settings, example.video, example.question, example.options, mode=mode)[0]
+    return answer(policy, settings, example.video, example.question, example.options, mode=mode, cache=cache)[0]
 
 
 def close_answers(
@@ -290,28 +326,30 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return round(float(low), 4), round(float(high), 4)
 
 
-def summary(parts: Sequence[Sequence[Row]]) -> dict[str, Any]:
+def summary(parts: Sequence[Sequence[Row]], measures: Sequence[str] = MEASURES) -> dict[str, Any]:
     """Return means, intervals and every seed's mean."""
     found: dict[str, Any] = {}
-    for measure in MEASURES:
+    for measure in measures:
         values = values_of(parts, measure)
         seeds = [round(float(np.mean([getattr(row, measure) for row in rows])), 4) for rows in parts]
         found[measure] = {"mean": round(float(values.mean()), 4), "interval": interval(values), "seeds": seeds}
     return found
 
 
-def differences(parts: Sequence[Sequence[Row]], base: Sequence[Sequence[Row]]) -> dict[str, Any]:
+def differences(
+    parts: Sequence[Sequence[Row]], base: Sequence[Sequence[Row]], measures: Sequence[str] = MEASURES
+) -> dict[str, Any]:
     """Return the paired differences of two arms."""
     found = {}
-    for measure in MEASURES:
+    for measure in measures:
         gap = values_of(parts, measure) - values_of(base, measure)
         found[measure] = {"mean": round(float(gap.mean()), 4), "interval": interval(gap)}
     return found
 
 
-def zoom_gain(parts: Sequence[Sequence[Row]]) -> dict[str, Any]:
-    """Return what the zoom pass adds to the coarse answer's accuracy."""
-    gap = values_of(parts, "zoom") - values_of(parts, "coarse")
+def gain(parts: Sequence[Sequence[Row]], mode: str) -> dict[str, Any]:
+    """Return what a mode adds to the coarse answer's accuracy."""
+    gap = values_of(parts, mode) - values_of(parts, "coarse")
     return {"mean": round(float(gap.mean()), 4), "interval": interval(gap)}
 
 
@@ -361,7 +399,24 @@ def table(result: dict[str, Any]) -> str:
                  for m in ("iou", "coarse", "zoom", "format")]  # fmt: skip
         cost = result["cost"].get(arm, {}).get("all")
         lines.append(f"| {arm} | " + " | ".join(cells) + f" | {'' if cost is None else f'{cost:.1f}'} |")
-    return "\n".join(lines)
+    return "\n".join(lines + long_lines(result["long"]))
+
+
+def long_lines(arms: dict[str, Any]) -> list[str]:
+    """Return the part about long videos as a Markdown table, in points where it says "over"."""
+    if not arms:
+        return []
+    heads = ("coarse", "zoom", "divide", "zoom over coarse", "divide over coarse", "mIoU of divide")
+    lines = ["", f"| arm, long videos | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for arm, found in arms.items():
+        cells = [f"{found[mode]['mean']:.3f}" for mode in ("coarse", "zoom", "divide")]
+        gains = [found[f"{mode} over coarse"] for mode in ("zoom", "divide")]
+        cells += [
+            f"{100 * one['mean']:+.1f} [{100 * one['interval'][0]:.1f}, {100 * one['interval'][1]:.1f}]"
+            for one in gains
+        ]
+        lines.append(f"| {arm} | {' | '.join([*cells, format(found['iou']['mean'], '.3f')])} |")
+    return lines
 
 
 if __name__ == "__main__":

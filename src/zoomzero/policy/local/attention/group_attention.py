@@ -120,20 +120,22 @@ class PackedRow:
             self.kept.append((k, v))
         if layer in self.watch:
             self.watched[layer] = (q, k)
-        outs, start, prefixes = [], 0, []
-        for length, run in groupby(self.causal):
-            count = len(list(run))
-            a, b, c = (_split_rows(x[:, :, start : start + count * length], count) for x in (q, k, v))
-            outs.append(_join_rows(causal_attention(a, b, c, scale)))
-            prefixes += [(start + i * length, length) for i in range(count)]
-            start += count * length
-        for group, ragged, (first, length) in zip(self.groups, self.ragged, prefixes, strict=True):
-            if ragged is None:
-                continue
-            here, prefix = slice(start, start + sum(group.suffixes)), slice(first, first + length)
-            a, b, c = (x[:, :, here] for x in (q, k, v))
-            outs.append(suffix_attention(a, b, c, ragged, scale, k[:, :, prefix], v[:, :, prefix]))
-            start = here.stop
+        runs = [(length, len(list(run))) for length, run in groupby(self.causal)]
+        shared = [sum(group.suffixes) for group in self.groups if not group.chained]
+        # cut at once: the gradient of each slice by itself would be a row of zeros as long as all, to be summed
+        sizes = [length * count for length, count in runs] + shared
+        pieces = list(zip(*(torch.split(x, sizes, 2) for x in (q, k, v)), strict=True))
+        outs: list[Tensor] = []
+        prefixes: list[KV] = []
+        for (_, count), run in zip(runs, pieces[: len(runs)], strict=True):
+            queries, keys, values = (_split_rows(x, count) for x in run)
+            outs.append(_join_rows(causal_attention(queries, keys, values, scale)))
+            prefixes += zip(torch.split(keys, 1), torch.split(values, 1), strict=True)
+        suffixes = iter(pieces[len(runs) :])
+        for ragged, prefix in zip(self.ragged, prefixes, strict=True):
+            if ragged is not None:
+                queries, keys, values = next(suffixes)
+                outs.append(suffix_attention(queries, keys, values, ragged, scale, *prefix))
         return torch.cat(outs, 2)
 
 
