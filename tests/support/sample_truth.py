@@ -26,15 +26,17 @@ class Asked(NamedTuple):
 
 def parts(item: SFTItem) -> Asked:
     """Take a multiple-choice item apart."""
-    m = re.fullmatch(r"Question: (.*)\nOptions: \(A\) (.*) \(B\) (.*) \(C\) (.*) \(D\) (.*)\n(.*)", item.text)
+    m = re.fullmatch(r"Question: (.*)\nOptions: (\(A\) .*)\n(.*)", item.text)
     assert m, item.text
+    listed = re.findall(r"\(([A-D])\) ([^(]*[^( ])", m[2])
+    assert "".join(letter for letter, _ in listed) == "ABCD"[: len(listed)], m[2]
     tails = {
         "Think, then answer.": "think",
         "Answer and show when.": "no_think",
         "Respond with only the letter of the option.": "letter",
         "Respond with only the text of the option.": "text",
     }
-    return Asked(m[1], [m[i] for i in range(2, 6)], tails[m[6]])
+    return Asked(m[1], [option for _, option in listed], tails[m[3]])
 
 
 def tenths(spans: Any) -> list[tuple[float, float]]:
@@ -68,14 +70,14 @@ def listing(seen: list[tuple[Event, Span]]) -> str:
     return "".join(f" {name_of(e)} ({s:.1f}, {f:.1f})" for e, (s, f) in seen)
 
 
-def check_not_visible(item: SFTItem, mode: str) -> None:
+def check_not_visible(item: SFTItem, mode: str, options: int) -> None:
     """No spans, and the letter, which nobody can know, is not learned."""
     assert mode in ("think", "no_think")
-    assert is_well_formed(item.target, 4, mode)
+    assert is_well_formed(item.target, options, mode)
     assert item.target.endswith("<glue>[]</glue>")
     assert ("not visible" in item.target) == (mode == "think")
     ((low, high),) = item.untrained
-    assert item.target[low:high] in "ABCD"
+    assert item.target[low:high] in "ABCD"[:options]
     assert item.target[:low].endswith("<answer>")
 
 
@@ -109,7 +111,7 @@ def check_coarse_item(item: SFTItem, view: View, seen: list[tuple[Event, Span]])
         return check_lookup(item, lookup[1], seen)
     question, options, mode = parts(item)
     if "[]" in item.target:
-        check_not_visible(item, mode)
+        check_not_visible(item, mode, len(options))
         return check_unanswerable(question, view, seen)
     assert item.untrained == ()
     right = truth(question, view.scene)
@@ -127,8 +129,8 @@ def check_coarse_item(item: SFTItem, view: View, seen: list[tuple[Event, Span]])
     if mode == "letter":
         assert item.target == label
         return "letter"
-    assert is_well_formed(item.target, 4, mode)
-    read = read_response(item.target, 4)
+    assert is_well_formed(item.target, len(options), mode)
+    read = read_response(item.target, len(options))
     assert (read.answer, tenths(read.spans)) == (label, tenths(spans))
     if mode == "think":
         check_reasoning(item.target, question, visible, answer)
@@ -172,7 +174,7 @@ def check_looks(item: SFTItem, seen: list[tuple[Event, Span]], options: list[str
         assert word
         assert any(word[0] in name_of(e) and s.start_s == look.at for e, s in seen)
     listed = [item.text[start : end + 1] for start, end in item.options]
-    assert listed == [f"({label}) {option}" for label, option in zip("ABCD", options, strict=True)]
+    assert listed == [f"({label}) {option}" for label, option in zip("ABCD"[: len(options)], options, strict=True)]
     for look in written["which"]:
         assert item.target[look.character] == "ABCD"[int(look.at)]
 

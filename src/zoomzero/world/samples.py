@@ -30,6 +30,7 @@ LONG_CLOSE = 0.5  # share of close looks at a long video, where moments lie far 
 COARSE_SHARES = (0.2, 0.25, 0.5, 0.05)
 CLOSE_SHARES = (0.15, 0.3, 0.4, 0.15)
 JOINT_SHARES = (0.1, 0.2, 0.65, 0.05)  # what needs several moments of a video is what they are looked at together for
+FEWER = 0.2  # share of questions with two or three options instead of four: users ask with as many as they like
 LEFT_OUT, MOST_OTHERS = 0.2, 2  # how often a moment of the evidence is not among the pieces, and how many others are
 
 
@@ -217,7 +218,7 @@ def _absent_item(rng: np.random.Generator, view: View, plan: FramePlan, settings
         others = [other for other in map(kind_name, rng.permutation(KINDS).tolist()) if other != name]
         where = "next after" if rng.random() < 0.5 else "last before"
         question = Question("order", f"Which object appears {where} the {name}?", tuple(others[:4]), 0, (), ())
-    return _unseen_item(rng, question, settings)
+    return _unseen_item(rng, _with_fewer(rng, question), settings)
 
 
 def _lookup_items(rng: np.random.Generator, view: View, plan: FramePlan, count: int) -> list[SFTItem]:
@@ -339,8 +340,17 @@ def _ask_any(
     for i in rng.choice(len(QUESTION_KINDS), len(QUESTION_KINDS), replace=False, p=shares):
         question = ask(rng, scene, QUESTION_KINDS[i]) if end or QUESTION_KINDS[i] != "last" else None
         if question is not None:
-            return question
+            return _with_fewer(rng, question)
     raise AssertionError("a scene always allows a count question")
+
+
+def _with_fewer(rng: np.random.Generator, question: Question) -> Question:
+    """Leave out one or two wrong options of some questions; not of counts: a window may show another number."""
+    if question.kind == "count" or rng.random() >= FEWER:
+        return question
+    wrong = [i for i in range(len(question.options)) if i != question.answer]
+    kept = sorted([question.answer, *rng.permutation(wrong)[: int(rng.integers(1, len(wrong)))].tolist()])
+    return replace(question, options=tuple(question.options[i] for i in kept), answer=kept.index(question.answer))
 
 
 def _ask_visible(rng: np.random.Generator, view: View, plan: FramePlan, shares: Sequence[float]) -> Question:
