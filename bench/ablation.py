@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import subprocess
 import sys
 import time
@@ -28,12 +27,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from charts import START, ablation_svg
+from charts import START, ablation_svg, ablation_tables
 from zoomzero.answer.ask import answer
 from zoomzero.answer.confidence import answer_confidence, softmax
 from zoomzero.answer.names import AskMode
 from zoomzero.answer.session import QuestionSession
 from zoomzero.answer.trace import Trace
+from zoomzero.benchmarks.runner.identity import machine
 from zoomzero.config import ModelSettings, load_model_settings
 from zoomzero.data.example import Example, read_examples
 from zoomzero.policy.base import Sampling
@@ -125,7 +125,7 @@ def main() -> None:
     long = ask_all(of_long, given, "long", given.long) if given.long else {}
     result: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {given.jobs} runs side by side, one thread each, torch {torch.__version__}",
+        "machine": f"{machine()['processor']}, {given.jobs} at once, one thread each, torch {torch.__version__}",
         "config": given.config,
         "set": given.set,
         "start": given.model,
@@ -148,7 +148,7 @@ def main() -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result, indent=1) + "\n")
     given.plot.write_text(ablation_svg(result))
-    print(table(result))
+    print(ablation_tables(result))
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -389,34 +389,6 @@ def zoom_by_overlap(folders: Sequence[Path]) -> dict[str, Any]:
     centred = np.concatenate(pairs)
     shares = {name: {"earned": round(float(np.mean(v)), 4), "rollouts": len(v)} for name, v in earned.items() if v}
     return {**shares, "within groups": round(float(np.corrcoef(centred.T)[0, 1]), 4)}
-
-
-def table(result: dict[str, Any]) -> str:
-    """Return the result as a Markdown table."""
-    lines = ["| arm | mIoU | accuracy, coarse | accuracy, zoom | format | s per update |", "|---|---|---|---|---|---|"]
-    for arm, measures in result["arms"].items():
-        cells = [f"{measures[m]['mean']:.3f} [{measures[m]['interval'][0]:.3f}, {measures[m]['interval'][1]:.3f}]"
-                 for m in ("iou", "coarse", "zoom", "format")]  # fmt: skip
-        cost = result["cost"].get(arm, {}).get("all")
-        lines.append(f"| {arm} | " + " | ".join(cells) + f" | {'' if cost is None else f'{cost:.1f}'} |")
-    return "\n".join(lines + long_lines(result["long"]))
-
-
-def long_lines(arms: dict[str, Any]) -> list[str]:
-    """Return the part about long videos as a Markdown table, in points where it says "over"."""
-    if not arms:
-        return []
-    heads = ("coarse", "zoom", "divide", "zoom over coarse", "divide over coarse", "mIoU of divide")
-    lines = ["", f"| arm, long videos | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for arm, found in arms.items():
-        cells = [f"{found[mode]['mean']:.3f}" for mode in ("coarse", "zoom", "divide")]
-        gains = [found[f"{mode} over coarse"] for mode in ("zoom", "divide")]
-        cells += [
-            f"{100 * one['mean']:+.1f} [{100 * one['interval'][0]:.1f}, {100 * one['interval'][1]:.1f}]"
-            for one in gains
-        ]
-        lines.append(f"| {arm} | {' | '.join([*cells, format(found['iou']['mean'], '.3f')])} |")
-    return lines
 
 
 if __name__ == "__main__":

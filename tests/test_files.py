@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from zoomzero.files import write_whole
+from zoomzero.errors import ConfigError
+from zoomzero.files import locked, write_whole
 
 WRITE_OFTEN = """
 import sys
@@ -71,3 +73,29 @@ def test_two_processes_may_write_the_same_file(tmp_path: Path) -> None:
     assert [one.communicate()[1] for one in writers] == ["", ""]
     assert seen | {path.read_text()} <= {"a" * 20000, "b" * 20000}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_goes_with_its_process_though_a_forked_worker_lives_on(tmp_path: Path) -> None:
+    """A training run that is killed leaves the worker that drew its next samples: --resume must not wait for that."""
+    context = multiprocessing.get_context("fork")
+    begun, end = context.Event(), context.Event()
+
+    def work() -> None:
+        begun.set()
+        end.wait(60)
+
+    with locked(tmp_path / "run.lock", "out", "take another"):
+        worker = context.Process(target=work)
+        worker.start()
+        assert begun.wait(60)
+        with (
+            pytest.raises(ConfigError, match="is being written by process"),
+            locked(tmp_path / "run.lock", "out", "take another"),
+        ):
+            pass
+    try:
+        with locked(tmp_path / "run.lock", "out", "take another"):
+            assert worker.is_alive()
+    finally:
+        end.set()
+        worker.join()

@@ -8,12 +8,24 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zoomzero.errors import ConfigError
 
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 PARTIAL = ".partial"  # how the names of unfinished files end
+_HELD: set[IO[str]] = set()  # the locks of this process
+
+
+def _let_go() -> None:
+    """Close the locks' files in a forked child: it would hold on to them when its parent is long dead."""
+    for file in _HELD:
+        file.close()
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def write_whole(path: str | Path, content: str | bytes, *, sync: bool = False) -> None:
@@ -102,4 +114,8 @@ def locked(path: Path, setting: str, otherwise: str) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()}")
         file.flush()
-        yield
+        _HELD.add(file)
+        try:
+            yield
+        finally:
+            _HELD.discard(file)

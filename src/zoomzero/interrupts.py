@@ -1,18 +1,22 @@
-"""Ctrl-C that ends a command wherever it lands: in an import, a destructor, a callback, on the way out."""
+"""Commands that end: at Ctrl-C, wherever it lands (an import, a destructor, a callback), and workers with them."""
 
 from __future__ import annotations
 
 import _thread
+import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 INTERRUPTED = 130  # what a shell shows for a command that Ctrl-C ended
 AGAIN_AFTER_S = 0.05
+LOOKED_S = 1.0  # between a worker's looks at whether its parent is there
 Leave = Callable[..., Any]
 
 
@@ -96,3 +100,28 @@ def deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """Let this process end soon after its parent has, however that ended; nothing is done where it is no worker.
+
+    A worker whose parent was killed would else wait for ever to hand on what it has made.
+    """
+    _watch_parent_of(os.getpid())
+
+
+@cache
+def _watch_parent_of(pid: int) -> None:
+    """Start to watch, once in a process: a forked one has its own number."""
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(LOOKED_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()

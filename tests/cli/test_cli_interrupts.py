@@ -171,3 +171,37 @@ def test_ctrl_c_in_a_terminal_reaches_all_processes_and_one_speaks(tmp_path: Pat
         out, error = process.communicate(timeout=60)
     assert (process.returncode, out, error) == (130, "", "zoomzero: interrupted\n")
     assert not list(tmp_path.glob("world/videos/*.mp4"))
+
+
+ORPHAN = """
+import multiprocessing, sys, time
+from zoomzero.interrupts import end_with_parent
+
+def work():
+    end_with_parent()
+    print(multiprocessing.current_process().pid, flush=True)
+    time.sleep(600)
+
+end_with_parent()  # this is no worker: nothing happens, and its worker watches all the same
+multiprocessing.get_context("fork").Process(target=work).start()
+"""
+
+
+def test_a_worker_ends_when_its_parent_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+    until = time.monotonic() + 60
+    while time.monotonic() < until and alive(worker):
+        time.sleep(0.1)
+    assert not alive(worker)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: one that ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

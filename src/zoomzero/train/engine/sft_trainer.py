@@ -20,6 +20,7 @@ from zoomzero.config import ModelSettings
 from zoomzero.data.example import Example
 from zoomzero.data.sft_sample import SFTSample
 from zoomzero.errors import TrainingError, VideoError
+from zoomzero.interrupts import end_with_parent
 from zoomzero.policy.local.attention.packed import fill_rows
 from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.prompt import PromptBuilder
@@ -298,6 +299,7 @@ class SampleStream(Dataset[list[SFTSample]]):
         return self.count
 
     def __getitem__(self, index: int) -> list[SFTSample]:
+        end_with_parent()
         return self.make(index)
 
 

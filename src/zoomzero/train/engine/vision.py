@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from zoomzero.files import read_rows, write_whole
+from zoomzero.interrupts import end_with_parent
 from zoomzero.policy.local.families.base import Family
 from zoomzero.policy.local.vision import tower_tables
 from zoomzero.train.engine.optimizers import Muon
@@ -77,6 +78,7 @@ class PictureStream(Dataset[Batch]):
         return self.settings.steps - self.first
 
     def __getitem__(self, index: int) -> Batch:
+        end_with_parent()
         step = self.first + index
         cycle = CYCLE if step < self.settings.symbols_from else LATER_CYCLE
         view = cycle[step % len(cycle)]
