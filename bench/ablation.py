@@ -72,11 +72,18 @@ ARMS: dict[str, tuple[str, ...]] = {
     "both with random frames": ("rollout.coarse_frames=[8,80]",),
     "both with teacher": ("teacher.model=tiny",),  # teaches where --model is a weaker one
 }
+# what the zoom reward and selective credit bring where labels are right, missing or wrong
+TWINS = (
+    ("both", "GRPO"),
+    ("no spans: answer + zoom", "no spans: answer"),
+    ("no spans: consensus", "no spans: answer + zoom"),
+    ("shifted spans: both", "shifted spans: GRPO"),
+)
 HELD_OUT_SEED = 777
 AT_ONCE = 16
 RESAMPLES = 2000
 MEASURES = ("coarse", "zoom", "iou", "iop", "format")
-LONG_MEASURES = ("coarse", "zoom", "divide", "iou", "format")
+LONG_MEASURES = ("coarse", "zoom", "divide", "iou")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +95,8 @@ class Row:
     zoom: float  # so is the answer with the zoom pass
     iou: float
     iop: float
-    format: float
-    divide: float | None = None  # so is mode divide's, asked about long videos only
+    format: float | None = None  # of the coarse reply; short videos only
+    divide: float | None = None  # so is mode divide's; long videos only
 
 
 def main() -> None:
@@ -135,6 +142,7 @@ def main() -> None:
         "arms": {arm: summary(parts) for arm, parts in by_arm.items()},
         "against GRPO": {a: differences(by_arm[a], by_arm["GRPO"]) for a in arms if a != "GRPO" and "GRPO" in arms},
         "against start": {a: differences(by_arm[a], by_arm[START]) for a in arms},
+        "against twins": {f"{a} over {b}": differences(by_arm[a], by_arm[b]) for a, b in TWINS if {a, b} <= set(arms)},
         "zoom at inference": {arm: gain(parts, "zoom") for arm, parts in by_arm.items()},
         "long": {
             arm: summary(parts, LONG_MEASURES) | {f"{m} over coarse": gain(parts, m) for m in ("zoom", "divide")}
@@ -221,13 +229,7 @@ def ask_long(policy: QwenPolicy, settings: ModelSettings, example: Example, cach
     traces = {mode: ask(policy, settings, example, mode, cache) for mode in modes}
     right = {mode: float(trace.option == example.answer) for mode, trace in traces.items()}
     spans = traces["divide"].spans
-    return Row(
-        id=example.id,
-        **right,
-        iou=iou(spans, example.spans),
-        iop=iop(spans, example.spans),
-        format=float(not any(result.problems for trace in traces.values() for result in trace.passes)),
-    )
+    return Row(id=example.id, **right, iou=iou(spans, example.spans), iop=iop(spans, example.spans))
 
 
 def ask_examples(

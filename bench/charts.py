@@ -93,7 +93,7 @@ def ablation_tables(result: dict[str, Any]) -> str:
         for arm, found in result["arms"].items()
     }
     tables = [_markdown(("mIoU", "accuracy, coarse", "accuracy, zoom", "format", "s per update"), arms)]
-    for base in ("start", "GRPO"):
+    for base in ("start", "GRPO", "twins"):
         gaps = {arm: [_points(gap[m]) for m, _ in PANELS] for arm, gap in result[f"against {base}"].items()}
         if gaps:
             tables.append(f"Points over {base}:\n" + _markdown(("mIoU", "accuracy, coarse", "accuracy, zoom"), gaps))
