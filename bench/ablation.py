@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from charts import START, ablation_svg, ablation_tables
+from charts import START, ablation_svg
+from figures.tables import ablation_tables
 from zoomzero.answer.ask import answer
 from zoomzero.answer.confidence import answer_confidence, softmax
 from zoomzero.answer.names import AskMode

@@ -1,8 +1,7 @@
-"""The drawings of bench/ from the numbers in docs/results, light and dark in one SVG, and the ablation's tables.
+"""The drawings of bench/ from the numbers in docs/results: light and dark in one SVG.
 
 python bench/charts.py lengths docs/results/answers/world.json docs/results/answers/world.svg
 python bench/charts.py ablation docs/results/ablation.json docs/results/ablation.svg
-python bench/charts.py tables docs/results/ablation.json
 """
 
 from __future__ import annotations
@@ -86,67 +85,13 @@ def _length_axis(axes: Axes, minutes: Sequence[float]) -> None:
     axes.set_xlabel("length of the video", color=colour("soft"), labelpad=4)
 
 
-def ablation_tables(result: dict[str, Any]) -> str:
-    """Return the ablation's results as Markdown tables: all arms, differences to the start and to plain GRPO, long."""
-    arms = {
-        arm: [*(_share(found[m]) for m in ("iou", "coarse", "zoom", "format")), _seconds(result["cost"].get(arm))]
-        for arm, found in result["arms"].items()
-    }
-    tables = [_markdown(("mIoU", "accuracy, coarse", "accuracy, zoom", "format", "s per update"), arms)]
-    for base in ("start", "GRPO", "twins"):
-        gaps = {arm: [_points(gap[m]) for m, _ in PANELS] for arm, gap in result[f"against {base}"].items()}
-        if gaps:
-            tables.append(f"Points over {base}:\n" + _markdown(("mIoU", "accuracy, coarse", "accuracy, zoom"), gaps))
-    long = {
-        arm: [
-            *(f"{found[m]['mean']:.3f}" for m in ("coarse", "zoom", "divide")),
-            *(_points(found[f"{m} over coarse"]) for m in ("zoom", "divide")),
-            _share(found["iou"]),
-        ]
-        for arm, found in result["long"].items()
-    }
-    if long:
-        heads = ("coarse", "zoom", "divide", "zoom over coarse", "divide over coarse", "mIoU of divide")
-        tables.append("Long videos:\n" + _markdown(heads, long))
-    gaps = {
-        arm: [_points(gap[m]) for m in ("zoom", "divide", "iou")] for arm, gap in result["long against start"].items()
-    }
-    if gaps:
-        tables.append("Long videos, points over start:\n" + _markdown(("zoom", "divide", "mIoU of divide"), gaps))
-    return "\n\n".join(tables)
-
-
-def _markdown(heads: Sequence[str], rows: dict[str, list[str]]) -> str:
-    lines = [f"| arm | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    return "\n".join([*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())])
-
-
-def _share(value: dict[str, Any]) -> str:
-    low, high = value["interval"]
-    return f"{value['mean']:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _points(value: dict[str, Any]) -> str:
-    """Write a difference in points, bold where its interval does not hold 0."""
-    low, high = value["interval"]
-    text = f"{100 * value['mean']:+.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"**{text}**" if low > 0 or high < 0 else text
-
-
-def _seconds(cost: dict[str, float] | None) -> str:
-    return "" if cost is None else f"{cost['all']:.1f}"
-
-
 def main() -> None:
-    """Draw one file of results again, or print its tables."""
-    kind, numbers, *out = sys.argv[1:]
+    """Draw one file of results again."""
+    kind, numbers, out = sys.argv[1:]
     result = json.loads(Path(numbers).read_text(encoding="utf-8"))
-    if kind == "tables":
-        print(ablation_tables(result))
-        return
     about = f"Time and memory of an answer against the video's length; {result.get('model', '')}"
     drawn = lengths_svg(result["rows"], about) if kind == "lengths" else ablation_svg(result)
-    Path(out[0]).write_text(drawn, encoding="utf-8")
+    Path(out).write_text(drawn, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from figures.tables import embedded_tables
 from zoomzero.answer.scoring import score, zoom
 from zoomzero.answer.session import QuestionSession
 from zoomzero.config import ModelSettings, load_model_settings, settings_hash
@@ -69,8 +70,8 @@ def main() -> None:
             write_world(folder, count, arguments.seed, kind)  # type: ignore[arg-type]
             examples = read_examples(folder / "examples.jsonl")
             result[kind] = evaluate(policy, settings, examples, modes.split(","))
-            print(f"\n{kind} videos, {count} of them\n{table(result[kind])}", flush=True)
     result["minutes"] = round((time.perf_counter() - started) / 60, 1)
+    print(embedded_tables(result))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -169,28 +170,6 @@ def _well_formed(rows: Sequence[DemoRow]) -> float | None:
     """Return the share of written passes whose text follows the strict grammar; None when nothing was written."""
     written = [one for row in rows for one in row.trace.passes if one.text]
     return sum(not one.problems for one in written) / len(written) if written else None
-
-
-def table(scores: dict[str, dict[str, Any]]) -> str:
-    """Return the scores as text."""
-    lines = []
-    for mode, values in scores.items():
-        if "by_kind" not in values:
-            said = (
-                f"{name} {value if isinstance(value, str) else format(value, '.3g')}" for name, value in values.items()
-            )
-            lines.append(f"{mode}: " + ", ".join(said))
-            continue
-        written = "" if values["format"] is None else f"  format {values['format']:.3f}"
-        shares = f"accuracy {values['accuracy']:.3f}  mIoU {values['miou']:.3f}  mIoP {values['miop']:.3f}"
-        costs = f"visual tokens {values['visual_tokens']:.0f}  seconds {values['seconds']:.2f}"
-        sure = f"of {values['sure']['n']} sure answers {values['sure']['right']:.3f} right"
-        lines.append(f"{mode:<8} {shares}{written}  {costs}  {sure}")
-        lines += [
-            f"    {kind:<7} accuracy {of['accuracy']:.3f}  mIoU {of['miou']:.3f}  n {of['n']}"
-            for kind, of in values["by_kind"].items()
-        ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -110,3 +110,18 @@ def test_every_arm_of_the_ablation_is_a_run(monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in (("loss.loss_type", "cispo"), ("loss.loss_type", "sapo"), ("reward.consensus", "True")):
         assert (f"objective.{name}", value) in found
     assert {("objective.credit.estimator", name) for name in ("grpo", "select", "gdpo_select")} <= found
+
+
+@pytest.mark.parametrize(
+    ("page", "results"),
+    [("guides/ablation.md", ["ablation"]), ("embedded-model.md", ["embedded-short", "embedded-long"])],
+)
+def test_pages_show_the_tables_that_are_printed(page: str, results: list[str]) -> None:
+    docs = BENCH.parent / "docs"
+    files = [str(docs / "results" / f"{name}.json") for name in results]
+    command = [sys.executable, str(BENCH / "figures" / "tables.py"), *files]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    rows = [line for line in printed if line.startswith("| ")]
+    assert len(rows) > 20
+    shown = (docs / page).read_text(encoding="utf-8").splitlines()
+    assert [row for row in rows if row not in shown] == []
