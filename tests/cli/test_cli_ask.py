@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 
 import zoomzero
 from cli_runner import Ran, Run, find_checkpoint, run_process
+from processes import alive
 from small_videos import write_small
 from zoomzero import cli
 from zoomzero.config import load_model_settings
@@ -353,10 +353,3 @@ def children(pid: int) -> list[int]:
         if int(fields[1]) == pid:
             found.append(int(stat.parent.name))
     return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "Z" not in re.split(r"\) ", Path(f"/proc/{pid}/stat").read_text(), maxsplit=1)[1].split()[0]
-    except OSError:
-        return False

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import alive
 from zoomzero import cli
 from zoomzero.errors import ModelError
 from zoomzero.interrupts import watched_interrupts
@@ -197,11 +198,3 @@ def test_a_worker_ends_when_its_parent_is_killed() -> None:
     while time.monotonic() < until and alive(worker):
         time.sleep(0.1)
     assert not alive(worker)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs: one that ended and was not waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

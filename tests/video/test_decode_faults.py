@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import made_videos as made
+from processes import alive
 from zoomzero.errors import VideoError
 from zoomzero.spans import Span
 from zoomzero.video import _pool
@@ -299,11 +300,7 @@ def test_workers_end_with_their_parent(plain: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     pid = int(done.stdout)
     for _ in range(100):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+        if not alive(pid):
             return
         time.sleep(0.05)
     pytest.fail("the worker lives on")
