@@ -31,6 +31,7 @@ import torch
 from charts import lengths_svg
 from decode import memory_mb
 from decode import video as film
+from figures.tables import markdown
 from meter import describe, find_device
 from random_models import FAMILIES, SIZES, make_policy
 from zoomzero.answer.ask import answer
@@ -143,13 +144,10 @@ def measure(policy: QwenPolicy, settings: ModelSettings, one: Film, mode: str, r
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the numbers as a Markdown table."""
     gpu = any(row["gpu_mb"] for row in rows)
-    lines = [
-        "| minutes | mode | seconds (low-high) | of these decoding | passes | frames | decoded | tokens read | written "
-        "| MB |" + (" GPU MB |" if gpu else ""),
-        "|" + "---|" * (11 if gpu else 10),
-    ]
-    for row in rows:
-        cells = [
+    heads = ["minutes", "mode", "seconds (low-high)", "of these decoding", "passes", "frames", "decoded", "tokens read"]
+    heads += ["written", "MB", *(["GPU MB"] if gpu else [])]
+    cells = (
+        [
             f"{row['minutes']:g}",
             row["mode"],
             f"{row['seconds']:.2f} ({row['low_s']:.2f}-{row['high_s']:.2f})",
@@ -158,8 +156,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['memory_mb']:,.0f}",
             *([f"{row['gpu_mb']:,.0f}"] if gpu else []),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        for row in rows
+    )
+    return markdown(heads, cells)
 
 
 def load(args: argparse.Namespace, device: torch.device) -> tuple[QwenPolicy, ModelSettings]:

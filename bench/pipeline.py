@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from figures.tables import markdown
 from meter import describe
 from zoomzero.errors import ZoomZeroError
 from zoomzero.train.engine.build import train
@@ -92,17 +93,17 @@ def measure(args: argparse.Namespace, way: str) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the numbers as a Markdown table."""
-    lines = [
-        "| frames are decoded | seconds an update (low-high) | waiting for video (low-high) | close looks |",
-        "|---|---|---|---|",
-    ]
-    for row in rows:
-        zoom = row["phases_s"]["zoom"] / row["update_s"]
-        lines.append(
-            f"| {row['way']} | {row['update_s']:.2f} ({row['low_s']:.2f}-{row['high_s']:.2f}) "
-            f"| {row['waiting_share']:.1%} ({row['waiting_low']:.1%}-{row['waiting_high']:.1%}) | {zoom:.0%} |"
-        )
-    return "\n".join(lines)
+    cells = (
+        [
+            row["way"],
+            f"{row['update_s']:.2f} ({row['low_s']:.2f}-{row['high_s']:.2f})",
+            f"{row['waiting_share']:.1%} ({row['waiting_low']:.1%}-{row['waiting_high']:.1%})",
+            f"{row['phases_s']['zoom'] / row['update_s']:.0%}",
+        ]
+        for row in rows
+    )
+    heads = ("frames are decoded", "seconds an update (low-high)", "waiting for video (low-high)", "close looks")
+    return markdown(heads, cells)
 
 
 def parse() -> argparse.Namespace:

@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 
+from figures.tables import named
 from meter import Meter, Timing, describe, find_device, machine_limits
 from phases import OURS, OURS_A_ROUND, PHASES, TOWER, USUAL, Bench, Case, chat
 from random_models import FAMILIES, SHAPES, SIZES, Work, make_policy, random_clip
@@ -110,12 +111,8 @@ def limits_table(todo: Sequence[Case], machine: dict[str, float]) -> str:
         policy = make_policy(case.family, case.size, torch.device("meta"), torch.bfloat16)
         columns.append(limits(case, policy, machine) | {"one decoding step": 0.0})
         columns[-1]["one decoding step"] = columns[-1]["decode"] / case.length
-    lines = [
-        "| least seconds | " + " | ".join(SHAPES[case.family, case.size].title for case in todo) + " |",
-        "|---|" + "---|" * len(todo),
-    ]
-    lines += [f"| {name} | " + " | ".join(f"{c[name]:.3g}" for c in columns) + " |" for name in columns[0]]
-    return "\n".join(lines)
+    cells = {name: [f"{column[name]:.3g}" for column in columns] for name in columns[0]}
+    return named("least seconds", [SHAPES[case.family, case.size].title for case in todo], cells)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -128,12 +125,9 @@ def table(result: dict[str, Any]) -> str:
         f"rounds: {result['rounds']}. Largest difference between the two ways: {off['logprobs']:.1e} in a "
         f"log-probability, {off['gradient']:.1e} of a gradient's norm.\n"
     )
-    lines = [
-        head,
-        "| phase | ours, s (low-high) | limit, s | of limit | usual, s (low-high) | usual + tower, s | usual / ours "
-        "| usual + tower / ours |" + (" peak MB ours / usual |" if watched else ""),
-        "|" + "---|" * (9 if watched else 8),
-    ]
+    heads = ["ours, s (low-high)", "limit, s", "of limit", "usual, s (low-high)", "usual + tower, s", "usual / ours"]
+    heads += ["usual + tower / ours", *(["peak MB ours / usual"] if watched else [])]
+    rows = {}
     for name in [*phases, "whole step"]:
         if name == "whole step":
             ours, usual, tower = (
@@ -148,12 +142,11 @@ def table(result: dict[str, Any]) -> str:
         seconds = [_seconds(way) if way else "" for way in (ours, usual, tower)]
         ratios = [f"{way['median_s'] / ours['median_s']:.1f}" if way else "" for way in (usual, tower)]
         cells = [seconds[0], f"{limit:.3g}", f"{limit / ours['median_s']:.0%}", *seconds[1:], *ratios]
-        cells += [memory] if watched else []
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        rows[name] = [*cells, *([memory] if watched else [])]
     share = phases["zoom scoring"][OURS]["median_s"] / sum(phases[p][OURS]["median_s"] for p in STEP)
     steps = phases["decode"][OURS]["median_s"] / case["length"]
-    lines.append(f"\nOne decoding step {1e3 * steps:.2f} ms; zoom scoring is {share:.0%} of the step.")
-    return "\n".join(lines)
+    foot = f"\nOne decoding step {1e3 * steps:.2f} ms; zoom scoring is {share:.0%} of the step."
+    return "\n".join([head, named("phase", heads, rows), foot])
 
 
 def _seconds(way: dict[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""The tables of docs/ in Markdown, from the numbers in docs/results or in a run's directory.
+"""Tables in Markdown: those of docs/ from the numbers in docs/results or in a run's directory.
 
 python bench/figures/tables.py docs/results/ablation.json
 python bench/figures/tables.py docs/results/embedded-short.json docs/results/embedded-long.json
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,15 @@ KINDS = ("symbol", "order", "count", "last")
 CONTROLS = ("true span", "random span", "uniform", "no frames")
 
 
-def markdown(first: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
+
+
+def named(first: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     """Return a table, its rows named in the first column."""
-    lines = [f"| {first} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    return "\n".join([*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())])
+    return markdown([first, *heads], ([name, *cells] for name, cells in rows.items()))
 
 
 # --- bench/ablation.py -----------------------------------------------------------------------------------------------
@@ -35,11 +40,11 @@ def ablation_tables(result: Mapping[str, Any]) -> str:
         arm: [*(_share(found[m]) for m in (*MEASURES, "format")), _seconds(result["cost"].get(arm))]
         for arm, found in result["arms"].items()
     }
-    tables = [markdown("arm", [*MEASURES.values(), "format", "s per update"], arms)]
+    tables = [named("arm", [*MEASURES.values(), "format", "s per update"], arms)]
     for base in ("start", "GRPO", "twins"):
         if gaps := result[f"against {base}"]:
             rows = {arm: [_points(gap[m]) for m in MEASURES] for arm, gap in gaps.items()}
-            tables.append(f"Points over {base}:\n\n" + markdown("arm", list(MEASURES.values()), rows))
+            tables.append(f"Points over {base}:\n\n" + named("arm", list(MEASURES.values()), rows))
     if found := result["long"]:
         heads = ("coarse", "zoom", "divide", "zoom over coarse", "divide over coarse", "mIoU of divide")
         rows = {
@@ -50,11 +55,11 @@ def ablation_tables(result: Mapping[str, Any]) -> str:
             ]
             for arm, of in found.items()
         }
-        tables.append("Long videos:\n\n" + markdown("arm", heads, rows))
+        tables.append("Long videos:\n\n" + named("arm", heads, rows))
         over = result["long against start"]
         rows = {arm: [_points(gap[m]) for m in ("zoom", "divide", "iou")] for arm, gap in over.items()}
         heads = ("zoom", "divide", "mIoU of divide")
-        tables.append("Long videos, points over start:\n\n" + markdown("arm", heads, rows))
+        tables.append("Long videos, points over start:\n\n" + named("arm", heads, rows))
     return "\n\n".join(tables)
 
 
@@ -87,10 +92,10 @@ def embedded_tables(result: Mapping[str, Any]) -> str:
         modes = {mode: of for mode, of in found.items() if "by_kind" in of}
         n = max(of["n"] for of in modes.values())
         heads = ["accuracy", *KINDS, "mIoU", "format", "visual tokens", "seconds", "right when sure"]
-        tables.append(markdown(f"{n} {kind} videos", heads, {mode: _mode(of) for mode, of in modes.items()}))
+        tables.append(named(f"{n} {kind} videos", heads, {mode: _mode(of) for mode, of in modes.items()}))
         elsewhere = {name: found[f"close look, {name} questions"] for name in KINDS}
         rows = {where: [f"{of[where]:.3f}" for of in elsewhere.values()] for where in CONTROLS}
-        tables.append(markdown(f"close look at, {kind} videos", KINDS, rows))
+        tables.append(named(f"close look at, {kind} videos", KINDS, rows))
         random = found["a random span as long as the true one, mIoU"]["mIoU"]
         tables.append(f"A random span as long as the true one has an mIoU of {random:.3f} in {kind} videos.")
     if exits := result.get("short", {}).get("zoom without a close look from a confidence of"):
@@ -98,9 +103,9 @@ def embedded_tables(result: Mapping[str, Any]) -> str:
             "never" if enough == "1" else enough: said.removesuffix(" tokens").split(" with ")
             for enough, said in exits.items()
         }
-        tables.append(markdown("no close look from a coarse confidence of", ("accuracy", "visual tokens"), rows))
+        tables.append(named("no close look from a coarse confidence of", ("accuracy", "visual tokens"), rows))
     if aims := embedded_aims(result):
-        tables.append(markdown("aim", ("reached?", "measured"), aims))
+        tables.append(named("aim", ("reached?", "measured"), aims))
     return "\n\n".join(tables)
 
 
@@ -169,7 +174,7 @@ def curve_tables(run: Path) -> str:
     }
     heads = ("accuracy", "coarse accuracy", "mIoU", "format", "mIoU symbol", *KINDS[1:])
     small = ("minutes", "small pictures", "large pictures", "letters")
-    return "\n\n".join([markdown("step", small, seen), markdown("step", heads, found)])
+    return "\n\n".join([named("step", small, seen), named("step", heads, found)])
 
 
 def main() -> None:

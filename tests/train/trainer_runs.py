@@ -19,7 +19,7 @@ from grpo_runs import SMALL
 from zoomzero.config import lay_over
 
 LIMIT_S = 240
-TIMES = ("seconds/", "memory/", "features/", "tokens_per_second", "train_")  # what equal runs differ in
+TIMES = ("seconds/", "memory/", "features/", "tokens_per_second", "minutes", "train_")  # what equal runs differ in
 BATCHES = {"train_batch_size": 4, "mini_batch_size": 2, "steps": 3, "save_every": 1, "learning_rate": 1e-4}
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")

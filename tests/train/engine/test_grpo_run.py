@@ -60,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, small_world: Path) -> dict[str
 
 def test_log_has_everything_to_watch(run: dict[str, Any]) -> None:
     assert [row["step"] for row in run["steps"]] == [1, 2, 3]
-    every = {"loss", "grad_norm", "learning_rate", "tokens_per_second", "memory/peak_mb"}
+    every = {"loss", "grad_norm", "learning_rate", "tokens_per_second", "memory/peak_mb", "minutes"}
     every |= {f"loss/{name}" for name in ("clip_share", "clip_low_share", "clip_high_share", "ratio", "kl", "entropy")}
     phases = ("decode", "vision", "prefill", "generate", "zoom", "log_probs", "backward", "optimizer")
     every |= {f"seconds/{name}" for name in phases}

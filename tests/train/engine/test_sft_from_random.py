@@ -85,6 +85,13 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "minutes"} for row in rows]
 
 
+def took_an_hour(path: Path) -> None:
+    """Let a checkpoint say that its run had taken an hour."""
+    state = json.loads(path.read_text())
+    state["log_history"][-1]["minutes"] += 60
+    path.write_text(json.dumps(state))
+
+
 def tower_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.partition("visual.")[2]: value for name, value in weights.items() if "visual." in name}
 
@@ -151,6 +158,7 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(straight: Path, small_wor
     with pytest.raises(Killed):
         train(settings_of(out, small_world), callbacks=[KillAt(2)])
     assert [p.name for p in out.glob("checkpoint-*")] == ["checkpoint-1"]
+    took_an_hour(out / "checkpoint-1" / "trainer_state.json")
     train(settings_of(out, small_world), resume=True)
     mine, theirs = (load_file(p / "model.safetensors") for p in (out, straight))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
@@ -159,7 +167,11 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(straight: Path, small_wor
         assert all(torch.equal(value, mine["state"][index][name]) for name, value in state.items())
     assert rows_of(out / "validation.jsonl") == rows_of(straight / "validation.jsonl")
     assert rows_of(out / "vision.jsonl") == rows_of(straight / "vision.jsonl")
-    data = json.loads((out / "training.json").read_text())["data"]
+    record = json.loads((out / "training.json").read_text())
+    assert 60 <= record["minutes"] < 120, "of both sittings"
+    last = json.loads((out / "validation.jsonl").read_text().splitlines()[-1])
+    assert 60 <= last["minutes"] <= record["minutes"]
+    data = record["data"]
     assert data.keys() == json.loads((straight / "training.json").read_text())["data"].keys()
 
 

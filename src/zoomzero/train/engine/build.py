@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -92,10 +91,9 @@ def train(settings: GrpoSettings, *, resume: bool = False, callbacks: Sequence[T
         last = last_checkpoint(out) if resume else None
         if resume:
             trainer.restore(last)
-        started = time.perf_counter()
         with quiet():  # its warnings are about data loaders and file systems that this is not
             result = trainer.train(resume_from_checkpoint=str(last) if last else None)
-        return _finish(settings, trainer, result, started, {**splits_used(examples, files), "leaks": asdict(leaks)})
+        return _finish(settings, trainer, result, {**splits_used(examples, files), "leaks": asdict(leaks)})
 
 
 def _close(trainer: GrpoTrainer, callbacks: Sequence[TrainerCallback]) -> None:
@@ -106,15 +104,13 @@ def _close(trainer: GrpoTrainer, callbacks: Sequence[TrainerCallback]) -> None:
             callback.close()
 
 
-def _finish(
-    settings: GrpoSettings, trainer: GrpoTrainer, result: Any, started: float, data: dict[str, Any]
-) -> TrainingRecord:
+def _finish(settings: GrpoSettings, trainer: GrpoTrainer, result: Any, data: dict[str, Any]) -> TrainingRecord:
     """Write the model and the record of a run that has made all its updates."""
     out = Path(settings.out)
     record = make_record(
         settings,
         steps=result.global_step,
-        started=started,
+        minutes=trainer.clock.minutes,
         final_loss=trainer.last_loss,
         data=data,
         validation=trainer.validation_summary(),

@@ -11,7 +11,6 @@ uninterrupted one would have read.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -43,6 +42,7 @@ from zoomzero.train.engine.trainer import PREFIX, check_engine, engine_arguments
 from zoomzero.train.engine.vision import LOG_FILE as VISION_LOG
 from zoomzero.train.engine.vision import pretrain
 from zoomzero.train.rollouts.engine import LocalEngine
+from zoomzero.train.run.clock import RunClock
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.held_out import HeldOut
 from zoomzero.train.run.processes import join_processes
@@ -214,7 +214,8 @@ def _train(
     stages = [Stage(**stage.model_dump()) for stage in settings.stages]
     examples, data = learned_from
     loader = make_loader(settings, examples, model_settings, policy, out) if examples else None
-    held_out = _held_out(settings_here, policy, model_settings, out)
+    clock = RunClock()
+    held_out = _held_out(settings_here, policy, model_settings, out, clock)
     trainer = SftTrainer(
         settings,
         policy,
@@ -222,6 +223,7 @@ def _train(
         model_settings,
         SFTLoss(policy.model, settings.guidance, settings.head_chunk),
         loader,
+        clock=clock,
         args=_arguments(settings_here, out, loader),
         train_dataset=SampleStream(_sample_maker(settings, stages, model_settings, policy.geometry), settings.steps)
         if loader is None
@@ -235,7 +237,6 @@ def _train(
             *([held_out] if held_out is not None else []),
         ],
     )
-    started = time.perf_counter()
     try:
         with quiet():  # its warnings are about data loaders that this is not
             result = trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -245,7 +246,7 @@ def _train(
     record = make_record(
         settings,
         steps=result.global_step,
-        started=started,
+        minutes=clock.minutes,
         final_loss=trainer.last_loss,
         data=data if examples else {"world_seed": settings.world_seed, **seen},
     )
@@ -256,14 +257,16 @@ def _train(
     return record
 
 
-def _held_out(settings: SftSettings, policy: QwenPolicy, model_settings: ModelSettings, out: Path) -> HeldOut | None:
+def _held_out(
+    settings: SftSettings, policy: QwenPolicy, model_settings: ModelSettings, out: Path, clock: RunClock
+) -> HeldOut | None:
     """Return who asks held-out examples, of a whole copy where the model is in shards; None when nobody does."""
     watched = settings.validation
     if watched.examples is None and watched.world is None:
         return None
     computing = partial(torch.autocast, torch.device(own_device()).type, torch.bfloat16, enabled=settings.in_bf16)
     if not settings.sharded:
-        return HeldOut(policy, model_settings, watched, out, computing=computing)
+        return HeldOut(policy, model_settings, watched, out, computing=computing, clock=clock)
     copied = load_copy(settings)
     engine = LocalEngine(copied, Stopwatch(), shares_weights=False)
 
@@ -271,7 +274,7 @@ def _held_out(settings: SftSettings, policy: QwenPolicy, model_settings: ModelSe
         weights = trained_weights(model)
         engine.update(lambda: ((name.removeprefix(PREFIX), value) for name, value in weights), 0)  # a copy counts none
 
-    return HeldOut(copied, model_settings, watched, out, refresh=refresh, computing=computing)
+    return HeldOut(copied, model_settings, watched, out, refresh=refresh, computing=computing, clock=clock)
 
 
 def _arguments(settings: SftSettings, out: Path, loader: SampleLoader | None) -> TrainingArguments:

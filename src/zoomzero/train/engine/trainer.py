@@ -26,6 +26,7 @@ from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.save import save_checkpoint, system_errors
 from zoomzero.train.engine.sharded import fsdp_arguments, load_whole_weights, shard_with, trained_weights
 from zoomzero.train.engine_settings import EngineSettings, schedule_of
+from zoomzero.train.run.clock import MINUTES, RunClock
 from zoomzero.train.run.directory import flush
 from zoomzero.train.run.processes import check_processes
 
@@ -41,6 +42,7 @@ class PolicyTrainer(Trainer):  # type: ignore[misc]
         policy: the model that is trained.
         source: directory of the start checkpoint.
         model_settings: how the model is asked.
+        clock: of the run; its own when None.
         kwargs: of `Trainer`.
     """
 
@@ -50,12 +52,15 @@ class PolicyTrainer(Trainer):  # type: ignore[misc]
         policy: QwenPolicy,
         source: Path,
         model_settings: ModelSettings,
+        clock: RunClock | None = None,
         **kwargs: Any,
     ) -> None:
         self.settings: Any = settings
         self.policy, self.source, self.model_settings = policy, source, model_settings
         super().__init__(**kwargs)
         self.remove_callback(PrinterCallback)  # it prints raw dictionaries; progress is the caller's
+        self.clock = RunClock() if clock is None else clock
+        self.add_callback(self.clock)
 
     def create_accelerator_and_postprocess(self) -> None:
         """Make the engine, sharding or not."""
@@ -125,6 +130,11 @@ class PolicyTrainer(Trainer):  # type: ignore[misc]
             TrainingError: always.
         """
         raise NotImplementedError
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the run has taken so far."""
+        logs[MINUTES] = round(self.clock.minutes, 2)
+        super().log(logs, start_time)
 
     # --- what is kept ----------------------------------------------------------------------------------------------
 

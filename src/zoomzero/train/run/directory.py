@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -34,8 +33,9 @@ FREE_TO_CHANGE = (
 class TrainingRecord:
     """What `training.json` in a trained checkpoint says.
 
-    `final_loss` is the mean over the last logged steps; `minutes` are those since the start or the last resume; `data`
-    says which splits of which files were learned from, `validation` how the start model, the last and the best one did.
+    `final_loss` is the mean over the last logged steps; `minutes` are those of all sittings, without what a new tower
+    took to learn to see (`vision_minutes` of `data`); `data` says which splits of which files were learned from,
+    `validation` how the start model, the last and the best one did.
     """
 
     settings: dict[str, Any]
@@ -57,7 +57,7 @@ def make_record(
     settings: BaseModel,
     *,
     steps: int,
-    started: float,
+    minutes: float,
     final_loss: float,
     data: dict[str, Any],
     validation: dict[str, dict[str, float]] | None = None,
@@ -67,14 +67,14 @@ def make_record(
     Args:
         settings: of the run.
         steps: optimizer steps it has made.
-        started: `time.perf_counter()` when it started, or was resumed.
+        minutes: the run has taken, over all its sittings.
         final_loss, data, validation: as in `TrainingRecord`.
     """
     return TrainingRecord(
         settings=settings.model_dump(mode="json"),
         settings_hash=settings_hash(settings),
         steps=steps,
-        minutes=round((time.perf_counter() - started) / 60, 1),
+        minutes=round(minutes, 1),
         final_loss=round(final_loss, 6),
         device=device_name(),
         versions=versions(),

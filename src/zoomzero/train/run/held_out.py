@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from zoomzero.data.example import Example, read_examples
 from zoomzero.files import read_rows, write_whole
 from zoomzero.policy.base import Policy
 from zoomzero.spans import iou
+from zoomzero.train.run.clock import MINUTES, RunClock
 from zoomzero.train.run.processes import gather, is_first, place_among
 from zoomzero.train.run.worlds import written_world
 from zoomzero.train.settings import ValidationSettings
@@ -42,6 +42,7 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
         out: the run's directory.
         refresh: told the model that learns before a copy of it is asked.
         computing: how the model computes, for example autocast.
+        clock: of the run.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
         *,
         refresh: Callable[[Any], None] = lambda model: None,
         computing: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        clock: RunClock | None = None,
     ) -> None:
+        self.clock = RunClock() if clock is None else clock
         self.policy, self.model_settings, self.settings, self.out = policy, model_settings, settings, out
         self.refresh, self.computing = refresh, computing
         self.examples = self._examples()
-        self.began = time.perf_counter()
 
     def _examples(self) -> list[Example]:
         if self.settings.examples is not None:
@@ -81,8 +83,7 @@ class HeldOut(TrainerCallback):  # type: ignore[misc]
         with self.computing():
             values = score(self.policy, self.model_settings, self.examples)
         model.train()
-        minutes = round((time.perf_counter() - self.began) / 60, 1)
-        row = {"step": state.global_step, "minutes": minutes, **values}
+        row = {"step": state.global_step, MINUTES: round(self.clock.minutes, 1), **values}
         path = self.out / LOG_FILE
         rows = [*(one for one in read_rows(path) if one["step"] < state.global_step), row]
         if is_first():
