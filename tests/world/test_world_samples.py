@@ -258,6 +258,15 @@ def test_close_look_names_what_its_frames_show(catch: Callable[..., Made], seed:
         assert item.untrained == ()
 
 
+@pytest.mark.parametrize("make", [zoom_sample, context_sample])
+def test_answers_of_a_close_look_count_as_much_as_is_said(catch: Callable[..., Made], make: Any) -> None:
+    """The list does not, and what is drawn is the same."""
+    plain, heavy = (catch(make, 3, SETTINGS, GEOMETRY, weight=weight).sample for weight in (1.0, 4.0))
+    assert [item.weight for item in plain.items] == [1.0] * len(plain.items)
+    assert [item.weight for item in heavy.items] == [1.0 if i.text == LIST_TEXT else 4.0 for i in heavy.items]
+    assert [(i.text, i.target) for i in plain.items] == [(i.text, i.target) for i in heavy.items]
+
+
 def check_evidence(made: Made, item: SFTItem) -> tuple[bool, bool]:
     """Whether the frames show a second of every span of the evidence, and whether the answer is right."""
     question = parts(item).question

@@ -58,6 +58,9 @@ class StageSettings(Settings):
     joints: int = Field(0, ge=0, description="Looks at several pieces of a long video together.")
     zooms: int = Field(0, ge=0, description="Close looks at about the right spans.")
     contexts: int = Field(0, ge=0, description="Close looks after a look at the whole video and its answer.")
+    zoom_weight: float = Field(
+        1.0, gt=0, description="How much a token of a close look's answers counts: they are short, all others long."
+    )
     shortest_s: int = Field(48, ge=4, description="Shortest short video, seconds.")
     longest_s: int = Field(80, ge=4, description="Longest short video, seconds.")
     questions: int = Field(4, ge=0, description="Questions about one look at a video.")

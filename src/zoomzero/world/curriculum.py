@@ -29,6 +29,7 @@ class Stage:
     joints: int = 0
     zooms: int = 0
     contexts: int = 0
+    zoom_weight: float = 1.0
     shortest_s: int = 48
     longest_s: int = 80
     questions: int = 4
@@ -81,6 +82,6 @@ def step_samples(
             for view in sparse
         ),
         *(joint_sample(rng, window, settings, geometry, lookups=stage.lookups) for _ in range(stage.joints)),
-        *(zoom_sample(rng, settings, geometry) for _ in range(stage.zooms)),
-        *(context_sample(rng, settings, geometry) for _ in range(stage.contexts)),
+        *(zoom_sample(rng, settings, geometry, weight=stage.zoom_weight) for _ in range(stage.zooms)),
+        *(context_sample(rng, settings, geometry, weight=stage.zoom_weight) for _ in range(stage.contexts)),
     ]

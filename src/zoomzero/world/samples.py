@@ -93,8 +93,10 @@ def joint_sample(
     return SFTSample(view.draw(plan), video_header(view.total_s), tuple(items))
 
 
-def zoom_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> SFTSample:
-    """A close look at (about) the right spans, sometimes at wrong ones."""
+def zoom_sample(
+    rng: np.random.Generator, settings: ModelSettings, geometry: Geometry, *, weight: float = 1.0
+) -> SFTSample:
+    """A close look at (about) the right spans, sometimes at wrong ones; a token of its answers counts `weight`."""
     long = rng.random() < LONG_CLOSE
     whole = whole_view(rng, 400, LONG_DURATION_S) if long else whole_view(rng, 48, LONGEST_WHOLE_S)
     shift_s = even_s(rng, 0, LONG_DURATION_S - LONGEST_WHOLE_S) if not long and rng.random() < 0.5 else 0.0
@@ -107,11 +109,13 @@ def zoom_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geo
     items += [_zoom_item(rng, _symbol_question(rng, event, view.scene), settings, True) for event in singles[:3]]
     items.append(_zoom_item(rng, _stranger(rng, view, plan), settings, False))
     shown = [e for e in view.scene.events if view.frames_of(e, plan) >= 2]
-    items.append(SFTItem(LIST_TEXT, "".join(f" {e.name} {SYMBOLS[e.symbol]}" for e in shown)))
-    return SFTSample(view.draw(plan), "", tuple(items))
+    listing = SFTItem(LIST_TEXT, "".join(f" {e.name} {SYMBOLS[e.symbol]}" for e in shown))
+    return SFTSample(view.draw(plan), "", (*(replace(item, weight=weight) for item in items), listing))
 
 
-def context_sample(rng: np.random.Generator, settings: ModelSettings, geometry: Geometry) -> SFTSample:
+def context_sample(
+    rng: np.random.Generator, settings: ModelSettings, geometry: Geometry, *, weight: float = 1.0
+) -> SFTSample:
     """A close look that goes on from a look at the whole video and the answer written there."""
     view = whole_view(rng, 48, 80)
     question = _ask_any(rng, view.scene, CLOSE_SHARES)
@@ -124,7 +128,9 @@ def context_sample(rng: np.random.Generator, settings: ModelSettings, geometry: 
     asked = video_header(view.total_s) + coarse_text(question.text, question.options, "think", settings.style)
     plan = _zoom_plan(rng, view, question, settings, geometry)
     item = _zoom_item(rng, question, settings, question.kind != "symbol" or _knowable(question, view, plan))
-    return SFTSample(view.draw(plan), "", (item,), (Exchange(view.draw(coarse_plan), asked, reply),))
+    return SFTSample(
+        view.draw(plan), "", (replace(item, weight=weight),), (Exchange(view.draw(coarse_plan), asked, reply),)
+    )
 
 
 def _coarse_item(rng: np.random.Generator, view: View, plan: FramePlan, settings: ModelSettings) -> SFTItem:
