@@ -33,7 +33,7 @@ import zoomzero
 from beside.environment import FFMPEG, PEERS, install
 from beside.small_model import SIDE, write_model
 from beside.turns import Contender
-from figures.tables import named
+from figures.tables import markdown
 from meter import cpu_name
 from zoomzero.benchmarks.runner.many import KEPT_TOKENS
 from zoomzero.data.example import Example, write_examples
@@ -277,16 +277,16 @@ def spread(name: str, turns: Sequence[dict[str, Any]], ours: Sequence[dict[str, 
 
 def table(rows: Sequence[dict[str, Any]], per: str, extra: Callable[[dict[str, Any]], str] | None = None) -> str:
     """Return summaries as a Markdown table."""
-    heads = [f"CPU s {per}", f"s {per}", "MB over the start", "CPU, times ours", "seconds, times ours"]
+    heads = ["", f"CPU s {per}", f"s {per}", "MB over the start", "CPU, times ours", "seconds, times ours"]
     heads += ["equal prompts, answers"] if extra else []
-    cells_of = {}
+    lines = []
     for row in rows:
         n = row.get("per", 1)
         cells = [_three(row["cpu_s"], n), _three(row["seconds"], n), f"{row['over_mb'][2]:,.0f}"]
         same = row["name"] == OURS
         cells += ["" if same else _three(row[f"ratio_{key}"], 1) for key in ("cpu_s", "seconds")]
-        cells_of[row["name"]] = [*cells, *([extra(row)] if extra else [])]
-    return named("", heads, cells_of)
+        lines.append([row["name"], *cells, *([extra(row)] if extra else [])])
+    return markdown(heads, lines)
 
 
 def _three(values: Sequence[float], n: int) -> str:

@@ -18,7 +18,7 @@ class RunClock(TrainerCallback):  # type: ignore[misc]
 
     @property
     def minutes(self) -> float:
-        """Of this sitting, and of all before it up to the checkpoint that it went on from."""
+        """Of this sitting, and of all before it up to the last log row of the checkpoint that it went on from."""
         return self._before + (time.perf_counter() - self._began) / 60
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
