@@ -6,22 +6,29 @@ import time
 from typing import Any
 
 from transformers import TrainerCallback, TrainerState
+from transformers.trainer_callback import ExportableState
 
-MINUTES = "minutes"  # in every row of the trainer's log, which checkpoints hold
+MINUTES = "minutes"  # in every row of the trainer's log, and among what a checkpoint says of this clock
 
 
-class RunClock(TrainerCallback):  # type: ignore[misc]
-    """Counts the minutes of a run; a resumed one goes on from those its checkpoint's last log row names."""
+class RunClock(TrainerCallback, ExportableState):  # type: ignore[misc]
+    """Counts the minutes of a run's steps; a resumed one goes on from those that its checkpoint holds."""
 
     def __init__(self) -> None:
-        self._began, self._before = time.perf_counter(), 0.0
+        self._began: float | None = None
+        self._before = 0.0
 
     @property
     def minutes(self) -> float:
-        """Of this sitting, and of all before it up to the last log row of the checkpoint that it went on from."""
-        return self._before + (time.perf_counter() - self._began) / 60
+        """Of this sitting, and of all before it up to the checkpoint that it went on from; 0 before the first step."""
+        return self._before + (0.0 if self._began is None else (time.perf_counter() - self._began) / 60)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, in the trainer's form."""
+        return {"args": {}, "attributes": {MINUTES: self.minutes}}
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Go on from what the checkpoint says."""
-        rows = [row[MINUTES] for row in state.log_history if MINUTES in row]
-        self._began, self._before = time.perf_counter(), rows[-1] if rows else 0.0
+        """Go on from what the checkpoint says; one that an earlier version wrote says nothing."""
+        kept = state.stateful_callbacks.get(type(self).__name__, {"attributes": {MINUTES: 0.0}})
+        self._before = float(kept["attributes"][MINUTES])
+        self._began = time.perf_counter()
