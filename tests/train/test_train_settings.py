@@ -235,6 +235,12 @@ def test_what_cannot_be_asked_is_refused_at_once(tmp_path: Path, ask: dict[str, 
 # --- schedules ---
 
 
+@pytest.mark.parametrize("rates", [[[5, 1.0], [3, 0.5]], [[3, 1.0], [3, 0.5]], [[0, 1.0], [9, -0.1]]])
+def test_rates_that_say_nothing_clear_are_refused(rates: list[list[float]]) -> None:
+    with pytest.raises(ValueError, match="rates: pairs \\[step, factor\\], steps rising, factors 0 or more"):
+        SftSettings(model="random", out="x", stages=[{"steps": 3, "clips": 1}], rates=rates)
+
+
 @pytest.mark.parametrize(
     ("schedule", "warmup", "name"),
     [

@@ -44,6 +44,17 @@ def test_stage_of_a_step_is_the_one_it_falls_into() -> None:
     assert [stage_of(stages, step).clips for step in range(9)] == [1, 1, 2, 3, 3, 3, 3, 3, 3]
 
 
+def test_stage_says_how_close_looks_are_asked() -> None:
+    """Its weight and its share of strangers reach the samples."""
+    plain, other = (
+        [item for step in range(8) for item in samples_of(1, step, Stage(8, zooms=1, **changes))[0].items]
+        for changes in ({}, {"zoom_weight": 4.0, "strangers": 0.0})
+    )
+    assert len(plain) == len(other) + 8
+    assert {item.weight for item in plain} == {1.0}
+    assert {item.weight for item in other} == {1.0, 4.0}
+
+
 def test_settings_of_a_stage_are_its_fields() -> None:
     assert {field.name for field in dataclasses.fields(Stage)} == set(StageSettings.model_fields)
     settings = StageSettings(steps=3, zooms=2, questions=2)

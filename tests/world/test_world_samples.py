@@ -309,6 +309,17 @@ def test_strangers_answer_is_every_option_alike(catch: Callable[..., Made]) -> N
     assert all(15 <= places[i] <= 55 for i in range(4)), places  # mean 35, standard deviation 5.1
 
 
+def test_close_looks_are_asked_about_what_they_do_not_show_as_often_as_is_said(catch: Callable[..., Made]) -> None:
+    """Without strangers nothing else changes; a share of them is drawn."""
+    asked = [catch(zoom_sample, seed, SETTINGS, GEOMETRY).sample.items for seed in range(60)]
+    never = [catch(zoom_sample, seed, SETTINGS, GEOMETRY, strangers=0.0).sample.items for seed in range(60)]
+    some = [catch(zoom_sample, seed, SETTINGS, GEOMETRY, strangers=0.25).sample.items for seed in range(60)]
+    for all_of, none_of in zip(asked, never, strict=True):
+        assert none_of == (*all_of[:-2], all_of[-1])
+    more = sum(len(one) - len(other) for one, other in zip(some, never, strict=True))
+    assert 6 <= more <= 26, more  # mean 15, standard deviation 3.4
+
+
 def test_close_looks_lie_in_long_videos_too(catch: Callable[..., Made]) -> None:
     made = [catch(zoom_sample, seed, SETTINGS, GEOMETRY) for seed in range(40)]
     starts = [one.sample.clip.times_s[0] for one in made]

@@ -11,6 +11,7 @@ from zoomzero.config import Settings, lay_over, parse_settings, read_settings
 from zoomzero.train.credit.objective import PAPER_OBJECTIVE, ObjectiveSettings
 from zoomzero.train.engine_settings import EngineSettings, LoraSettings, Schedule, schedule_of
 from zoomzero.train.settings_server import RolloutServerSettings
+from zoomzero.train.settings_world import StageSettings, VisionSettings, WorldData
 
 __all__ = [
     "DataSettings",
@@ -28,73 +29,6 @@ __all__ = [
     "load_grpo_settings",
     "schedule_of",
 ]
-
-
-class VisionSettings(Settings):
-    """Pretraining of a random tower on labelled pictures of the world."""
-
-    steps: int = Field(ge=1, description="Batches of pictures.")
-    small: int = Field(96, ge=1, description="Pairs of small frames in a batch of those.")
-    crop: int = Field(32, ge=1, description="Crops of large pairs in a batch of those.")
-    large: int = Field(12, ge=1, description="Pairs of large frames in a batch of those.")
-    learning_rate: float = Field(2e-3, gt=0, description="Of Muon and AdamW alike.")
-    decay: float = Field(0.4, gt=0, le=1, description="Last share of the steps in which the rate falls to 0.")
-    lone_steps: int = Field(200, ge=0, description="First steps whose pictures hold one object.")
-    symbols_from: int = Field(5000, ge=0, description="Step from which most batches show symbols.")
-    measure_every: int = Field(500, ge=1, description="Steps between measures on held-out pictures and saved states.")
-    draw_ahead: bool = Field(True, description="Draw the next batches in a process of its own.")
-    seed: int = Field(0, ge=0, description="Stream of pictures.")
-
-
-class StageSettings(Settings):
-    """A stage of the curriculum: what one step reads, drawn from the procedural world."""
-
-    steps: int = Field(ge=1, description="Optimizer steps of the stage.")
-    pictures: int = Field(0, ge=0, description="Pairs of small frames, whose objects are listed.")
-    closeups: int = Field(0, ge=0, description="Pairs of large frames, whose objects and symbols are listed.")
-    clips: int = Field(0, ge=0, description="Looks at a whole short video.")
-    windows: int = Field(0, ge=0, description="Looks at a window of a long video.")
-    sparse: int = Field(0, ge=0, description="Looks at a whole long video, many seconds between its frames.")
-    joints: int = Field(0, ge=0, description="Looks at several pieces of a long video together.")
-    zooms: int = Field(0, ge=0, description="Close looks at about the right spans.")
-    contexts: int = Field(0, ge=0, description="Close looks after a look at the whole video and its answer.")
-    zoom_weight: float = Field(
-        1.0, gt=0, description="How much a token of a close look's answers counts: they are short, all others long."
-    )
-    shortest_s: int = Field(48, ge=4, description="Shortest short video, seconds.")
-    longest_s: int = Field(80, ge=4, description="Longest short video, seconds.")
-    questions: int = Field(4, ge=0, description="Questions about one look at a video.")
-    lookups: int = Field(0, ge=0, description="Objects looked up in it: when they show, and nothing else.")
-    listing: float = Field(0.5, ge=0, le=1, description="Share of those looks that also list everything that shows.")
-    train_vision: bool = Field(False, description="Let the vision tower learn on.")
-
-    @model_validator(mode="after")
-    def _check_together(self) -> StageSettings:
-        if not self.samples:
-            raise ValueError("a stage that reads nothing: give it pictures, clips, zooms, ...")
-        if self.shortest_s > self.longest_s:
-            raise ValueError("shortest_s is more than longest_s")
-        return self
-
-    @property
-    def samples(self) -> int:
-        """Samples one step reads."""
-        looks = self.clips + self.windows + self.sparse + self.joints + self.zooms + self.contexts
-        return self.pictures + self.closeups + looks
-
-
-class WorldData(Settings):
-    """Videos of the procedural world, written as mp4 files when the run starts."""
-
-    kind: Literal["short", "long"] = Field(
-        "short", description="Length of the videos: short (48-80 s) or long (20 minutes)."
-    )
-    count: int = Field(ge=1, description="Videos, one question each.")
-    seed: int = Field(description="Seed of the videos; take other ones for training and evaluation.")
-    folder: str = Field("outputs/worlds", description="Where the videos are written, for all runs that want the same.")
-    spans: Literal["true", "none", "shifted", "late"] = Field(
-        "true", description="Span labels: true, none, each end shifted by up to half a span, or late by up to a span."
-    )
 
 
 class ValidationSettings(Settings):
@@ -166,6 +100,11 @@ class SftSettings(EngineSettings):
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate.")
     schedule: Schedule = Field("cosine", description="transformers' name of the learning-rate schedule.")
     decay: float = Field(0.3, gt=0, le=1, description="Last share of the steps, in which warmup_stable_decay falls.")
+    rates: tuple[tuple[int, float], ...] = Field(
+        (),
+        description="In place of `schedule`: steps, and what `learning_rate` is multiplied with there; straight lines "
+        "between them.",
+    )
     warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up.")
     draw_ahead: int = Field(
         0, ge=0, description="Processes that prepare the next samples of the world; examples are always decoded ahead."
@@ -206,6 +145,13 @@ class SftSettings(EngineSettings):
             raise ValueError("steps is not the sum of the stages' steps: leave it out")
         if self.vision is not None and self.model != "random":
             raise ValueError('vision pretrains a random tower: set model = "random", or leave [vision] out')
+        return self
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> SftSettings:
+        steps, factors = [step for step, _ in self.rates], [factor for _, factor in self.rates]
+        if steps != sorted(set(steps)) or any(factor < 0 for factor in factors):
+            raise ValueError("rates: pairs [step, factor], steps rising, factors 0 or more")
         return self
 
     @model_validator(mode="after")

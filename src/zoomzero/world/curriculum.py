@@ -30,6 +30,7 @@ class Stage:
     zooms: int = 0
     contexts: int = 0
     zoom_weight: float = 1.0
+    strangers: float = 1.0
     shortest_s: int = 48
     longest_s: int = 80
     questions: int = 4
@@ -82,6 +83,9 @@ def step_samples(
             for view in sparse
         ),
         *(joint_sample(rng, window, settings, geometry, lookups=stage.lookups) for _ in range(stage.joints)),
-        *(zoom_sample(rng, settings, geometry, weight=stage.zoom_weight) for _ in range(stage.zooms)),
+        *(
+            zoom_sample(rng, settings, geometry, weight=stage.zoom_weight, strangers=stage.strangers)
+            for _ in range(stage.zooms)
+        ),
         *(context_sample(rng, settings, geometry, weight=stage.zoom_weight) for _ in range(stage.contexts)),
     ]

@@ -94,9 +94,17 @@ def joint_sample(
 
 
 def zoom_sample(
-    rng: np.random.Generator, settings: ModelSettings, geometry: Geometry, *, weight: float = 1.0
+    rng: np.random.Generator,
+    settings: ModelSettings,
+    geometry: Geometry,
+    *,
+    weight: float = 1.0,
+    strangers: float = 1.0,
 ) -> SFTSample:
-    """A close look at (about) the right spans, sometimes at wrong ones; a token of its answers counts `weight`."""
+    """A close look at (about) the right spans, sometimes at wrong ones.
+
+    A token of its answers counts `weight`; a share `strangers` of the looks is also asked about what it does not show.
+    """
     long = rng.random() < LONG_CLOSE
     whole = whole_view(rng, 400, LONG_DURATION_S) if long else whole_view(rng, 48, LONGEST_WHOLE_S)
     shift_s = even_s(rng, 0, LONG_DURATION_S - LONGEST_WHOLE_S) if not long and rng.random() < 0.5 else 0.0
@@ -107,7 +115,8 @@ def zoom_sample(
     items = [_zoom_item(rng, question, settings, _knowable(question, view, plan))]
     singles = [e for e in view.scene.events if view.frames_of(e, plan) >= 2 and _lone(view.scene, e)]
     items += [_zoom_item(rng, _symbol_question(rng, event, view.scene), settings, True) for event in singles[:3]]
-    items.append(_zoom_item(rng, _stranger(rng, view, plan), settings, False))
+    if strangers == 1 or rng.random() < strangers:
+        items.append(_zoom_item(rng, _stranger(rng, view, plan), settings, False))
     shown = [e for e in view.scene.events if view.frames_of(e, plan) >= 2]
     listing = SFTItem(LIST_TEXT, "".join(f" {e.name} {SYMBOLS[e.symbol]}" for e in shown))
     return SFTSample(view.draw(plan), "", (*(replace(item, weight=weight) for item in items), listing))

@@ -1,4 +1,4 @@
-"""Muon: orthogonal updates against an exact decomposition and a plain loop, AdamW's against torch's own."""
+"""Muon: orthogonal updates against an exact decomposition and a plain loop, AdamW's against torch's own; rates."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import get_scheduler
 
-from zoomzero.train.engine.optimizers import Muon, orthogonalise, split_parameters
+from zoomzero.train.engine.optimizers import Muon, orthogonalise, rate_factor, split_parameters
 
 
 class Small(nn.Module):
@@ -217,3 +218,25 @@ def test_steps_lower_a_loss() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.2 * losses[0], losses
+
+
+def test_rates_lie_on_straight_lines_and_stay_where_the_last_one_ends() -> None:
+    rates = [(0, 0.0), (4, 1.0), (6, 1.0), (10, 0.5)]
+    found = [rate_factor(rates, step) for step in range(13)]
+    assert found == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.5, 0.5])
+
+
+def test_rates_can_say_what_a_named_schedule_does() -> None:
+    """transformers' warmup_stable_decay, over all its steps."""
+    details = {"num_decay_steps": 20, "min_lr_ratio": 0.01, "decay_type": "linear"}
+    schedule = get_scheduler(
+        "warmup_stable_decay",
+        torch.optim.SGD(small().parameters(), lr=1.0),
+        num_warmup_steps=5,
+        num_training_steps=60,
+        scheduler_specific_kwargs=details,
+    )
+    rates = [(0, 0.01), (5, 1.0), (40, 1.0), (60, 0.01)]
+    assert [rate_factor(rates, step) for step in range(61)] == pytest.approx(
+        [schedule.lr_lambdas[0](step) for step in range(61)]
+    )

@@ -152,6 +152,15 @@ def test_optimizer_and_schedule_are_those_asked_for(straight: Path) -> None:
     assert rates[-1] < 0.6e-3
 
 
+def test_rates_stand_in_place_of_a_schedule_over_a_kill(small_world: Path, tmp_path: Path) -> None:
+    out, changes = tmp_path / "run", {"vision": None, "rates": [[0, 0.2], [1, 1.0], [3, 0.0]]}
+    with pytest.raises(Killed):
+        train(settings_of(out, small_world, **changes), callbacks=[KillAt(2)])
+    train(settings_of(out, small_world, **changes), resume=True)
+    log = json.loads((out / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
+    assert [row["learning_rate"] for row in log if "learning_rate" in row] == pytest.approx([2e-4, 1e-3, 5e-4])
+
+
 def test_killed_run_goes_on_as_if_nothing_had_happened(straight: Path, small_world: Path, tmp_path: Path) -> None:
     """Killed in step 2, before its checkpoint: tower, optimizer, curriculum and log go on from step 1."""
     out = tmp_path / "run"

@@ -1,9 +1,11 @@
-"""Optimizers beside AdamW."""
+"""Optimizers beside AdamW, and learning rates that no named schedule has."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
@@ -107,3 +109,9 @@ def orthogonalise(matrices: Tensor) -> Tensor:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if matrices.shape[1] > matrices.shape[2] else x
+
+
+def rate_factor(rates: Sequence[tuple[int, float]], step: int) -> float:
+    """Return what the learning rate is multiplied with at a step: on straight lines between (step, factor) pairs."""
+    steps, factors = zip(*rates, strict=True)
+    return float(np.interp(step, steps, factors))

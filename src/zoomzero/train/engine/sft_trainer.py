@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import TrainerCallback
 
@@ -26,7 +28,7 @@ from zoomzero.policy.local.features import FeatureCache
 from zoomzero.policy.local.prompt import PromptBuilder
 from zoomzero.policy.local.qwen import QwenPolicy
 from zoomzero.policy.local.vision import VisualFeatures, plain_features
-from zoomzero.train.engine.optimizers import Muon
+from zoomzero.train.engine.optimizers import Muon, rate_factor
 from zoomzero.train.engine.sft_samples import ExampleSFTSamples, PackedSFTSamples, pack_sft_samples
 from zoomzero.train.engine.trainer import PolicyTrainer
 from zoomzero.train.rollouts.collector import LEAST_SEEN
@@ -238,6 +240,13 @@ class SftTrainer(PolicyTrainer):
             self.optimizer = Muon(self.model, self.args.learning_rate, weight_decay=self.args.weight_decay)
         found: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
         return found
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """Return the run's learning rates, made once: `rates`, or transformers' schedule."""
+        if self.settings.rates and getattr(self, "lr_scheduler", None) is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, partial(rate_factor, self.settings.rates))
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def get_train_dataloader(self) -> Any:
         """Return what the run reads."""
