@@ -119,8 +119,10 @@ def _watch_parent_of(pid: int) -> None:
     if parent is None:
         return
 
+    started_by = os.getppid()  # the parent, or a server that forks for it (Python 3.14's choice)
+
     def watch() -> None:
-        while os.getppid() == parent.pid:
+        while os.getppid() == started_by and parent.is_alive():
             time.sleep(LOOKED_S)
         os._exit(1)
 

@@ -15,7 +15,7 @@ import pytest
 from processes import alive
 from zoomzero import cli
 from zoomzero.errors import ModelError
-from zoomzero.interrupts import watched_interrupts
+from zoomzero.interrupts import LOOKED_S, watched_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -183,15 +183,21 @@ def work():
     print(multiprocessing.current_process().pid, flush=True)
     time.sleep(600)
 
-end_with_parent()  # this is no worker: nothing happens, and its worker watches all the same
-multiprocessing.get_context("fork").Process(target=work).start()
+if __name__ == "__main__":
+    end_with_parent()  # this is no worker: nothing happens, and its worker watches all the same
+    multiprocessing.get_context(sys.argv[1]).Process(target=work).start()
 """
 
 
-def test_a_worker_ends_when_its_parent_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True) as parent:
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_worker_ends_when_its_parent_is_killed_and_not_before(tmp_path: Path, method: str) -> None:
+    """Forked by the parent itself, or by a server in between, as Python 3.14 does."""
+    (script := tmp_path / "orphan.py").write_text(ORPHAN)
+    with subprocess.Popen([sys.executable, str(script), method], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
+        time.sleep(2 * LOOKED_S)
+        assert alive(worker)
         parent.kill()
         parent.wait()
     until = time.monotonic() + 60

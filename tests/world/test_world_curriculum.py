@@ -107,6 +107,16 @@ def test_step_is_a_pure_function_of_seed_and_step() -> None:
         assert all(a.items != b.items for a, b in zip(first[3:], another[3:], strict=True))
 
 
+def test_processes_share_out_what_one_would_draw() -> None:
+    whole = samples_of(1, 1, EVERYTHING)
+    shares = [step_samples(1, 1, [EVERYTHING], SETTINGS, GEOMETRY, rank, 3) for rank in range(3)]
+    assert [len(share) for share in shares] == [4, 4, 4]
+    for place, sample in enumerate(whole):
+        same = shares[place % 3][place // 3]
+        assert np.array_equal(sample.clip.frames, same.clip.frames)
+        assert (sample.items, sample.header) == (same.items, same.header)
+
+
 def test_settings_of_the_embedded_model_make_steps_it_can_read() -> None:
     """Every stage of `configs/tiny.toml` is drawn once; no taught answer is longer than the model may write."""
     settings = load_settings(SftSettings, str(CONFIG))

@@ -91,7 +91,9 @@ class EngineSettings(Settings):
         "bfloat16", description="Number type of the final model and of the best ones; checkpoints keep float32."
     )
     seed: int = Field(0, ge=0, description="Seed of the order of examples and of what else is random.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves torch's choice.")
+    threads: int = Field(
+        0, ge=0, description="CPU threads, shared by the processes of a machine; 0 leaves torch's choice."
+    )
 
     @field_validator("ask")
     @classmethod

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from zoomzero.data.sft_sample import SFTSample
 from zoomzero.video.types import Geometry
 from zoomzero.world.samples import coarse_sample, context_sample, joint_sample, picture_sample, zoom_sample
 from zoomzero.world.views import sparse_view, whole_view, window_view
+
+Draw = Callable[..., SFTSample]
 
 _STREAM = 1  # keeps these random numbers apart from those of `zoomzero world`
 
@@ -49,43 +52,47 @@ def stage_of(stages: Sequence[Stage], step: int) -> Stage:
 
 
 def step_samples(
-    seed: int, step: int, stages: Sequence[Stage], settings: ModelSettings, geometry: Geometry
+    seed: int,
+    step: int,
+    stages: Sequence[Stage],
+    settings: ModelSettings,
+    geometry: Geometry,
+    rank: int = 0,
+    processes: int = 1,
 ) -> list[SFTSample]:
-    """Return what step `step` of the stream `seed` reads."""
-    stage = stage_of(stages, step)
-    rng = np.random.default_rng((_STREAM, seed, step))
+    """Return what step `step` of the stream `seed` reads.
+
+    Each sample has random numbers of its own: several processes take every so manyth, and draw no others.
+
+    Args:
+        seed: of the stream.
+        step: of the run.
+        stages: of the curriculum.
+        settings: how the model is asked.
+        geometry: of the model.
+        rank, processes: this process among those that share the step's samples.
+    """
+    draws = _draws(stage_of(stages, step), settings, geometry)
+    mine = range(rank, len(draws), processes)
+    return [draws[place](np.random.default_rng((_STREAM, seed, step, place))) for place in mine]
+
+
+def _draws(stage: Stage, settings: ModelSettings, geometry: Geometry) -> list[Draw]:
+    """Return how each sample of a stage's step is drawn; kinds lie together, so processes get about as many of each."""
     coarse, window, zoom = (one.budget() for one in (settings.coarse, settings.window, settings.zoom))
-    looks = [
-        *((whole_view(rng, stage.shortest_s, stage.longest_s), coarse) for _ in range(stage.clips)),
-        *((window_view(rng), window) for _ in range(stage.windows)),
+    look: Draw = partial(coarse_sample, settings=settings, geometry=geometry)
+    asked = {"questions": stage.questions, "lookups": stage.lookups, "listing": stage.listing}
+    alone = {"questions": max(1, stage.questions), "lookups": 0, "listing": 0.0}  # lists of a long video eat a step
+    weight, lookups, strangers = stage.zoom_weight, stage.lookups, stage.strangers
+    shortest_s, longest_s = stage.shortest_s, stage.longest_s
+    kinds: list[tuple[int, Draw]] = [
+        (stage.pictures, lambda rng: picture_sample(rng, coarse, geometry, symbols=False)),
+        (stage.closeups, lambda rng: picture_sample(rng, zoom, geometry, symbols=True)),
+        (stage.clips, lambda rng: look(rng, whole_view(rng, shortest_s, longest_s), coarse, **asked)),
+        (stage.windows, lambda rng: look(rng, window_view(rng), window, **asked)),
+        (stage.sparse, lambda rng: look(rng, sparse_view(rng), coarse, **alone)),
+        (stage.joints, lambda rng: joint_sample(rng, window, settings, geometry, lookups=lookups)),
+        (stage.zooms, lambda rng: zoom_sample(rng, settings, geometry, weight=weight, strangers=strangers)),
+        (stage.contexts, lambda rng: context_sample(rng, settings, geometry, weight=weight)),
     ]
-    sparse = [sparse_view(rng) for _ in range(stage.sparse)]
-    return [
-        *(picture_sample(rng, coarse, geometry, symbols=False) for _ in range(stage.pictures)),
-        *(picture_sample(rng, zoom, geometry, symbols=True) for _ in range(stage.closeups)),
-        *(
-            coarse_sample(
-                rng,
-                view,
-                budget,
-                settings,
-                geometry,
-                questions=stage.questions,
-                lookups=stage.lookups,
-                listing=stage.listing,
-            )
-            for view, budget in looks
-        ),
-        *(  # without lists, which would be longer than all else that a step reads
-            coarse_sample(
-                rng, view, coarse, settings, geometry, questions=max(1, stage.questions), lookups=0, listing=0.0
-            )
-            for view in sparse
-        ),
-        *(joint_sample(rng, window, settings, geometry, lookups=stage.lookups) for _ in range(stage.joints)),
-        *(
-            zoom_sample(rng, settings, geometry, weight=stage.zoom_weight, strangers=stage.strangers)
-            for _ in range(stage.zooms)
-        ),
-        *(context_sample(rng, settings, geometry, weight=stage.zoom_weight) for _ in range(stage.contexts)),
-    ]
+    return [draw for count, draw in kinds for _ in range(count)]

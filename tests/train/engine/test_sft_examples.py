@@ -171,7 +171,7 @@ def test_processes_that_do_not_fit_are_refused(small_world: Path, tmp_path: Path
     with pytest.raises(ConfigError, match=r"^fsdp: one process has nobody to share with"):
         sft._check(settings.model_copy(update={"fsdp": True}), 1)
     staged = SftSettings.model_validate({"model": "tiny", "out": "o", "stages": [{"steps": 1, "clips": 1}]})
-    with pytest.raises(ConfigError, match=r"^stages: the procedural world's curriculum takes one process"):
+    with pytest.raises(ConfigError, match=r"^stages: a step of one reads 1 samples, which 2 processes cannot share"):
         sft._check(staged, 2)
 
 

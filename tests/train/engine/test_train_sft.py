@@ -347,7 +347,7 @@ def test_start_and_examples_that_cannot_be_read_are_named(family_checkpoints: di
 def test_runs_of_other_seeds_read_other_samples(tmp_path: Path) -> None:
     runs = [settings_of(tmp_path / "unused", tmp_path, world_seed=seed) for seed in (1, 1, 2)]
     stages = [Stage(**stage.model_dump()) for stage in runs[0].stages]
-    first, again, other = (sft._sample_maker(run, stages, SETTINGS, Geometry(16))(0) for run in runs)
+    first, again, other = (sft._step_maker(run, stages, SETTINGS, Geometry(16))(0) for run in runs)
     assert [sample.items for sample in first] == [sample.items for sample in again]
     assert [sample.items for sample in first] != [sample.items for sample in other]
 

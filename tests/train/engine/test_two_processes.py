@@ -105,6 +105,36 @@ def test_supervised(
     assert (folders[1] / "run" / name).is_file(), "the finished model, or its adapter"
 
 
+def test_curriculum(small_world: Path, tmp_path: Path) -> None:
+    """Of random weights, guided; the tower learns alone, rests, and learns on. Each process draws its own samples."""
+    reads = {"pictures": 2, "clips": 3, "shortest_s": 6, "longest_s": 12, "questions": 2, "lookups": 1, "zooms": 2}
+    values = {
+        "model": "random",
+        "vision": {"steps": 2, "small": 4, "crop": 2, "large": 2, "measure_every": 1},
+        "stages": [{"steps": 1, **reads}, {"steps": 1, "train_vision": True, **reads}],
+        "optimizer": "muon",
+        "learning_rate": 1e-3,
+        "guidance": 0.3,
+        "threads": 2,
+        "bf16": False,
+        "save_every": 2,
+        "log_every": 1,
+        "validation": {"examples": str(small_world), "limit": 3, "every": 2},
+    }
+    folders = (tmp_path / "alone", tmp_path / "together")
+    for processes, folder in enumerate(folders, start=1):
+        folder.mkdir()
+        path = folder / "settings.json"
+        path.write_text(json.dumps(values | {"out": str(folder / "run")}), encoding="utf-8")
+        run("sft", path, folder=folder, processes=processes).check()
+    wanted, found = (load_file(folder / "run" / "checkpoint-2" / "model.safetensors") for folder in folders)
+    start = load_file(folders[0] / "run" / "start" / "model.safetensors")
+    moved = {name: value - start[name] for name, value in wanted.items()}
+    assert any("visual" in name and value.any() for name, value in moved.items())
+    assert size({name: found[name] - wanted[name] for name in wanted}) < SAME_MOVE * size(moved)
+    assert logged(folders[1]) == pytest.approx(logged(folders[0]), rel=1e-3)
+
+
 def weights_after(folder: Path, small_world: Path, changes: dict[str, Any], processes: int) -> dict[str, torch.Tensor]:
     folder.mkdir()
     run("train", write_settings(folder, small_world, ONE | changes), folder=folder, processes=processes).check()

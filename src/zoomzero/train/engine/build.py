@@ -43,7 +43,7 @@ from zoomzero.train.run.directory import (
     last_checkpoint,
     make_record,
 )
-from zoomzero.train.run.processes import join_processes
+from zoomzero.train.run.processes import join_processes, share_threads
 from zoomzero.train.run.progress import GrpoProgress
 from zoomzero.train.run.validate import Validation
 from zoomzero.train.run.worlds import written_world
@@ -72,8 +72,7 @@ def train(settings: GrpoSettings, *, resume: bool = False, callbacks: Sequence[T
     """
     state = join_processes()
     _check(settings, state.num_processes)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    share_threads(settings.threads)
     torch.manual_seed(settings.seed)
     out = Path(settings.out)
     with state.main_process_first():

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 
@@ -45,7 +46,7 @@ from zoomzero.train.rollouts.engine import LocalEngine
 from zoomzero.train.run.clock import RunClock
 from zoomzero.train.run.directory import TrainingRecord, check_run, claimed_run, last_checkpoint, make_record
 from zoomzero.train.run.held_out import HeldOut
-from zoomzero.train.run.processes import join_processes
+from zoomzero.train.run.processes import join_processes, place_among, share_threads
 from zoomzero.train.settings import SftSettings
 from zoomzero.train.stopwatch import Stopwatch
 from zoomzero.video.types import Geometry
@@ -75,7 +76,11 @@ class SFTLoss(nn.Module):
         self.model.tie_weights()
 
     def forward(
-        self, samples: PackedSFTSamples, features: VisualFeatures | None = None, total: Tensor | None = None
+        self,
+        samples: PackedSFTSamples,
+        features: VisualFeatures | None = None,
+        total: Tensor | None = None,
+        looks: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the weighted mean cross-entropy over the answers' tokens; only they go through the head.
 
@@ -83,6 +88,7 @@ class SFTLoss(nn.Module):
             samples: a row.
             features: of its clips, where the prompts do not carry their patches.
             total: weight of all tokens of the update, 0-d; None: the row's own.
+            looks: `look_counts` of the update; None: the row's own.
         """
         watch = (LABEL_LAYER, GUIDED_LAYER) if self.guidance else ()
         packed = packed_states(
@@ -93,11 +99,13 @@ class SFTLoss(nn.Module):
         asked = PackedStates(packed.states[counted], packed.targets[counted], ())
         losses = -suffix_logprobs(self.model, asked, chunk=self.chunk)
         loss = (losses * weights[counted]).sum() / (weights.sum() if total is None else total)
-        return {"loss": loss + self.guidance * guidance_loss(packed, samples) if self.guidance else loss}
+        return {"loss": loss + self.guidance * guidance_loss(packed, samples, looks) if self.guidance else loss}
 
 
-def guidance_loss(packed: PackedStates, samples: PackedSFTSamples) -> Tensor:
+def guidance_loss(packed: PackedStates, samples: PackedSFTSamples, counts: Tensor | None = None) -> Tensor:
     """Return how far some heads are from looking where items say, the mean of each kind of look, summed over kinds.
+
+    `counts` are the `look_counts` that the means are over, by default these samples' own.
 
     For a token that says when something begins, one head's queries and keys are compared over the prompt's visual
     tokens alone: cross-entropy against the one that shows the beginning. Another head does so for the words that name
@@ -124,8 +132,9 @@ def guidance_loss(packed: PackedStates, samples: PackedSFTSamples) -> Tensor:
                 scores = _scores(packed, LABEL_LAYER, LABEL_HEAD, places[-1:], places)
                 losses["label"].append(_cross_entropies(scores, torch.tensor([label])))
             first += length
-    means = [torch.cat(found).mean() for found in losses.values() if found]
-    return torch.stack(means).sum() if means else packed.states.new_zeros(())
+    over = (samples.look_counts if counts is None else counts).to(packed.states.device)
+    parts = [torch.cat(found).sum() / of for found, of in zip(losses.values(), over, strict=True) if found]
+    return torch.stack(parts).sum() if parts else packed.states.new_zeros(())
 
 
 def _scores(packed: PackedStates, layer: int, head: int, asking: Tensor, places: Tensor) -> Tensor:
@@ -184,10 +193,10 @@ def _learned_from(settings: SftSettings) -> tuple[list[Example], dict[str, Any]]
 def _check(settings: SftSettings, processes: int) -> None:
     """Refuse what cannot work before anything is loaded."""
     check_engine(settings, processes)
-    if settings.stages and processes > 1:
-        raise ConfigError(
-            "stages", "the procedural world's curriculum takes one process", "start one, without torchrun"
-        )
+    fewest = min((stage.samples for stage in settings.stages), default=processes)
+    if fewest < processes:
+        reason = f"a step of one reads {fewest} samples, which {processes} processes cannot share"
+        raise ConfigError("stages", reason, "start fewer processes, or let each step read more")
 
 
 def _train(
@@ -198,14 +207,17 @@ def _train(
     learned_from: tuple[list[Example], dict[str, Any]],
 ) -> TrainingRecord:
     """Run in a directory that is this run's, from a checkpoint or the start."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    state = PartialState()
     torch.manual_seed(settings.seed)
-    source = _start(settings, out)
+    with state.main_process_first():
+        source = _start(settings, out)
     settings_here = settings.model_copy(update={"model": str(source)})
     model_settings = settings.model_settings(load_model_settings(source))
     policy = load_trained(settings_here, sees=True)
-    seen = _pretrain_vision(policy, settings, out, made=last is not None)
+    with state.main_process_first():  # the others read what it has written
+        share_threads(settings.threads, waited_for=True)
+        seen = _pretrain_vision(policy, settings, out, made=last is not None)
+    share_threads(settings.threads)
     if settings.lora is None:
         policy.model.requires_grad_(settings.train_only != "embeddings")
         policy.model.model.visual.requires_grad_(settings.learns_vision)
@@ -225,7 +237,7 @@ def _train(
         loader,
         clock=clock,
         args=_arguments(settings_here, out, loader),
-        train_dataset=SampleStream(_sample_maker(settings, stages, model_settings, policy.geometry), settings.steps)
+        train_dataset=SampleStream(_step_maker(settings, stages, model_settings, policy.geometry), settings.steps)
         if loader is None
         else loader.samples.groups,
         data_collator=lambda read: {
@@ -280,6 +292,7 @@ def _held_out(
 def _arguments(settings: SftSettings, out: Path, loader: SampleLoader | None) -> TrainingArguments:
     """Return the engine's settings."""
     draw = settings.draw_ahead if loader is None else 0
+    tower_rests = len({stage.train_vision for stage in settings.stages}) > 1  # for a while: it then has no gradients
     of_examples = {"ignore_data_skip": True, "logging_nan_inf_filter": False}  # the loader knows where it stands
     return engine_arguments(
         settings,
@@ -287,6 +300,7 @@ def _arguments(settings: SftSettings, out: Path, loader: SampleLoader | None) ->
         dataloader_num_workers=draw,
         dataloader_prefetch_factor=4 if draw else None,
         lr_scheduler_kwargs=_schedule_details(settings),
+        ddp_find_unused_parameters=tower_rests,
         **({} if loader is None else of_examples),
     )
 
@@ -322,7 +336,9 @@ def _schedule_details(settings: SftSettings) -> dict[str, Any]:
     return {"num_decay_steps": round(settings.steps * settings.decay), "min_lr_ratio": 0.01, "decay_type": "linear"}
 
 
-def _sample_maker(
+def _step_maker(
     settings: SftSettings, stages: Sequence[Stage], model_settings: ModelSettings, geometry: Geometry
 ) -> Callable[[int], list[SFTSample]]:
-    return lambda index: step_samples(settings.world_seed, index, stages, model_settings, geometry)
+    """Return what draws this process's share of a step of the curriculum."""
+    place = place_among()
+    return lambda step: step_samples(settings.world_seed, step, stages, model_settings, geometry, *place)

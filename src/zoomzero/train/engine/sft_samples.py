@@ -59,6 +59,13 @@ class PackedSFTSamples:
         """Tokens in the packed row."""
         return sum(len(p) for p in self.prompts) + sum(len(s) for group in self.suffixes for s in group)
 
+    @property
+    def look_counts(self) -> Tensor:
+        """How many looks there are of each kind in `LOOKS`, and last how many options, (len(LOOKS) + 1,) float32."""
+        kinds = torch.cat([rows[:, 1] for group in self.looks for rows in group])
+        options = sum(len(ends) for group in self.options for ends in group)
+        return torch.tensor([*torch.bincount(kinds, minlength=len(LOOKS)).tolist(), options], dtype=torch.float32)
+
 
 def pack_sft_samples(samples: Sequence[SFTSample], builder: PromptBuilder, end_of_turn: int) -> PackedSFTSamples:
     """Turn samples into prompts and suffixes.

@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset
 from transformers import TrainerCallback
 
 from zoomzero.config import ModelSettings
@@ -124,9 +124,10 @@ class SftRow:
     packed: PackedSFTSamples
 
     @property
-    def weight(self) -> float:
-        """How much all its tokens count together."""
-        return float(sum(weights.sum() for group in self.packed.weights for weights in group))
+    def amounts(self) -> Tensor:
+        """How much all its tokens count together, then its `look_counts`, 1-d."""
+        weight = torch.cat([weights for group in self.packed.weights for weights in group]).sum()
+        return torch.cat([weight[None], self.packed.look_counts])
 
 
 def plan_sft_rows(
@@ -250,17 +251,23 @@ class SftTrainer(PolicyTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Return what the run reads."""
-        return super().get_train_dataloader() if self.loader is None else self.loader
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
+        if self.loader is not None:
+            return self.loader
+        args = self.args
+        return DataLoader(  # of this process's share of each step: the engine's own would share out whole steps
+            self.train_dataset,
+            batch_size=1,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         """Run forward and backward over one update's rows and return the mean over all their tokens."""
         model.train()
         rows = self._rows(inputs["samples"])
-        total = torch.tensor(sum(row.weight for row in rows), device=self.args.device)
-        total = self.accelerator.reduce(total, "sum")
+        amounts = torch.stack([row.amounts for row in rows]).sum(0).to(self.args.device)
+        total, *looks = self.accelerator.reduce(amounts, "sum")
 
         def computing() -> AbstractContextManager[Any]:
             return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.settings.in_bf16)
@@ -268,7 +275,7 @@ class SftTrainer(PolicyTrainer):
         def loss_of(row: SftRow) -> Tensor:
             features = row_features(self.policy, row, computing)
             with computing():
-                loss: Tensor = model(row.packed, features, total)["loss"]
+                loss: Tensor = model(row.packed, features, total, torch.stack(looks))["loss"]
             return loss
 
         return self.learn(model, rows, len(rows), loss_of)

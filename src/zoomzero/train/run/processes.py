@@ -48,6 +48,18 @@ def place_among() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
+def share_threads(threads: int, *, waited_for: bool = False) -> None:
+    """Give this process its share of a run's CPU threads.
+
+    Args:
+        threads: of all its processes on this machine; 0 leaves torch's choice.
+        waited_for: the others wait meanwhile, so it gets all.
+    """
+    if threads:
+        sharing = 1 if waited_for else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, threads // sharing))
+
+
 def gather(value: Any) -> list[Any]:
     """Return every process's value (anything that pickles), in order."""
     if not dist.is_initialized():
