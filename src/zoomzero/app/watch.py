@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ class Watcher:
         self._tell, self._stop = tell, stop
         self._end_s = time.monotonic() + limit_s
         self._name = ""
-        self._told_s = 0.0
+        self._told_s: dict[str, float] = {}  # when a kind of message was last sent
 
     def check(self) -> None:
         """End the question where it should not go on.
@@ -72,7 +73,7 @@ class Watcher:
     def decoding(self, done: int, total: int) -> None:
         """Frames are being decoded."""
         self.check()
-        if self._due() or done == total:
+        if self._due("decoding") or done == total:
             self._tell({"event": "decoding", "done": done, "total": total})
 
     def looked(self, clip: Clip) -> None:
@@ -96,18 +97,18 @@ class Watcher:
     def wrote(self, text: str) -> None:
         """The model has written so far."""
         self.check()
-        if text and self._due():
+        if text and self._due("words"):
             self._tell({"event": "words", "name": self._name, "text": text})
 
     def ended(self, result: PassResult) -> None:
         """A pass has ended."""
         self._tell({"event": "passed", "pass": pass_view(result.trace)})
 
-    def _due(self) -> bool:
+    def _due(self, kind: str) -> bool:
         now = time.monotonic()
-        if now - self._told_s < EVERY_S:
+        if now - self._told_s.get(kind, -math.inf) < EVERY_S:
             return False
-        self._told_s = now
+        self._told_s[kind] = now
         return True
 
 
