@@ -22,8 +22,8 @@ from zoomzero.train.rollouts.record import read_groups
 STEPS = {
     "save_every": 1,
     "keep": 3,
-    # hot, for the model is sure of these questions and groups of equal rollouts teach nothing
-    "rollout": {"filter": {"enabled": False}, "temperature": 2.0},
+    # hot and more than two, for the model is sure of these questions and groups of equal rollouts teach nothing
+    "rollout": {"filter": {"enabled": False}, "temperature": 2.0, "num_generations": 4},
     "objective": {"credit": {"estimator": "gdpo_select"}},
 }
 KILLED = Moment("update", nth=2)
