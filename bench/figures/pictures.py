@@ -1,7 +1,7 @@
 """Pictures of the pages for the README, taken in headless Chromium: light and dark, each below 300 kB.
 
     zoomzero demo --out outputs/demo
-    python bench/figures/pictures.py --demo outputs/demo
+    python bench/figures/pictures.py --demo outputs/demo --example 8
     zoomzero app &
     python bench/figures/pictures.py --app http://127.0.0.1:7860
 

@@ -79,9 +79,9 @@ def test_a_second_question_reads_no_frame_again(user) -> None:
     """Frames and prefill are reused; the answer is the one that reading everything gives."""
     place, me, _ = user
     ask(place, me)
-    second = "Which symbol is on the blue circle?"
+    second = "Which symbol is on the blue ring?"
     made = next(one for one in ask(place, me, second, modes="coarse") if one["event"] == "answer")
-    coarse = made["passes"][0]
+    (coarse,) = made["passes"]
     assert coarse["visual_tokens"] == 0
     assert coarse["new_tokens"] < coarse["prompt_tokens"] / 2
     assert coarse["decoded_frames"] == 0

@@ -267,7 +267,7 @@ class SftTrainer(PolicyTrainer):
         model.train()
         rows = self._rows(inputs["samples"])
         amounts = torch.stack([row.amounts for row in rows]).sum(0).to(self.args.device)
-        total, *looks = self.accelerator.reduce(amounts, "sum")
+        amounts = self.accelerator.reduce(amounts, "sum")
 
         def computing() -> AbstractContextManager[Any]:
             return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.settings.in_bf16)
@@ -275,7 +275,7 @@ class SftTrainer(PolicyTrainer):
         def loss_of(row: SftRow) -> Tensor:
             features = row_features(self.policy, row, computing)
             with computing():
-                loss: Tensor = model(row.packed, features, total, torch.stack(looks))["loss"]
+                loss: Tensor = model(row.packed, features, amounts[0], amounts[1:])["loss"]
             return loss
 
         return self.learn(model, rows, len(rows), loss_of)
